@@ -1,0 +1,48 @@
+# Two commands: `make demo` and `make test`. Everything else is `.venv/bin/resunet --help`.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+SHELL := /bin/bash
+
+.PHONY: help setup demo server test lint types imports clean
+
+help:
+	@echo "make setup    build .venv with mlflow, python and resunet in it"
+	@echo "make demo     the whole path: train, register, promote, serve, drift report (DATA=folder for your images)"
+	@echo "make server   the tracking server and its UI on what the demo or your training left"
+	@echo "make test     lint, types, import directions and every test"
+	@echo "make clean    remove .venv and the caches; .resunet, which holds your work, stays"
+
+setup: .venv/.setup
+
+.venv/.setup: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.test: .venv/.setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,postgres]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m pipelines demo --data "$(DATA)"
+
+server: setup
+	@$(BIN)/python -m pipelines server
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.test
+	$(BIN)/mypy
+
+imports: .venv/.test
+	$(BIN)/lint-imports
+
+test: lint types imports
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

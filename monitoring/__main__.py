@@ -1,0 +1,6 @@
+"""`python -m monitoring`."""
+
+from monitoring.cli import app
+from records.console import run
+
+run(app)

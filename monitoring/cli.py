@@ -1,0 +1,172 @@
+"""`python -m monitoring report` and `schedule`."""
+
+# Only what `--help` needs is imported here: MLflow and Evidently take seconds.
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Compare what a version sees with what it was trained on, once or on a schedule.",
+)
+
+EXIT_CODES = {"no drift": 0, "too few rows": 2, "drift": 3}
+
+Window = Annotated[str, typer.Option(help="How far back to look: 30m, 24h, 7d.")]
+Model = Annotated[str, typer.Option(help="Registered model.")]
+Version = Annotated[int | None, typer.Option(help="Version to look at; instead of --stage.")]
+Stage = Annotated[str, typer.Option(help="Look at the newest version in this stage.")]
+MinRows = Annotated[int, typer.Option(min=2, help="With fewer live rows there is no verdict.")]
+Alpha = Annotated[
+    float, typer.Option(min=1e-9, max=0.5, help="Share of windows without drift that may raise an alarm.")
+]
+MinEffect = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, help="Smallest gap between the cumulative distributions that is worth an alarm."),
+]
+Route = Annotated[
+    list[str] | None,
+    typer.Option(help="Look at these rows: production, canary, shadow, batch; repeatable. [default: all but batch]"),
+]
+
+
+@app.command()
+def report(
+    window: Window = "24h",
+    model: Model = "resunet",
+    version: Version = None,
+    stage: Stage = "Production",
+    until: Annotated[
+        str | None,
+        typer.Option(help="End of the window, ISO 8601; UTC unless it says otherwise. [default: now]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report's files, besides MLflow.", file_okay=False)
+    ] = None,
+    min_rows: MinRows = 20,
+    alpha: Alpha = 0.01,
+    min_effect: MinEffect = 0.1,
+    route: Route = None,
+    brief: Annotated[bool, typer.Option("--brief", help="One line instead of the table.")] = False,
+) -> None:
+    """Compare a window of live images with the version's training data.
+
+    Reads the predictions that the server logged to RESUNET_INFERENCE_LOG (else RESUNET_DATABASE), runs
+    Evidently, and keeps page, picture and figures in the MLflow experiment `resunet-monitoring`.
+
+    Exit code: 0 no drift, 3 drift, 2 too few rows or an error.
+    """
+    from monitoring.window import Window as TimeWindow
+    from monitoring.window import parse_duration, parse_moment
+
+    _stop_politely()
+    end = parse_moment(until) if until is not None else datetime.now(UTC)
+    asked = TimeWindow.ending(end, parse_duration(window))
+    routes = _routes(route)
+
+    # One line a file is for notebooks.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    from monitoring.live import open_log
+    from monitoring.report import Question, run_report, too_few
+    from monitoring.settings import MonitoringSettings
+    from monitoring.tracking import find_version
+    from monitoring.words import drift_table, summary
+    from records.settings import RecordsSettings
+
+    settings, client = MonitoringSettings.load(), MlflowClient()
+    watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
+    question = Question(
+        version=watched,
+        window=asked,
+        routes=routes,
+        min_rows=min_rows,
+        alpha=alpha,
+        min_effect=min_effect,
+        sample_rows=settings.sample_rows,
+        seed=settings.seed,
+    )
+    answer = run_report(
+        question,
+        client=client,
+        open_engine=lambda: open_log(RecordsSettings.load()),
+        experiment=settings.experiment,
+        folder=out,
+    )
+    console = Console(soft_wrap=brief, highlight=False)
+    if answer.drift.verdict == "too few rows":
+        Console(stderr=True, soft_wrap=True, highlight=False).print(too_few(answer), markup=False)
+    elif brief:
+        console.print(f"{summary(answer.drift)} [{answer.headline}, run {answer.run_id}]", markup=False)
+    else:
+        console.print(drift_table(answer.drift, answer.headline))
+        for line in (*answer.notes, summary(answer.drift)):
+            console.print(line, markup=False)
+        console.print(f"MLflow experiment {settings.experiment}, run {answer.run_id}", markup=False)
+        if out is not None:
+            console.print(f"files: {out}", markup=False, soft_wrap=True)
+    raise typer.Exit(EXIT_CODES[answer.drift.verdict])
+
+
+@app.command()
+def schedule(
+    every: Annotated[str, typer.Option(help="Time from one report to the next: 30m, 1h, 1d.")] = "1h",
+    window: Window = "24h",
+    model: Model = "resunet",
+    version: Version = None,
+    stage: Stage = "Production",
+    min_rows: MinRows = 20,
+    alpha: Alpha = 0.01,
+    min_effect: MinEffect = 0.1,
+    route: Route = None,
+    once: Annotated[bool, typer.Option("--once", help="One report now, then exit with its code (for cron).")] = False,
+    grace: Annotated[str, typer.Option(help="How long a running report may go on after SIGTERM or Ctrl-C.")] = "20s",
+) -> None:
+    """Report now, then again and again, until SIGTERM or Ctrl-C.
+
+    One line a report goes to stderr. A report that fails is logged and the next one runs; where one is still
+    running when the next is due, that one is left out. One scheduler a model: a second one in the same
+    RESUNET_HOME exits 2. Stopped, it exits 0.
+    """
+    from monitoring.schedule import Reports, run_schedule, single
+    from monitoring.window import parse_duration
+    from records.settings import RecordsSettings
+
+    pause, patience = parse_duration(every), parse_duration(grace)
+    parse_duration(window)
+    # A report takes seconds; a tracking server that does not answer is tried for minutes.
+    limit = max(pause, timedelta(minutes=10))
+    command = [sys.executable, "-m", "monitoring", "report", "--brief", "--window", window, "--model", model]
+    command += ["--stage", stage] if version is None else ["--version", str(version)]
+    command += ["--min-rows", str(min_rows), "--alpha", str(alpha), "--min-effect", str(min_effect)]
+    command += [part for name in _routes(route) for part in ("--route", name)]
+    with single(RecordsSettings.load().home, model):
+        code = run_schedule(Reports(command, limit), every=pause, grace=patience, once=once)
+    raise typer.Exit(code)
+
+
+def _routes(given: list[str] | None) -> tuple[str, ...]:
+    from records.schema import ROUTES
+    from resunet.errors import SettingsError
+
+    wrong = [name for name in given or () if name not in ROUTES]
+    if wrong:
+        raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
+    return tuple(given) if given else tuple(name for name in ROUTES if name != "batch")
+
+
+def _stop_politely() -> None:
+    """Leave through the code that closes the MLflow run, also on SIGTERM."""
+
+    def leave(_signal: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)

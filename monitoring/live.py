@@ -1,0 +1,133 @@
+"""The rows of a window: how many there are of what, and a bounded sample of those that are compared.
+
+counts = count_rows(engine, version, window, routes=LIVE_ROUTES)
+rows = sample_rows(engine, version, window, routes=LIVE_ROUTES, columns=("brightness",), limit=10_000, seed=0)
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine, func, select
+
+from monitoring.tracking import WatchedVersion
+from monitoring.window import Window
+from records.database import describe, explained, make_engine, open_database
+from records.schema import predictions
+from records.settings import RecordsSettings
+from records.window import read_window
+from resunet.errors import RecordsError
+
+# A batch job may score last year's archive: that is no sign of what clients send now.
+LIVE_ROUTES = ("production", "canary", "shadow")
+_FILTERS = ("route", "model_digest")
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """`compared`: rows that count; `left_out`: how many others of the model the window holds, by reason."""
+
+    compared: int
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def open_log(settings: RecordsSettings) -> Engine:
+    """Open the database that predictions are logged to, `RESUNET_INFERENCE_LOG` or else `RESUNET_DATABASE`.
+
+    Raises:
+        RecordsError: it does not answer, or there is none: making an empty one here would hide that.
+    """
+    url = settings.inference_log or settings.database_url
+    engine = make_engine(url)
+    if engine.url.get_backend_name() == "sqlite" and not Path(str(engine.url.database)).is_file():
+        raise RecordsError(
+            f"{describe(engine)} does not exist, so there are no predictions to look at: set "
+            "RESUNET_INFERENCE_LOG to the database that the server logs to, here and where it serves"
+        )
+    engine.dispose()
+    return open_database(url)
+
+
+def count_rows(engine: Engine, version: WatchedVersion, window: Window, routes: Sequence[str]) -> RowCounts:
+    """Count a model's rows in a window, those of a version on some routes apart from all others."""
+    table = predictions.c
+    keys = (table.model_version, table.model_digest, table.route, table.status)
+    query = (
+        select(*keys, func.count())
+        .where(table.model_name == version.name)
+        .where(table.event_time >= window.start, table.event_time < window.end)
+        .group_by(*keys)
+    )
+    compared, left_out = 0, dict[str, int]()
+    with explained(engine), engine.connect() as connection:
+        for number, digest, route, status, count in connection.execute(query):
+            reason = _why_not(version, routes, str(number), digest, route, status)
+            if reason is None:
+                compared += count
+            else:
+                left_out[reason] = left_out.get(reason, 0) + count
+    return RowCounts(compared, dict(sorted(left_out.items())))
+
+
+def _why_not(
+    version: WatchedVersion, routes: Sequence[str], number: str, digest: str, route: str, status: str
+) -> str | None:
+    if number != version.version:
+        return "rows of other versions"
+    if _is_foreign(version, digest):
+        return "rows of other bytes under the same version number"
+    if status != "ok":
+        return "refused images"
+    return None if route in routes else f"rows on the route {route}"
+
+
+def _is_foreign(version: WatchedVersion, digest: str) -> bool:
+    return bool(version.digest and digest and digest != version.digest)
+
+
+def sample_rows(
+    engine: Engine,
+    version: WatchedVersion,
+    window: Window,
+    *,
+    routes: Sequence[str],
+    columns: Sequence[str],
+    limit: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Read what `count_rows` calls compared, in order of time; of more than `limit` rows a uniform sample."""
+    chunks = read_window(
+        engine,
+        window.start,
+        window.end,
+        version.name,
+        version.version,
+        columns=[*columns, *_FILTERS],
+        status="ok",
+    )
+    wanted = (
+        chunk.loc[
+            chunk["route"].isin(list(routes))
+            & ~chunk["model_digest"].map(lambda digest: _is_foreign(version, digest)).astype(bool),
+            list(columns),
+        ]
+        for chunk in chunks
+    )
+    rows = sample_chunks(wanted, limit, seed)
+    return rows if not rows.empty else pd.DataFrame(columns=list(columns), dtype="float64")
+
+
+def sample_chunks(chunks: Iterable[pd.DataFrame], limit: int, seed: int) -> pd.DataFrame:
+    """Draw at most `limit` rows, each with the same chance; holds no more than those and one chunk."""
+    rng = np.random.default_rng(seed)
+    kept, keys = pd.DataFrame(), np.empty(0)
+    for chunk in chunks:
+        kept = chunk if kept.empty else pd.concat([kept, chunk], ignore_index=True)
+        keys = np.concatenate([keys, rng.random(len(chunk))])
+        if len(kept) > limit:
+            # Each row has one random key; those with the smallest keys stay, in the order they came in.
+            stay = np.sort(np.argpartition(keys, limit)[:limit])
+            kept, keys = kept.iloc[stay], keys[stay]
+    return kept.reset_index(drop=True)

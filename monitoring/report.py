@@ -1,0 +1,258 @@
+"""One report: the live images of a version in a window against the version's own reference.
+
+    question = Question(version=find_version(client, "resunet"), window=window)
+    answer = run_report(question, client=client, open_engine=open_log, experiment="resunet-monitoring")
+    answer.drift.verdict, answer.run_id
+
+Input descriptors are compared with those of the training images, prediction descriptors with those of the
+held-out ones: on training images the network remembers.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from sqlalchemy import Engine
+
+from monitoring.drift import Comparison, Drift, LeftOut, judge, split_comparable, threshold
+from monitoring.live import LIVE_ROUTES, RowCounts, count_rows, sample_rows
+from monitoring.tracking import WatchedVersion, read_reference, report_run
+from monitoring.window import Window
+from monitoring.words import markdown, number, rule_text, shift_text
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import VersionError
+
+FORMAT_VERSION = 1
+JSON_FILE = "drift.json"
+# With ten images on one side and twenty on the other a difference can still be told at p = 1e-7.
+MIN_REFERENCE = 10
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        min_rows: with fewer live rows there is no verdict.
+        alpha: share of windows without drift that may raise an alarm.
+        min_effect: smallest Kolmogorov–Smirnov statistic worth an alarm.
+        sample_rows: most rows a side that are looked at, drawn with `seed`.
+    """
+
+    version: WatchedVersion
+    window: Window
+    routes: tuple[str, ...] = LIVE_ROUTES
+    min_rows: int = 20
+    alpha: float = 0.01
+    min_effect: float = 0.1
+    sample_rows: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out.
+
+    Attributes:
+        counts: all rows of the window; at most `sample_rows` of the compared ones were looked at.
+        not_compared: descriptors for which a side holds too few values.
+        run_id: the MLflow run that keeps it.
+    """
+
+    question: Question
+    drift: Drift
+    counts: RowCounts
+    not_compared: tuple[LeftOut, ...]
+    run_id: str
+
+    @property
+    def headline(self) -> str:
+        window, rows = self.question.window, self.counts.compared
+        return f"{self.question.version}, {window}, {rows:,} images"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know besides the table."""
+        notes = [f"Left out: {_left_out(self.counts)}."] if self.counts.left_out else []
+        if self.counts.compared > self.question.sample_rows and self.drift.columns:
+            looked_at = f"{self.question.sample_rows:,} of the {self.counts.compared:,}"
+            notes.append(f"A sample of {looked_at} rows was compared.")
+        notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
+        return notes
+
+    def as_json(self) -> dict[str, Any]:
+        """`drift.json`."""
+        question = self.question
+        return {
+            "format_version": FORMAT_VERSION,
+            "verdict": self.drift.verdict,
+            "model_name": question.version.name,
+            "model_version": question.version.version,
+            "version_digest": question.version.digest,
+            "window_start": question.window.start.isoformat(),
+            "window_end": question.window.end.isoformat(),
+            "routes": list(question.routes),
+            "rows": self.counts.compared,
+            "rows_needed": question.min_rows,
+            "rows_looked_at": min(self.counts.compared, question.sample_rows),
+            "rows_left_out": self.counts.left_out,
+            "alpha": self.drift.alpha,
+            "min_effect": self.drift.min_effect,
+            "threshold": self.drift.threshold,
+            "share_drifted": self.drift.share_drifted,
+            "columns": [asdict(column) for column in self.drift.columns],
+            "not_compared": [asdict(left) for left in self.not_compared],
+        }
+
+
+def run_report(
+    question: Question,
+    *,
+    client: MlflowClient,
+    open_engine: Callable[[], Engine],
+    experiment: str,
+    folder: Path | None = None,
+) -> Answer:
+    """Answer a question and keep the answer in an MLflow run, which is FAILED when this fails.
+
+    Args:
+        open_engine: opens the inference log, within the run: a database that is gone leaves a FAILED run.
+        experiment: name of the MLflow experiment.
+        folder: where the files go besides MLflow; made when missing.
+
+    Raises:
+        ResunetError: the log, MLflow or the version's reference cannot be used.
+    """
+    version, window = question.version, question.window
+    tags = {
+        "model_name": version.name,
+        "model_version": version.version,
+        "version_digest": version.digest or "unknown",
+        "window_start": window.start.isoformat(),
+        "window_end": window.end.isoformat(),
+    }
+    name = f"{version.name} {version.version} until {window.end:%Y-%m-%d %H:%M}"
+    with report_run(client, experiment, name, tags) as run_id, tempfile.TemporaryDirectory() as scratch:
+        files, inbox = Path(scratch, "report"), Path(scratch, "reference")
+        files.mkdir()
+        engine = open_engine()
+        try:
+            answer = _answer(question, client, engine, run_id, files, inbox)
+        finally:
+            engine.dispose()
+        (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
+        _log(client, answer, files)
+        if folder is not None:
+            shutil.copytree(files, folder, dirs_exist_ok=True)
+    return answer
+
+
+def _answer(question: Question, client: MlflowClient, engine: Engine, run_id: str, files: Path, inbox: Path) -> Answer:
+    counts = count_rows(engine, question.version, question.window, question.routes)
+    if counts.compared < question.min_rows:
+        nothing = Drift("too few rows", question.alpha, question.min_effect, question.alpha, ())
+        return Answer(question, nothing, counts, (), run_id)
+    reference = read_reference(question.version, inbox, client.tracking_uri)
+    comparisons, not_compared = _comparisons(question, engine, reference)
+    drift = _judge(question, counts, comparisons, files)
+    answer = Answer(question, drift, counts, tuple(not_compared), run_id)
+    from monitoring.figure import PICTURE_FILE, draw
+
+    title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
+    draw(comparisons, drift, title=title, path=files / PICTURE_FILE)
+    return answer
+
+
+def _comparisons(question: Question, engine: Engine, reference: pd.DataFrame) -> tuple[list[Comparison], list[LeftOut]]:
+    train = reference["split"] == "train"
+    live = sample_rows(
+        engine,
+        question.version,
+        question.window,
+        routes=question.routes,
+        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS),
+        limit=question.sample_rows,
+        seed=question.seed,
+    )
+    sides: Sequence[tuple[Any, tuple[str, ...], pd.DataFrame]] = (
+        ("input", IMAGE_DESCRIPTORS, reference[train]),
+        ("prediction", PREDICTION_DESCRIPTORS, reference[~train]),
+    )
+    pairs = []
+    for side, columns, rows in sides:
+        rows = rows.sample(min(len(rows), question.sample_rows), random_state=question.seed)
+        for column in columns:
+            known = rows[column] if column in rows else pd.Series(dtype="float64")
+            pairs.append(Comparison(column, side, known.to_numpy("float64"), live[column].to_numpy("float64")))
+    usable, left_out = split_comparable(pairs, min_live=question.min_rows, min_reference=MIN_REFERENCE)
+    if not usable:
+        raise VersionError(
+            f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
+            f"{question.version} holds {int(train.sum())} training images; train a version on more of them"
+        )
+    return usable, left_out
+
+
+def _judge(question: Question, counts: RowCounts, comparisons: list[Comparison], files: Path) -> Drift:
+    from monitoring.evidently_report import Page, Row, run_evidently
+
+    # Only for means and effects: the p-values are Evidently's to compute.
+    draft = judge(comparisons, {c.column: 1.0 for c in comparisons}, question.alpha, question.min_effect)
+    page = Page(
+        heading=f"{question.version}, {question.window}, {counts.compared:,} images",
+        rule=rule_text(draft),
+        rows={
+            c.column: Row(c.effect, (number(c.reference_mean), number(c.live_mean), shift_text(c.shift)))
+            for c in draft.columns
+        },
+    )
+    p_values = run_evidently(
+        comparisons,
+        page,
+        threshold=threshold(question.alpha, len(comparisons)),
+        min_effect=question.min_effect,
+        folder=files,
+    )
+    return judge(comparisons, p_values, question.alpha, question.min_effect)
+
+
+def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
+    moment = int(answer.question.window.end.timestamp() * 1000)
+    values = {
+        "rows": float(answer.counts.compared),
+        "rows_left_out": float(sum(answer.counts.left_out.values())),
+    }
+    if answer.drift.columns:
+        values["share_drifted"] = answer.drift.share_drifted
+    for column in answer.drift.columns:
+        values[f"drift.effect.{column.column}"] = column.effect
+        values[f"drift.p_value.{column.column}"] = column.p_value
+    metrics = [Metric(name, value, moment, 0) for name, value in values.items()]
+    client.log_batch(answer.run_id, metrics=metrics)
+    client.log_artifacts(answer.run_id, str(files))
+    note = markdown(answer.drift, answer.headline) if answer.drift.columns else too_few(answer)
+    client.set_tag(answer.run_id, "mlflow.note.content", "\n\n".join([note, *answer.notes]))
+    # Last: whoever searches for a verdict finds a run that has all its files.
+    client.set_tag(answer.run_id, "verdict", answer.drift.verdict)
+
+
+def too_few(answer: Answer) -> str:
+    """Why there is no verdict, and what to do about it."""
+    question = answer.question
+    others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
+    return (
+        f"too few rows: the window {question.window} holds {answer.counts.compared} rows of "
+        f"{question.version}{others}; at least {question.min_rows} are needed. Ask for a longer "
+        "--window, or check that the server logs to this database (RESUNET_INFERENCE_LOG)"
+    )
+
+
+def _left_out(counts: RowCounts) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.left_out.items())

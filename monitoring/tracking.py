@@ -1,0 +1,205 @@
+"""What monitoring asks of MLflow: which version is watched, its reference, and a run that never stays open.
+
+version = find_version(client, "resunet", stage="Production")
+reference = read_reference(version, folder)
+with report_run(client, "resunet-monitoring", "resunet 3", tags) as run:
+    client.log_metric(run, "rows", 120)
+"""
+
+import contextlib
+import hashlib
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.artifacts
+import pandas as pd
+import pyarrow.parquet as pq
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from requests import RequestException
+
+from records.digests import DIGESTS_FILE, read_digests, version_digest
+from resunet.errors import ResunetError, SettingsError, VersionError
+
+REFERENCE_PATH = "artifacts/version/reference.parquet"
+# No report takes this long: a run still open then lost its process to a `kill -9` or a power cut.
+STALE_AFTER_S = 6 * 3600
+_UNANSWERED = (MlflowException, RequestException)
+
+
+class TrackingError(ResunetError):
+    """The MLflow server does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class WatchedVersion:
+    """A registered version; `digest` is the one it was registered with, None when it has no such tag."""
+
+    name: str
+    version: str
+    digest: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+@contextlib.contextmanager
+def explained_tracking() -> Iterator[None]:
+    """Turn MLflow's errors into a `TrackingError` of one line, without a password that a URL may hold."""
+    try:
+        yield
+    except _UNANSWERED as error:
+        first = re.sub(r"//[^/@\s]+@", "//***@", str(error).strip().split("\n")[0])[:400]
+        raise TrackingError(
+            f"MLflow did not do it: {first}. Check MLFLOW_TRACKING_URI and that its server is up"
+        ) from None
+
+
+def find_version(
+    client: MlflowClient, name: str, *, version: str | None = None, stage: str = "Production"
+) -> WatchedVersion:
+    """Find a version by its number, else the newest in a stage, which is what `models:/name/stage` serves.
+
+    Raises:
+        SettingsError: there is no such model, version, or stage.
+        TrackingError: MLflow does not answer.
+    """
+    try:
+        if version is not None:
+            return _watched(client.get_model_version(name, version))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            found = client.get_latest_versions(name, stages=[stage])
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            what = f"{name!r} version {version}" if version else f"{name!r}"
+            raise SettingsError(
+                f"no registered model {what}: train one with `mlflow run . -e train`, give --model and "
+                "--version as `python -m registry status` lists them, or set MLFLOW_TRACKING_URI"
+            ) from None
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise SettingsError(f"MLflow does not accept this: {error.message}") from None
+        with explained_tracking():
+            raise
+    if not found:
+        raise SettingsError(
+            f"no version of {name!r} is in {stage}: promote one with `python -m registry promote {name} "
+            f"VERSION {stage}` or in the MLflow UI, or name one with --version"
+        )
+    return _watched(max(found, key=lambda entry: int(entry.version)))
+
+
+def _watched(entry: ModelVersion) -> WatchedVersion:
+    return WatchedVersion(entry.name, str(entry.version), entry.tags.get("version_digest"))
+
+
+def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Download a version's own reference and read it without its embeddings.
+
+    Args:
+        folder: an empty one to download to.
+
+    Returns:
+        one row an image: `split`, and a float column a descriptor.
+
+    Raises:
+        VersionError: the version has none, or it is not the file the version was registered with.
+    """
+    path = _download(version, REFERENCE_PATH, folder, tracking_uri)
+    if version.digest is not None:
+        # The reference decides what counts as drift: it is believed only as part of the version's digest.
+        _download(version, DIGESTS_FILE, folder, tracking_uri)
+        listing = read_digests(folder)
+        if version_digest(listing) != version.digest or listing.get(REFERENCE_PATH) != _sha256(path):
+            raise VersionError(
+                f"the reference of {version} is not the one it was registered with ({version.digest}): "
+                "look for who changed its artifacts, and promote a version that is whole"
+            )
+    try:
+        wanted = [name for name in pq.read_schema(path).names if name not in ("embedding", "path")]
+        reference = pd.read_parquet(path, columns=wanted)
+    except (OSError, ValueError) as error:
+        raise VersionError(f"the reference of {version} cannot be read: {error}; train it anew") from error
+    if "split" not in reference:
+        raise VersionError(f"the reference of {version} has no column 'split'; train it anew")
+    return reference
+
+
+def _download(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None) -> Path:
+    uri = f"models:/{version.name}/{version.version}/{path}"
+    target = folder / Path(path).parent
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=tracking_uri)
+    except (MlflowException, OSError) as error:
+        raise VersionError(
+            f"{version} has no {path} that can be downloaded ({type(error).__name__}): it was not made by "
+            "`mlflow run . -e train`, or its artifact store is out of reach"
+        ) from error
+    return Path(got)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def report_run(
+    client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], now: float | None = None
+) -> Iterator[str]:
+    """Open an MLflow run, yield its id, and close it: FINISHED, FAILED, or KILLED when the process stops.
+
+    Args:
+        experiment: its name; made when it is missing.
+        now: seconds since the epoch; runs left open long before it are closed as KILLED first.
+    """
+    with explained_tracking():
+        home = _experiment(client, experiment)
+        _close_stale(client, home, time.time() if now is None else now)
+        run: str = client.create_run(home, run_name=name, tags=dict(tags)).info.run_id
+    status = "KILLED"
+    try:
+        with explained_tracking():
+            yield run
+        status = "FINISHED"
+    except Exception as error:
+        status = "FAILED"
+        reason = str(error) if isinstance(error, ResunetError) else type(error).__name__
+        with contextlib.suppress(*_UNANSWERED):
+            client.set_tag(run, "error", reason[:500])
+        raise
+    finally:
+        # Where the report has failed already, its own error is the one to show.
+        with explained_tracking() if status == "FINISHED" else contextlib.suppress(*_UNANSWERED):
+            client.set_terminated(run, status)
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            # Another report may have made it in between.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise SettingsError(
+            f"the MLflow experiment {name!r} is deleted: restore it, or set RESUNET_MONITORING_EXPERIMENT"
+        )
+    return str(found.experiment_id)
+
+
+def _close_stale(client: MlflowClient, experiment_id: str, now: float) -> None:
+    before = int((now - STALE_AFTER_S) * 1000)
+    query = f"attributes.status = 'RUNNING' and attributes.start_time < {before}"
+    for run in client.search_runs([experiment_id], query, ViewType.ACTIVE_ONLY, max_results=100):
+        client.set_terminated(run.info.run_id, "KILLED")

@@ -1,0 +1,64 @@
+"""A stretch of time, as a person writes it on a command line.
+
+parse_duration("24h")                              # timedelta(days=1)
+Window.ending(parse_moment("2026-03-01T12:00Z"), parse_duration("7d"))
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from resunet.errors import SettingsError
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=3650)
+
+
+@dataclass(frozen=True)
+class Window:
+    """From `start` on, up to but without `end`. Both are aware UTC times."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def ending(cls, end: datetime, length: timedelta) -> "Window":
+        """The window of a length that ends at a moment."""
+        end = end.astimezone(UTC)
+        try:
+            return cls(end - length, end)
+        except OverflowError as error:
+            raise SettingsError(f"a window of {length.days} days cannot end at {end.isoformat()}") from error
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a length of time: a whole number and `s`, `m`, `h` or `d`.
+
+    Raises:
+        SettingsError: the text is something else, is zero, or is longer than ten years.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip().lower())
+    if match is None:
+        raise SettingsError(
+            f"{text!r} is not a length of time: write a whole number and s, m, h or d, such as 30m, 24h or 7d"
+        )
+    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if not timedelta(0) < length <= _LONGEST:
+        raise SettingsError(f"{text!r} is not a usable length of time: it must be more than 0 and at most 3650d")
+    return length
+
+
+def parse_moment(text: str) -> datetime:
+    """Read an ISO 8601 date and time; without a time zone it is UTC.
+
+    Raises:
+        SettingsError: the text is not a date.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(f"{text!r} is not a date and time: write it like 2026-03-01T12:00:00Z") from error

@@ -1,0 +1,93 @@
+"""How a report reads: units, numbers, the ranked table and the one-line summary."""
+
+from rich.table import Table
+from rich.text import Text
+
+from monitoring.drift import ColumnDrift, Drift
+
+_LEVELS = "grey levels"
+_UNITS = {
+    "width": "px",
+    "height": "px",
+    "brightness": _LEVELS,
+    "contrast": _LEVELS,
+    **{f"{what}_{channel}": _LEVELS for what in ("mean", "std") for channel in "rgb"},
+    "entropy": "bits",
+    "sharpness": "grey levels²",
+    "noise": _LEVELS,
+    "clipped_low": "of pixels",
+    "clipped_high": "of pixels",
+    "foreground_fraction": "of pixels",
+    "component_count": "objects",
+}
+
+
+def label(column: str) -> str:
+    """A descriptor with its unit, if it has one."""
+    return f"{column} ({_UNITS[column]})" if column in _UNITS else column
+
+
+def number(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"
+
+
+def shift_text(shift: float | None) -> str:
+    """A shift in standard deviations of the reference; empty where that is 0."""
+    return "" if shift is None else f"{shift:+.1f} SD"
+
+
+def rule_text(drift: Drift) -> str:
+    """When a descriptor counts as moved."""
+    return (
+        f"Moved: p at most {drift.threshold:.2g} ({drift.alpha:g} over {len(drift.columns)} descriptors) and "
+        f"effect (largest gap between the cumulative distributions) at least {drift.min_effect:g}."
+    )
+
+
+def summary(drift: Drift) -> str:
+    """The verdict in one line."""
+    if not drift.moved:
+        return f"no drift: none of {len(drift.columns)} descriptors moved"
+    share = f"{len(drift.moved)} of {len(drift.columns)}"
+    return f"drift: {share} descriptors moved, most of all {_named(drift.moved)}"
+
+
+def _named(columns: tuple[ColumnDrift, ...]) -> str:
+    return ", ".join(f"{c.column} ({number(c.reference_mean)} → {number(c.live_mean)})" for c in columns[:3])
+
+
+def drift_table(drift: Drift, title: str) -> Table:
+    """The descriptors, ranked, as a table for a terminal."""
+    table = Table(title=title, title_justify="left", caption=rule_text(drift), caption_justify="left")
+    table.add_column("descriptor")
+    table.add_column("moved")
+    for heading in ("effect", "p-value", "reference mean", "live mean", "shift"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for column in drift.columns:
+        table.add_row(
+            label(column.column),
+            Text("moved", style="bold red") if column.moved else "",
+            f"{column.effect:.2f}",
+            f"{column.p_value:.1e}",
+            number(column.reference_mean),
+            number(column.live_mean),
+            shift_text(column.shift),
+            style=None if column.moved else "dim",
+        )
+    return table
+
+
+def markdown(drift: Drift, headline: str) -> str:
+    """The same for the description of an MLflow run."""
+    lines = [f"**{summary(drift)}**", "", headline, ""]
+    lines += [
+        "| descriptor | moved | effect | p-value | reference mean | live mean | shift |",
+        "| --- " * 7 + "|",
+    ]
+    lines += [
+        f"| {label(c.column)} | {'moved' if c.moved else ''} | {c.effect:.2f} | {c.p_value:.1e} "
+        f"| {number(c.reference_mean)} | {number(c.live_mean)} | {shift_text(c.shift)} |"
+        for c in drift.columns
+    ]
+    return "\n".join([*lines, "", rule_text(drift)])

@@ -1,0 +1,1 @@
+"""Steps a person or a schedule runs: prepare, train, evaluate, export."""

@@ -1,0 +1,176 @@
+"""The commands of `python -m pipelines`; each imports what it needs only when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, help=__doc__ and "Steps from a folder of images to a registered version.")
+
+Data = Annotated[str, typer.Option(help="Folder with images/ and masks/; empty: synthetic nuclei, made on first use.")]
+Where = Annotated[str, typer.Option(help="Use only a slice: modality=fluorescence, or stain=a|b,site=c.")]
+Groups = Annotated[str, typer.Option(help="Where groups.csv is kept, for a data folder that is read-only.")]
+
+
+@app.command()
+def train(
+    data: Data = "",
+    where: Where = "",
+    architecture: Annotated[str, typer.Option(help="resunet or resunetpp.")] = "resunet",
+    width: Annotated[int, typer.Option(help="Channels of the first level; cost grows with its square.")] = 16,
+    epochs: Annotated[int, typer.Option(help="Each image is seen once an epoch, as one random crop.")] = 100,
+    max_minutes: Annotated[float, typer.Option(help="Plan the run for this long; 0: by epochs alone.")] = 0,
+    max_time: Annotated[float, typer.Option(help="The same as --max-minutes.", hidden=True)] = 0,
+    max_steps: Annotated[int, typer.Option(help="Stop after this many steps; 0: no such limit.")] = 0,
+    schedule: Annotated[str, typer.Option(help="`schedule_taken` of an earlier run, to repeat it exactly.")] = "",
+    crop: Annotated[int, typer.Option(help="Side of a training crop in pixels, a multiple of 8.")] = 160,
+    batch_size: Annotated[int, typer.Option(help="Crops a step.")] = 8,
+    seed: Annotated[int, typer.Option(help="Same seed, same machine: same weights, bit for bit.")] = 0,
+    patience: Annotated[int, typer.Option(help="Stop after so many evaluations without a better Dice; 0: never.")] = 0,
+    folds: Annotated[int, typer.Option(help="2 or more: cross-validate instead of making a version.")] = 0,
+    model_name: Annotated[str, typer.Option(help="Registered model that the version is added to.")] = "resunet",
+    groups: Groups = "",
+    parent: Annotated[str, typer.Option(help="Start from the weights of this version instead of random ones.")] = "",
+    resume: Annotated[
+        str, typer.Option(help="Run id of a training that was interrupted: go on where it stopped.")
+    ] = "",
+    memory_budget_mb: Annotated[int, typer.Option(help="Decoded images up to this stay in memory.")] = 4096,
+    workers: Annotated[int, typer.Option(help="Processes that read images ahead when they do not fit.")] = 2,
+) -> None:
+    """Train, evaluate and register a new version (or cross-validate with --folds)."""
+    from pipelines.settings import FitSettings
+    from pipelines.train import TrainOptions
+    from pipelines.train import train as run
+
+    fit = FitSettings.checked(
+        architecture=architecture,
+        width=width,
+        epochs=epochs,
+        max_minutes=max_minutes or max_time,
+        max_steps=max_steps,
+        schedule=schedule,
+        crop=crop,
+        batch_size=batch_size,
+        seed=seed,
+        patience=patience,
+        memory_budget_mb=memory_budget_mb,
+        workers=workers,
+    )
+    run(TrainOptions(data, where, groups, folds, model_name, parent, resume, fit), Console())
+
+
+@app.command()
+def prepare(
+    data: Data = "",
+    groups: Groups = "",
+    slices: Annotated[
+        str, typer.Option(help="Slice columns, comma-separated; default: text columns of ≤ 20 values.")
+    ] = "",
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Put near-duplicates into one group (writes groups.csv).")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write the report as JSON.")] = None,
+) -> None:
+    """Check a data set before anything trains on it; exits 2 when a metric on it would be a lie."""
+    from pipelines.data_step import data_folder
+    from pipelines.prepare import prepare as run
+
+    run_report = run(
+        data_folder(data),
+        groups_file=Path(groups) if groups else None,
+        slices=slices.split(",") if slices else None,
+        mend=mend,
+        console=Console(stderr=True),
+    )
+    Console().print(run_report.table())
+    if report is not None:
+        run_report.write(report)
+    if run_report.refused:
+        raise typer.Exit(2)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="models:/resunet/3, models:/resunet/Production or a version's folder.")],
+    data: Data = "",
+    where: Where = "",
+    groups: Groups = "",
+) -> None:
+    """Score a version on a data set's test split, overall and by slice, with 95 % intervals."""
+    from pipelines.evaluate import evaluate_version
+
+    evaluate_version(model, data, where, groups, Console())
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Where the data set goes.")],
+    count: Annotated[int, typer.Option(help="Images.")] = 120,
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    brightness: Annotated[float, typer.Option(help="Factor on the light.")] = 1.0,
+    blur: Annotated[float, typer.Option(help="Gaussian blur, sigma in pixels.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Camera noise, sigma in grey levels.")] = 3.0,
+    density: Annotated[float, typer.Option(help="Factor on the number of nuclei.")] = 1.0,
+    stain: Annotated[str, typer.Option(help="fluorescence, histology or mixed.")] = "mixed",
+) -> None:
+    """Draw a data set of synthetic nuclei."""
+    from pipelines.synthetic import Knobs, generate
+
+    knobs = Knobs(stain=stain, brightness=brightness, blur=blur, noise=noise, density=density)  # type: ignore[arg-type]
+    generate(folder, count, seed, knobs, Console(stderr=True))
+    typer.echo(f"{count} images in {folder}")
+
+
+@app.command()
+def download(
+    url: Annotated[str, typer.Argument(help="URL of BBBC038's stage1_train.zip.")],
+    sha256: Annotated[str, typer.Option(help="What the archive's sha256 must be.")],
+    folder: Annotated[Path, typer.Argument(help="Where the data set goes.")],
+) -> None:
+    """Fetch BBBC038 (Data Science Bowl 2018 nuclei), resuming what was begun, and bring it to the folder layout."""
+    from pipelines.bbbc038 import convert
+    from pipelines.download import download as fetch
+
+    console = Console(stderr=True)
+    archive = fetch(url, sha256, folder.with_name(folder.name + ".zip"), console=console)
+    typer.echo(f"{convert(archive, folder, console)} images in {folder}")
+
+
+@app.command()
+def pins(
+    write: Annotated[bool, typer.Option("--write", help="Write conda.yaml instead of printing it.")] = False,
+) -> None:
+    """Derive conda.yaml from the pins of pyproject.toml."""
+    from pipelines.pins import PROJECT, conda_environment, project_pins
+
+    text = conda_environment(project_pins())
+    if write:
+        (PROJECT / "conda.yaml").write_text(text, encoding="utf-8")
+    else:
+        typer.echo(text, nl=False)
+
+
+@app.command()
+def demo(
+    data: Data = "",
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 1.0,
+    keep_open: Annotated[bool | None, typer.Option(help="Leave the UI up at the end (default: on a terminal).")] = None,
+) -> None:
+    """Run the whole path: data, training, promotion, serving, live images, drift report."""
+    from pipelines.data_step import data_folder
+    from pipelines.demo import demo as run
+
+    console = Console()
+    stays = console.is_terminal if keep_open is None else keep_open
+    run(data_folder(data) if data else None, minutes, console, stays)
+
+
+@app.command()
+def server(
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.")] = 5000,
+) -> None:
+    """Run the tracking server on what training and the demo left, until Ctrl-C."""
+    from pipelines.serve_tracking import serve
+
+    serve(port, Console())

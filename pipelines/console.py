@@ -1,0 +1,23 @@
+"""The `resunet` command: every folder's commands under one name."""
+
+import typer
+
+from monitoring.cli import app as monitoring
+from pipelines.cli import app as pipelines
+from records.console import run
+from registry.cli import app as registry
+from serving.cli import app as serving
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="A segmentation model from a folder of images to a served, watched, replaceable Production version.",
+)
+app.add_typer(pipelines, name="pipelines")
+app.add_typer(registry, name="registry")
+app.add_typer(serving, name="serving")
+app.add_typer(monitoring, name="monitoring")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app)

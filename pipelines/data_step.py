@@ -1,0 +1,89 @@
+"""From a data folder to what training needs: checked, split, with its manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+
+from pipelines.batches import SampleStore
+from pipelines.dataset import Dataset, Sample, load
+from pipelines.manifest import fingerprint
+from pipelines.prepare import PreparedReport, prepare
+from pipelines.synthetic import generate
+from records.settings import RecordsSettings
+from resunet.errors import DataError
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set that passed `prepare`, filtered and split."""
+
+    root: Path
+    dataset: Dataset
+    manifest: pd.DataFrame
+    report: PreparedReport
+    where: str
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.manifest)
+
+    @property
+    def classes(self) -> int:
+        """Output channels: 1 for a binary data set."""
+        return len(self.dataset.class_names)
+
+    def split(self, name: str) -> list[Sample]:
+        """The samples of `train`, `validation` or `test`, in the manifest's order."""
+        rows = self.manifest.loc[self.manifest["split"] == name, "path"]
+        samples = {sample.file: sample for sample in self.dataset.samples}
+        return [samples[path] for path in rows]
+
+
+def data_folder(data: str) -> Path:
+    """The data set to use: the one named, else synthetic nuclei, made on first use.
+
+    Raises:
+        DataError: the named folder does not exist.
+    """
+    if data:
+        root = Path(data).expanduser()
+        if not root.is_dir():
+            raise DataError(f"no data folder at {root}; it needs images/ and masks/ in it")
+        return root.absolute()
+    root = RecordsSettings.load().home.absolute() / "data" / "synthetic"
+    if not (root / "images").is_dir():
+        generate(root)
+    return root
+
+
+def prepare_data(data: str, where: str = "", groups: str = "", console: Console | None = None) -> PreparedData:
+    """Read, check, filter and split a data set.
+
+    Args:
+        data: folder, or empty for synthetic nuclei.
+        where: slice filter such as `modality=fluorescence`.
+        groups: another place for `groups.csv` than the data folder.
+        console: where progress and the table of problems go.
+
+    Raises:
+        DataError: `prepare` refuses the data, or nothing matches `where`.
+    """
+    root = data_folder(data)
+    groups_file = Path(groups) if groups else None
+    report = prepare(root, groups_file=groups_file, where=where or None, console=console)
+    if console is not None:
+        console.print(report.table())
+    report.raise_if_refused()
+    return PreparedData(root, report.dataset, report.manifest, report, where)
+
+
+def store(samples: Sequence[Sample], manifest: pd.DataFrame, budget_mb: int) -> SampleStore:
+    """Samples as pixels by index: kept decoded while they fit `budget_mb`."""
+    sizes = manifest.set_index("path").loc[[sample.file for sample in samples], ["width", "height"]]
+    decoded: NDArray[np.int64] = sizes["width"].to_numpy(np.int64) * sizes["height"].to_numpy(np.int64) * 4
+    return SampleStore(lambda index: load(samples[index]), decoded.tolist(), budget_mb * 1_000_000)

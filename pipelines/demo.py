@@ -1,0 +1,203 @@
+"""The whole path in one command: data, training, promotion, serving, live images, drift report.
+
+    python -m pipelines demo                      # synthetic nuclei
+    python -m pipelines demo --data my/images     # your folder of images and masks
+
+Every step is a command that a user would type; this only types them, in order, against real servers.
+"""
+
+import base64
+import io
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from mlflow import MlflowClient
+from PIL import Image, ImageEnhance
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.dataset import read_dataset
+from pipelines.servers import ServerError, free_port, port_is_free, scoring_server, tracking_server
+from records.settings import RecordsSettings
+from resunet.errors import ResunetError
+from resunet.images import read_image
+
+MODEL = "resunet"
+LIVE_IMAGES = 40
+DRIFT_EXIT = 3
+UI_PORT = 5000
+SERVING_PORT = 5001
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the demo keeps what it makes: all below one folder that git ignores."""
+
+    home: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "demo"
+
+    @property
+    def groups(self) -> Path:
+        return self.folder / "groups.csv"
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{(self.home / 'records.db').absolute()}"
+
+
+def demo(data: Path | None, minutes: float, console: Console, keep_open: bool) -> None:
+    """Run every step and print where to look.
+
+    Args:
+        data: the data set's folder; None makes synthetic nuclei.
+        minutes: training time.
+        console: where the summary goes.
+        keep_open: leave the UI up until interrupted.
+
+    Raises:
+        ResunetError: a step failed; its own message is above.
+    """
+    place = Workplace(RecordsSettings.load().home.absolute())
+    place.folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with tracking_server(place.home / "mlflow", _preferred(UI_PORT)) as tracking:
+        variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "RESUNET_HOME": str(place.home)}
+        variables |= {"RESUNET_INFERENCE_LOG": place.database, "RESUNET_DATABASE": place.database}
+        steps = Steps(variables, console)
+        chosen = _prepare(steps, place, data)
+        steps.run(
+            "train, evaluate, register",
+            "pipelines",
+            *("train", "--data", str(chosen), "--max-minutes", str(minutes), "--epochs", "100000"),
+            *("--groups", str(place.groups)),
+        )
+        client = MlflowClient(tracking_uri=tracking)
+        version = max(client.search_model_versions(f"name='{MODEL}'"), key=lambda each: int(each.version))
+        number = str(version.version)
+        for stage in ("Staging", "Production"):
+            steps.run(f"promote to {stage}", "registry", "promote", MODEL, number, stage, "--reason", "demo")
+        reports = _serve_and_watch(steps, place, chosen, tracking)
+        _summarise(console, client, number, tracking, reports, time.monotonic() - started)
+        if keep_open:
+            console.print("\nThe UI stays up until you press Ctrl-C; [bold]make server[/] brings it back later.")
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                console.print("stopped")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Runs the platform's own commands, each in a process of its own, with the demo's environment."""
+
+    variables: dict[str, str]
+    console: Console
+
+    def run(self, title: str, module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> int:
+        """Run `python -m module arguments…` and return its exit code.
+
+        Raises:
+            ResunetError: it ended with a code that is not allowed here.
+        """
+        self.console.rule(f"[bold]{title}", align="left")
+        self.console.print(f"python -m {module} {' '.join(arguments)}", style="dim", soft_wrap=True)
+        code = subprocess.run([sys.executable, "-m", module, *arguments], env=self.variables, check=False).returncode
+        if code not in allowed:
+            raise ResunetError(f"the step “{title}” ended with exit code {code}; what it printed is above")
+        return code
+
+
+def _preferred(port: int) -> int:
+    return port if port_is_free(port) else free_port()
+
+
+def _prepare(steps: Steps, place: Workplace, data: Path | None) -> Path:
+    chosen = data or place.home / "data" / "synthetic"
+    if data is None:
+        steps.run("make a synthetic data set", "pipelines", "synthesize", str(chosen))
+    arguments = ("prepare", "--data", str(chosen), "--groups", str(place.groups))
+    steps.run("check the data", "pipelines", *arguments, "--mend")
+    return chosen
+
+
+def _serve_and_watch(steps: Steps, place: Workplace, data: Path, tracking: str) -> list[tuple[str, Path, int]]:
+    """Serve the Production version, post live images and report: first as trained on, then shifted."""
+    log = place.folder / "models-serve.log"
+    uri = f"models:/{MODEL}/Production"
+    reports = []
+    serving = scoring_server(uri, tracking, log=log, port=_preferred(SERVING_PORT), environment=steps.variables)
+    steps.console.rule("[bold]serve", align="left")
+    steps.console.print(f"mlflow models serve -m {uri} --env-manager local", style="dim")
+    with serving as scoring:
+        for kind in ("normal", "shifted"):
+            began = time.time()
+            _post(scoring, list(_live_images(data, place, shifted=kind == "shifted")), kind)
+            steps.console.print(f"posted {LIVE_IMAGES} {kind} images to {scoring}/invocations")
+            out = place.folder / f"drift-{kind}"
+            seconds = max(2, int(time.time() - began) + 2)
+            code = steps.run(
+                f"drift report on the {kind} images",
+                "monitoring",
+                *("report", "--window", f"{seconds}s", "--out", str(out)),
+                allowed=(0, DRIFT_EXIT),
+            )
+            reports.append((kind, out, code))
+    return reports
+
+
+def _live_images(data: Path, place: Workplace, *, shifted: bool) -> Iterator[Image.Image]:
+    """Images as they are, training images among them, or as a mis-set camera would deliver them."""
+    samples = read_dataset(data, groups_file=place.groups).samples
+    samples = tuple(random.Random(0).sample(samples, min(len(samples), LIVE_IMAGES)))
+    for index in range(LIVE_IMAGES):
+        picture = Image.fromarray(read_image(samples[index % len(samples)].image))
+        if shifted:
+            picture = ImageEnhance.Brightness(picture).enhance(1.8)
+        yield picture
+
+
+def _post(scoring: str, pictures: list[Image.Image], client: str) -> None:
+    for start in range(0, len(pictures), 8):
+        rows = []
+        for picture in pictures[start : start + 8]:
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            rows.append([base64.b64encode(buffer.getvalue()).decode(), client])
+        body = {"dataframe_split": {"columns": ["image", "client"], "data": rows}}
+        answer = httpx.post(f"{scoring}/invocations", json=body, timeout=120)
+        if answer.status_code != 200:
+            raise ServerError(f"the scoring server answered {answer.status_code}: {answer.text[:300]}")
+
+
+def _summarise(
+    console: Console,
+    client: MlflowClient,
+    version: str,
+    tracking: str,
+    reports: list[tuple[str, Path, int]],
+    seconds: float,
+) -> None:
+    tags = client.get_model_version(MODEL, version).tags
+    run = client.get_model_version(MODEL, version).run_id
+    experiment = client.get_run(str(run)).info.experiment_id
+    table = Table(title="What you have now", show_header=False, title_justify="left")
+    table.add_row("version", f"{MODEL} {version}, in Production")
+    table.add_row("Dice on the test split", tags.get("dice", "?"))
+    table.add_row("model in the UI", f"{tracking}/#/models/{MODEL}/versions/{version}")
+    table.add_row("run, pictures, model card", f"{tracking}/#/experiments/{experiment}/runs/{run}/artifacts")
+    for kind, folder, code in reports:
+        table.add_row(f"{kind} images", "drift" if code == DRIFT_EXIT else "no drift")
+        table.add_row("  report and picture", str(folder))
+    table.add_row("took", f"{seconds:.0f} s")
+    console.print(table)

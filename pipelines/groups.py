@@ -1,0 +1,153 @@
+"""What must share a split: the groups of `metadata.csv` and `groups.csv`, and how near-duplicates join them.
+
+`groups.csv` (`file,group`) is written by `prepare --mend`. It lists every file that was there, so that a file
+once listed never changes its split: what is found later to resemble it joins its group.
+"""
+
+import csv
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.splits import PIXELS_PREFIX, key_of, split_of
+from resunet.errors import DataError
+
+GROUPS_FILE = "groups.csv"
+
+
+def effective_groups(declared: Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
+    """The group of each file: its row in `groups.csv`, else its group in `metadata.csv`.
+
+    Where rows have taken members of a `metadata.csv` group to one other group, the members without a row
+    follow: a patient's new image goes where the patient's others are.
+    """
+    moved: dict[str, set[str]] = defaultdict(set)
+    for file, group in declared.items():
+        if file in written:
+            moved[group].add(written[file])
+    follow = {group: next(iter(targets)) for group, targets in moved.items() if len(targets) == 1}
+    return {**{file: follow.get(group, group) for file, group in declared.items()}, **written}
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What `mend` found.
+
+    Attributes:
+        rows: new rows for `groups.csv`; never one for a file that has a row.
+        bridges: components that would join groups whose splits differ, by new files.
+    """
+
+    rows: dict[str, str]
+    bridges: tuple[tuple[str, ...], ...]
+
+
+def mend(
+    pixels: Mapping[str, str],
+    groups: Mapping[str, str],
+    written: Mapping[str, str],
+    pairs: Iterable[tuple[str, str]],
+) -> Mending:
+    """Join files that resemble each other, and the groups they are in, into one group each.
+
+    Args:
+        pixels: each file's hash of its decoded pixels.
+        groups: each grouped file's present group.
+        written: the rows of `groups.csv`; they stay as they are.
+        pairs: files that must share a split.
+
+    Returns:
+        A row for every file that has none. A component takes the first group of its written rows; else the
+        first of its groups by name; else its first file's pixels.
+    """
+    components = _components(pixels, groups, pairs)
+    rows: dict[str, str] = {}
+    bridges: list[tuple[str, ...]] = []
+    for members in components:
+        new = [file for file in members if file not in written]
+        if not new:
+            continue
+        fixed = sorted({written[file] for file in members if file in written})
+        if len({split_of(key_of(group, "")) for group in fixed}) > 1:
+            bridges.append(tuple(new))
+            continue
+        named = sorted({groups[file] for file in members if file in groups})
+        name = (fixed or named or [PIXELS_PREFIX + pixels[members[0]]])[0]
+        rows.update(dict.fromkeys(new, name))
+    return Mending(rows, tuple(bridges))
+
+
+def _components(
+    pixels: Mapping[str, str], groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]
+) -> list[list[str]]:
+    parent = {file: file for file in pixels}
+
+    def root(file: str) -> str:
+        while parent[file] != file:
+            parent[file] = parent[parent[file]]
+            file = parent[file]
+        return file
+
+    first: dict[str, str] = {}
+    for file in pixels:
+        for anchor in {f"key {key_of(groups.get(file), pixels[file])}", f"pixels {pixels[file]}"}:
+            parent[root(file)] = root(first.setdefault(anchor, file))
+    for a, b in pairs:
+        parent[root(a)] = root(b)
+    members: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(pixels):
+        members[root(file)].append(file)
+    return [members[key] for key in sorted(members, key=lambda key: members[key][0])]
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Rows of a `groups.csv` by file name without `images/`; none if the file is not there.
+
+    Raises:
+        DataError: it is not such a table, or gives a file two groups.
+    """
+    if not path.is_file():
+        return {}
+    rows: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if reader.fieldnames is None or not {"file", "group"} <= set(reader.fieldnames):
+                raise DataError(f"{path}: columns 'file' and 'group' are needed")
+            for row in reader:
+                file = (row["file"] or "").strip().replace("\\", "/").removeprefix("images/")
+                group = (row["group"] or "").strip()
+                if not file or not group:
+                    raise DataError(f"{path}, line {reader.line_num}: a file and its group are needed")
+                if rows.setdefault(file, group) != group:
+                    raise DataError(f"{path}, line {reader.line_num}: {file} already has another group")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it as such") from None
+    return rows
+
+
+def write_groups(path: Path, rows: Mapping[str, str]) -> None:
+    """Write a `groups.csv` whole or not at all.
+
+    Raises:
+        DataError: its folder cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}-", delete=False
+        ) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["file", "group"])
+            writer.writerows([f"images/{file}", rows[file]] for file in sorted(rows))
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(stream.name).chmod(0o644)
+        Path(stream.name).replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups-file"
+        ) from None

@@ -1,0 +1,258 @@
+"""Check a data set before anything trains on it.
+
+    report = prepare(Path("nuclei"), console=Console())
+    console.print(report.table())
+    report.write(Path("prepare.json"))
+    report.raise_if_refused()
+    train_on(report.dataset, report.manifest)
+
+Every image and mask is decoded once. `mend=True` puts near-duplicates into one group (`groups.csv`).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.checks import Findings, Problem, check_all, split_masks
+from pipelines.dataset import Dataset, classes_of, read_dataset
+from pipelines.duplicates import Look, near_duplicates
+from pipelines.groups import GROUPS_FILE, Mending, effective_groups, read_groups, write_groups
+from pipelines.groups import mend as join
+from pipelines.manifest import SLICE_PREFIX, FileFacts, build_manifest, examine, fingerprint
+from pipelines.splits import SPLITS
+from resunet.errors import DataError
+
+_SHOWN_FILES = 5
+
+
+@dataclass(frozen=True)
+class PreparedReport:
+    """What is in a data set and what is wrong with it.
+
+    Attributes:
+        class_names: one name (the foreground) for binary masks, else one a class.
+        splits: images in each split.
+        slices: images of each `column=value` in each split.
+        classes: images that show each class, in each split.
+        groups: how many groups hold more than one image.
+        near_duplicate_pairs: pairs of images that show the same thing, exact copies not counted.
+        new_group_rows: rows that `mend` has written.
+        fingerprint: of the files that can be read, None if there are none.
+        dataset, manifest: of the same files, for whoever goes on; not in the JSON.
+    """
+
+    root: Path
+    images: int
+    class_names: tuple[str, ...]
+    splits: dict[str, int]
+    slices: dict[str, dict[str, int]]
+    classes: dict[str, dict[str, int]]
+    groups: int
+    near_duplicate_pairs: int
+    new_group_rows: int
+    problems: tuple[Problem, ...]
+    fingerprint: str | None
+    dataset: Dataset
+    manifest: pd.DataFrame
+
+    @property
+    def refused(self) -> bool:
+        """Whether training on it is refused."""
+        return any(problem.severity == "refuse" for problem in self.problems)
+
+    def raise_if_refused(self) -> None:
+        """Refuse to go on.
+
+        Raises:
+            DataError: naming the first problems and what to do about them.
+        """
+        refusals = [problem for problem in self.problems if problem.severity == "refuse"]
+        if refusals:
+            lines = [f"- {p.check}: {_names(p.files)}{p.what_to_do}" for p in refusals[:_SHOWN_FILES]]
+            more = len(refusals) - len(lines)
+            lines += [f"- and {more} more problems; 'prepare' lists all"] if more else []
+            raise DataError("\n".join([f"the data set in {self.root} cannot be trained on:", *lines]))
+
+    def to_json(self) -> str:
+        """The report for programs."""
+        fields = {
+            "format_version": 1,
+            "refused": self.refused,
+            "fingerprint": self.fingerprint,
+            "images": self.images,
+            "class_names": self.class_names,
+            "splits": self.splits,
+            "slices": self.slices,
+            "classes": self.classes,
+            "groups": self.groups,
+            "near_duplicate_pairs": self.near_duplicate_pairs,
+            "new_group_rows": self.new_group_rows,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the JSON report."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    def table(self) -> Group:
+        """The report for people: what is there, then what is wrong."""
+        counts = Table(title=f"{escape(str(self.root))}: {self.images} images", title_justify="left")
+        counts.add_column("")
+        for column in (*SPLITS, "all"):
+            counts.add_column(column, justify="right")
+        sections = ({"images": self.splits}, self.classes, self.slices)
+        for section in sections:
+            for name, by_split in section.items():
+                numbers = [by_split.get(split, 0) for split in SPLITS]
+                counts.add_row(escape(name), *map(str, numbers), str(sum(numbers)))
+            counts.add_section()
+        if not self.problems:
+            return Group(counts, "No problems found.")
+        problems = Table(title="Problems", title_justify="left", show_lines=True)
+        for column in ("", "check", "files", "what to do"):
+            problems.add_column(column, overflow="fold")
+        seen: Counter[str] = Counter()
+        for problem in self.problems:
+            seen[problem.check] += 1
+            if seen[problem.check] > _SHOWN_FILES:
+                continue
+            colour = "red" if problem.severity == "refuse" else "yellow"
+            files = _names(problem.files, "\n").removesuffix(": ")
+            row = (problem.check, files, problem.what_to_do)
+            problems.add_row(f"[{colour}]{problem.severity}[/]", *map(escape, row))
+        for check, count in seen.items():
+            if count > _SHOWN_FILES:
+                problems.add_row("", check, f"… {count - _SHOWN_FILES} more", "the JSON report lists all")
+        return Group(counts, problems)
+
+
+def prepare(
+    root: Path,
+    groups_file: Path | None = None,
+    mend: bool = False,
+    slices: Sequence[str] | None = None,
+    where: str | None = None,
+    console: Console | None = None,
+) -> PreparedReport:
+    """Check a data set folder, and with `mend` group its near-duplicates.
+
+    Args:
+        groups_file: where groups are read and written in place of the folder's `groups.csv`.
+        mend: write near-duplicates into one group; files that have a row keep it.
+        slices: columns of `metadata.csv` to slice by; by default its text columns of few values.
+        where: a slice filter, `modality=fluorescence|histology`; checks (and mends) only what it keeps.
+        console: where to show progress; None shows nothing.
+
+    Raises:
+        DataError: the folder is no data set at all; all that is wrong with its files is in the report.
+    """
+    dataset = read_dataset(root, slices, groups_file)
+    if where is not None:
+        dataset = dataset.where(where)
+    facts = examine(dataset, console)
+    if where is None:
+        values = [frozenset(fact.values) for fact in facts if fact.values is not None]
+        dataset = replace(dataset, known_classes=classes_of(dataset.declared_classes, values))
+    readable = [fact for fact in facts if fact.seen is not None]
+    pairs = _near_pairs(readable)
+    mending = Mending({}, ())
+    if mend:
+        target = groups_file or root / GROUPS_FILE
+        dataset, mending = _mend(dataset, readable, pairs, target)
+    return _report(dataset, facts, pairs, mending)
+
+
+def _near_pairs(readable: Sequence[FileFacts]) -> list[tuple[str, str]]:
+    looks: list[Look] = [fact.seen for fact in readable if fact.seen is not None]
+    return [
+        (readable[i].file, readable[j].file)
+        for i, j in near_duplicates(looks)
+        if readable[i].pixels != readable[j].pixels
+    ]
+
+
+def _mend(
+    dataset: Dataset, readable: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], target: Path
+) -> tuple[Dataset, Mending]:
+    name = {sample.file: sample.image.name for sample in dataset.samples}
+    own = read_groups(target)
+    written = {**read_groups(dataset.root / GROUPS_FILE), **own}
+    mending = join(
+        pixels={name[fact.file]: fact.pixels for fact in readable},
+        groups={s.image.name: s.group for s in dataset.samples if s.group is not None},
+        written=written,
+        pairs=[(name[a], name[b]) for a, b in pairs],
+    )
+    if mending.rows:
+        write_groups(target, {**own, **mending.rows})
+    declared = {s.image.name: s.declared_group for s in dataset.samples if s.declared_group is not None}
+    groups = effective_groups(declared, {**written, **mending.rows})
+    samples = tuple(replace(s, group=groups.get(s.image.name)) for s in dataset.samples)
+    return replace(dataset, samples=samples), mending
+
+
+def _report(
+    dataset: Dataset, facts: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], mending: Mending
+) -> PreparedReport:
+    good = {fact.file for fact in facts if fact.error is None and fact.mask_error is None}
+    kept = replace(dataset, samples=tuple(s for s in dataset.samples if s.file in good))
+    kept_facts = [fact for fact in facts if fact.file in good]
+    manifest = build_manifest(kept, kept_facts)
+    class_names = dataset.class_names
+    bridges = tuple(tuple(f"images/{file}" for file in bridge) for bridge in mending.bridges)
+    kept_pairs = [(a, b) for a, b in pairs if a in good and b in good]
+    problems = check_all(Findings(dataset, facts, class_names, manifest, kept_pairs, bridges))
+    return PreparedReport(
+        root=dataset.root,
+        images=len(dataset.samples),
+        class_names=class_names,
+        splits={split: int((manifest["split"] == split).sum()) for split in SPLITS},
+        slices={
+            f"{column}={value}": _by_split(manifest[manifest[SLICE_PREFIX + column] == value])
+            for column in dataset.slice_columns
+            for value in sorted(manifest[SLICE_PREFIX + column].dropna().unique())
+        },
+        classes=_classes(manifest, kept_facts, class_names),
+        groups=int((manifest["group"].value_counts() > 1).sum()),
+        near_duplicate_pairs=len(pairs),
+        new_group_rows=len(mending.rows),
+        problems=tuple(problems),
+        fingerprint=fingerprint(manifest) if len(manifest) else None,
+        dataset=dataset,
+        manifest=manifest,
+    )
+
+
+def _by_split(manifest: pd.DataFrame) -> dict[str, int]:
+    count = Counter(manifest["split"])
+    return {split: count[split] for split in SPLITS}
+
+
+def _classes(
+    manifest: pd.DataFrame, facts: Sequence[FileFacts], class_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    masks, _ = split_masks(facts, class_names)
+    out: dict[str, dict[str, int]] = {}
+    for index, name in enumerate(class_names, start=1 if len(class_names) == 1 else 0):
+        stored = {index, 255} if len(class_names) == 1 else {index}
+        showing = [fact.file for fact in masks if set(fact.values or {}) & stored]
+        out[f"class {name}" if not name.startswith("class ") else name] = _by_split(
+            manifest[manifest["path"].isin(showing)]
+        )
+    return out
+
+
+def _names(files: Sequence[str], separator: str = ", ") -> str:
+    if not files:
+        return ""
+    more = f"{separator}… {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+    return separator.join(files[:_SHOWN_FILES]) + more + ": "

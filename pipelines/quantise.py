@@ -1,0 +1,163 @@
+"""The int8 form of a version's graph: static, one scale a channel, calibrated on training images.
+
+    quantise(root / "model.onnx", root / "model.int8.onnx", training_images)
+
+Whether it serves is decided by measurement, in `pipelines.serving_file`.
+"""
+
+import itertools
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from resunet.errors import DataError
+
+INT8_FILE = "model.int8.onnx"
+CALIBRATION_IMAGES = 48
+CALIBRATION_SIDE = 256
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    count: int = CALIBRATION_IMAGES,
+    side: int = CALIBRATION_SIDE,
+) -> None:
+    """Write a graph whose convolutions compute in int8; the same graph and images give the same bytes.
+
+    Args:
+        source: the fp32 graph, as `export_graph` wrote it.
+        target: file to write.
+        images: training images, (H, W, 3) uint8; the first `count` are looked at.
+        count: how many images the ranges are taken from.
+        side: of the centre crop that is looked at, pixels; smaller images are mirrored.
+
+    Raises:
+        DataError: there is no image.
+    """
+    crops = [_crop(image, side) for image in itertools.islice(images, count)]
+    if not crops:
+        raise DataError("int8 needs training images to calibrate on; the training split is empty")
+    with tempfile.TemporaryDirectory(prefix="resunet-int8-") as folder, _quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        # Its symbolic shapes are not needed and take a minute; its optimiser is what matters.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Crops(crops),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_ends(onnx.load(str(prepared)).graph),
+        )
+
+
+class _Crops(CalibrationDataReader):  # type: ignore[misc]  # the base class is untyped
+    """Feeds the calibrator one image at a time."""
+
+    def __init__(self, crops: Sequence[NDArray[np.uint8]]) -> None:
+        self._left = iter(crops)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """The next input, or None at the end."""
+        crop = next(self._left, None)
+        return None if crop is None else {"images": crop[None]}
+
+
+def _crop(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The centre square of an image; a smaller one is mirrored to size."""
+    height, width = image.shape[:2]
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    part = image[top : top + side, left : left + side]
+    below, right = side - part.shape[0], side - part.shape[1]
+    return np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def _ends(graph: Any) -> list[str]:
+    """The convolutions that see raw pixels and those that give the logits: int8 costs most accuracy there."""
+    readers: dict[str, list[Any]] = {}
+    makers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    first = _nearest_convolutions(graph.input[0].name, lambda name: readers.get(name, []), lambda node: node.output)
+    outputs = [output.name for output in graph.output if output.name == "probabilities"]
+    last = _nearest_convolutions(
+        outputs[0], lambda name: [makers[name]] if name in makers else [], lambda node: node.input
+    )
+    return sorted(first | last)
+
+
+def _nearest_convolutions(
+    start: str, neighbours: Callable[[str], list[Any]], onward: Callable[[Any], Iterable[str]]
+) -> set[str]:
+    """Names of the first convolutions on every way from a value, against or with the flow."""
+    found: set[str] = set()
+    seen, waiting = {start}, [start]
+    while waiting:
+        for node in neighbours(waiting.pop()):
+            if node.op_type in {"Conv", "ConvTranspose"}:
+                found.add(node.name)
+                continue
+            for name in onward(node):
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser warns through the root logger that its own preprocessing may be missing."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class _Crops(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, crops: Sequence[NDArray[np.uint8]]) -> None:
+        self._left = iter(crops)
+
+    def get_next(self) -> dict[str, Any] | None:
+        crop = next(self._left, None)
+        return None if crop is None else {"images": crop[None]}
+
+
+def _crop(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    short = [(0, max(0, side - length)) for length in image.shape[:2]]
+    image = np.pad(image, [*short, (0, 0)], mode="symmetric")
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def _ends(graph: Any) -> list[str]:
+    return []
+
+
+@contextmanager
+def _quiet():
+    yield

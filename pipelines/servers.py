@@ -1,0 +1,166 @@
+"""Real servers as context managers: MLflow's tracking server and `mlflow models serve`.
+
+    with tracking_server(Path(".resunet/mlflow")) as tracking:
+        with scoring_server("models:/resunet/Production", tracking, log=Path("serve.log")) as scoring:
+            httpx.post(f"{scoring}/invocations", …)
+
+Each runs in a process group of its own on 127.0.0.1 and is gone when its block ends, or when this process dies.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from resunet.errors import ResunetError
+
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerError(ResunetError):
+    """A server did not come up; the message ends with its own last words."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextlib.contextmanager
+def tracking_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Run `mlflow server` with all it keeps in `folder`, until the block ends.
+
+    Args:
+        folder: holds the database, the artifacts and `server.log`; made when missing and kept afterwards.
+        port: where to listen; None takes a free one.
+
+    Yields:
+        the server's URL, once it answers.
+
+    Raises:
+        ServerError: it did not come up.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    arguments = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", "{port}"]
+    arguments += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
+    with _mlflow(arguments, port, environment, folder, folder / "server.log", "/health") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def scoring_server(
+    model_uri: str,
+    tracking_uri: str,
+    *,
+    log: Path,
+    port: int | None = None,
+    env_manager: str = "local",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Run `mlflow models serve` until the block ends.
+
+    Args:
+        model_uri: what to serve, for example `models:/resunet/Production`.
+        tracking_uri: where that is resolved.
+        log: what the server prints.
+        port: where to listen; None takes a free one.
+        env_manager: `local` serves in this environment; the others build the version's own.
+        environment: added to this process's variables.
+
+    Yields:
+        the server's URL, once it answers.
+
+    Raises:
+        ServerError: it did not come up.
+    """
+    variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})}
+    arguments = ["models", "serve", "-m", model_uri, "--env-manager", env_manager]
+    arguments += ["--host", "127.0.0.1", "-p", "{port}"]
+    with _mlflow(arguments, port, variables, Path.cwd(), log, "/ping") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _mlflow(
+    arguments: list[str], port: int | None, environment: Mapping[str, str], cwd: Path, log: Path, route: str
+) -> Iterator[str]:
+    for last_try in (port is not None, port is not None, True):
+        chosen = port or free_port()
+        url = f"http://127.0.0.1:{chosen}"
+        filled = [argument.replace("{port}", str(chosen)) for argument in arguments]
+        process = start_group([sys.executable, "-m", "mlflow", *filled], environment, cwd, log)
+        try:
+            if not _answers(process, url + route):
+                # Between the probe and the start another process may have taken the port.
+                words = log.read_text(errors="replace")
+                if last_try or "address already in use" not in words.lower():
+                    raise ServerError(f"mlflow {' '.join(filled[:2])} did not start; {log} ends:\n{words[-2000:]}")
+                continue
+            yield url
+            return
+        finally:
+            stop_group(process)
+
+
+def start_group(command: list[str], environment: Mapping[str, str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own, which the kernel ends when this process dies."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def stop_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process of `start_group`, and all it started."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+            break
+    # The leader is gone; a worker that outlived it still has the group's number.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return process.poll() is None
+        time.sleep(0.1)
+    return False

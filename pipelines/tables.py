@@ -1,0 +1,98 @@
+"""The tables beside a data set's images: `metadata.csv` and `classes.txt`."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from resunet.errors import DataError
+
+METADATA_FILE: Final = "metadata.csv"
+CLASSES_FILE: Final = "classes.txt"
+MAX_SLICE_VALUES: Final = 20
+MAX_CLASSES: Final = 32
+
+
+def read_classes(path: Path) -> tuple[str, ...] | None:
+    """Class names in index order, background first; None if there is no such file.
+
+    Raises:
+        DataError: it names fewer than 2 or more than 32 classes, or one twice.
+    """
+    if not path.is_file():
+        return None
+    names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+    if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
+        raise DataError(
+            f"{path} lists {len(names)} names; give one name a line, each once, the background first, "
+            f"2 to {MAX_CLASSES} of them"
+        )
+    return names
+
+
+def read_metadata(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Read `metadata.csv`.
+
+    Returns:
+        rows: column to text, by file name without `images/`; none if the file is not there.
+        columns: in the file's order.
+
+    Raises:
+        DataError: it is no such table, or says two things of a file.
+    """
+    if not path.is_file():
+        return {}, []
+    rows: dict[str, dict[str, str]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = [column.strip() for column in reader.fieldnames or []]
+            reader.fieldnames = columns
+            if "file" not in columns or len(set(columns)) < len(columns):
+                raise DataError(f"{path}: a column 'file' and no column twice is needed; its columns: {columns}")
+            for row in reader:
+                kept = {column: (row[column] or "").strip() for column in columns}
+                name = kept["file"].replace("\\", "/").removeprefix("images/")
+                if rows.setdefault(name, kept) != kept:
+                    raise DataError(f"{path}, line {reader.line_num}: a second row for {name} says otherwise")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it as such") from None
+    return rows, columns
+
+
+def choose_slices(
+    rows: dict[str, dict[str, str]], columns: list[str], asked: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The columns to slice by: those asked for, else text columns of at most 20 values.
+
+    Returns:
+        The columns, and those left out because of too many values with how many they have.
+
+    Raises:
+        DataError: a column that was asked for does not exist.
+    """
+    if asked is not None:
+        for column in asked:
+            if column not in columns or column == "file":
+                known = ", ".join(c for c in columns if c != "file") or "none"
+                raise DataError(f"slices: {METADATA_FILE} has no column '{column}'. Its columns: {known}")
+        return tuple(dict.fromkeys(asked)), {}
+    kept: list[str] = []
+    too_many: dict[str, int] = {}
+    for column in columns:
+        values = {row[column] for row in rows.values()} - {""}
+        if column in ("file", "group") or not values or all(_is_number(value) for value in values):
+            continue
+        if len(values) > MAX_SLICE_VALUES:
+            too_many[column] = len(values)
+        else:
+            kept.append(column)
+    return tuple(kept), too_many
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

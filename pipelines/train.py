@@ -1,0 +1,167 @@
+"""`train`: from a data folder to a registered version.
+
+    train(TrainOptions(data="nuclei", max_minutes=10), console)
+
+Prepare, train, choose the file that will serve, calibrate, evaluate through that file, log, register. With folds
+it cross-validates instead: nested runs, nothing registered, the test split never read.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+
+from pipelines.ancestry import fetch_ancestor
+from pipelines.build_version import BuiltVersion, build_version
+from pipelines.cross_validation import cross_validate
+from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.fit_progress import fit_with_progress
+from pipelines.pins import PROJECT
+from pipelines.register import LoggedVersion, log_version, register_version
+from pipelines.settings import FitSettings, TrainingSettings
+from pipelines.tracking import log_data, log_result, log_settings, prefer_project_run
+from records.settings import RecordsSettings
+from resunet.errors import SettingsError
+from serving.requirements import model_requirements
+
+EXPERIMENT = "resunet-training"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line and `mlflow run` pass on.
+
+    Attributes:
+        data: folder of images and masks; empty makes synthetic nuclei.
+        where: slice filter, `modality=fluorescence`.
+        groups: another place for `groups.csv` than the data folder.
+        folds: 2 or more cross-validates instead of making a version.
+        model_name: registered model.
+        parent: version number whose weights training starts from; empty starts from random weights.
+        resume: run id of a training that was interrupted.
+        fit: everything that decides the weights.
+    """
+
+    data: str = ""
+    where: str = ""
+    groups: str = ""
+    folds: int = 0
+    model_name: str = "resunet"
+    parent: str = ""
+    resume: str = ""
+    fit: FitSettings = field(default_factory=FitSettings)
+
+
+@dataclass(frozen=True)
+class TrainedVersion:
+    """What a training ends with: the registered version and where it was made."""
+
+    name: str
+    version: str
+    run_id: str
+    built: BuiltVersion
+    logged: LoggedVersion
+
+
+def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
+    """Train and register a version; None after cross-validation.
+
+    Raises:
+        DataError: the data cannot carry a metric; the message says how to mend it.
+        SettingsError: options that contradict each other, or a run that cannot be resumed.
+    """
+    if options.folds == 1 or options.folds < 0:
+        raise SettingsError("folds: 0 trains a version; 2 or more cross-validates")
+    if options.resume and options.folds:
+        raise SettingsError("resume: a cross-validation cannot be resumed; start it anew")
+    data = prepare_data(options.data, options.where, options.groups, console)
+    settings = options.fit.model_copy(update={"classes": data.classes})
+    with _run(options, data) as (run_id, resumed):
+        if not resumed:
+            log_settings(settings, data, folds=options.folds, model_name=options.model_name, parent=options.parent)
+            log_data(data)
+        if options.folds:
+            cross_validate(options.folds, settings, data, console)
+            return None
+        return _train_version(options, settings, data, run_id, console)
+
+
+@contextmanager
+def _run(options: TrainOptions, data: PreparedData) -> Iterator[tuple[str, bool]]:
+    """The MLflow run to log to: the one resumed, the one `mlflow run` made, or a new one."""
+    mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
+    prefer_project_run(EXPERIMENT)
+    if options.resume and not checkpoint_of(options.resume).exists():
+        raise SettingsError(
+            f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
+            "on another machine or with another RESUNET_HOME"
+        )
+    name = None if options.resume else f"{options.fit.architecture}-{data.fingerprint[:8]}"
+    try:
+        run = mlflow.start_run(run_id=options.resume or None, run_name=name, log_system_metrics=True)
+    except MlflowException as error:
+        raise SettingsError(f"cannot log to the tracking server: {error.message}") from error
+    with run:
+        yield str(run.info.run_id), bool(options.resume)
+
+
+def checkpoint_of(run_id: str) -> Path:
+    """Where an unfinished run keeps its checkpoint."""
+    return RecordsSettings.load().home.absolute() / "checkpoints" / f"{run_id}.ckpt"
+
+
+def _train_version(
+    options: TrainOptions, settings: FitSettings, data: PreparedData, run_id: str, console: Console
+) -> TrainedVersion:
+    client = MlflowClient()
+    ancestor = None
+    if options.parent:
+        test = data.manifest[data.manifest["split"] == "test"]
+        ancestor = fetch_ancestor(client, options.model_name, options.parent, test)
+    checkpoint = checkpoint_of(run_id)
+    fitted = fit_with_progress(
+        settings,
+        store(data.split("train"), data.manifest, settings.memory_budget_mb),
+        store(data.split("validation"), data.manifest, settings.memory_budget_mb),
+        console,
+        checkpoint=checkpoint,
+        initial=ancestor.weights if ancestor else None,
+    )
+    with tempfile.TemporaryDirectory(prefix="resunet-version-") as folder:
+        built = build_version(Path(folder), fitted, settings, data, ancestor, console)
+        log_result(fitted, built)
+        logged = log_version(
+            built.directory,
+            model_requirements(PROJECT / "pyproject.toml"),
+            signing_key=TrainingSettings.load().signing_key,
+        )
+    tags = _tags(data, settings, built, logged, options.parent)
+    version = register_version(client, logged, options.model_name, run_id, tags)
+    checkpoint.unlink(missing_ok=True)
+    dice = built.evaluation.overall["dice"]
+    console.print(
+        f"[bold green]{options.model_name} version {version}[/]: Dice {dice.mean:.4f} "
+        f"(95 % interval {dice.low:.4f} … {dice.high:.4f}) on {built.evaluation.images} test images"
+    )
+    return TrainedVersion(options.model_name, version, run_id, built, logged)
+
+
+def _tags(
+    data: PreparedData, settings: FitSettings, built: BuiltVersion, logged: LoggedVersion, parent: str
+) -> dict[str, str]:
+    commit = mlflow.active_run().data.tags.get("mlflow.source.git.commit", "")  # type: ignore[union-attr]
+    return {
+        "dice": f"{built.evaluation.overall['dice'].mean:.4f}",
+        "dataset_fingerprint": data.fingerprint,
+        "git_commit": commit or "unknown",
+        "parent_version": parent or "none",
+        "version_digest": logged.digest,
+        "architecture": settings.architecture,
+        "precision": built.spec.precision,
+    }

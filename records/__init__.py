@@ -1,0 +1,1 @@
+"""What is written down: inference log and its spool, mask blobs, audit, digests. SQLAlchemy only."""

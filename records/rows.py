@@ -1,0 +1,144 @@
+"""One logged prediction, and how it is written to a spool line and to the `predictions` table.
+
+The line is JSON: a spool left by one release can be read by the next, and by a person.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from records import schema
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import RecordsError
+
+Route = Literal["production", "canary", "shadow", "batch"]
+Status = Literal["ok", "refused"]
+RECORD_FORMAT = 1
+
+_TEXTS = (
+    "request_id",
+    "model_name",
+    "model_version",
+    "model_digest",
+    "route",
+    "client",
+    "slice",
+    "engine",
+    "status",
+)
+_NUMBERS = ("latency_ms", "width", "height")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRow:
+    """What is remembered of one answered or refused image.
+
+    Args:
+        request_id: of the client, or made by the server; with model, version and route it names the row.
+        event_time: aware; when the image was received.
+        model_digest: `sha256:…` of the version's bytes.
+        route: production | canary | shadow | batch.
+        status: ok | refused (a bad image: no descriptors then).
+        latency_ms: wall clock, from bytes to mask.
+        width, height: of the image in pixels; None when unknown (then those among `descriptors` are taken).
+        descriptors: of the image, named as `resunet.descriptors.IMAGE_DESCRIPTORS`.
+        prediction_descriptors: named as `resunet.descriptors.PREDICTION_DESCRIPTORS`.
+        embedding: 64 float32, little-endian.
+        mask_rle: JSON text; goes to the mask store, never to the database.
+
+    Raises:
+        RecordsError: a field breaks the contract.
+    """
+
+    request_id: str
+    event_time: datetime
+    model_name: str
+    model_version: str
+    model_digest: str
+    route: Route
+    status: Status = "ok"
+    client: str | None = None
+    slice: str | None = None
+    engine: str | None = None
+    latency_ms: float | None = None
+    width: int | None = None
+    height: int | None = None
+    descriptors: Mapping[str, float] = field(default_factory=dict)
+    prediction_descriptors: Mapping[str, float] = field(default_factory=dict)
+    embedding: bytes | None = None
+    mask_rle: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.event_time.tzinfo is None:
+            raise RecordsError("event_time has no zone: pass datetime.now(UTC)")
+        if not self.request_id:
+            raise RecordsError("request_id is empty: make one with uuid.uuid4().hex")
+        if self.route not in schema.ROUTES:
+            raise RecordsError(f"route must be one of {', '.join(schema.ROUTES)}")
+        if self.status not in schema.STATUSES:
+            raise RecordsError(f"status must be one of {', '.join(schema.STATUSES)}")
+        if self.embedding is not None and len(self.embedding) != schema.EMBEDDING_BYTES:
+            raise RecordsError(
+                f"embedding must be 64 float32 ({schema.EMBEDDING_BYTES} bytes), got {len(self.embedding)}"
+            )
+        unknown = set(self.descriptors) - set(IMAGE_DESCRIPTORS)
+        unknown |= set(self.prediction_descriptors) - set(PREDICTION_DESCRIPTORS)
+        if unknown:
+            raise RecordsError(f"unknown descriptors {sorted(unknown)}: name them as resunet.descriptors does")
+
+
+def to_record(row: PredictionRow) -> bytes:
+    """Encode a row as one line of JSON (without the newline)."""
+    record: dict[str, Any] = {
+        "format": RECORD_FORMAT,
+        "event_time": row.event_time.astimezone(UTC).isoformat(),
+    }
+    record |= {name: _clean_text(getattr(row, name)) for name in _TEXTS}
+    record |= {name: _clean_number(getattr(row, name)) for name in _NUMBERS}
+    both = (*row.descriptors.items(), *row.prediction_descriptors.items())
+    record["descriptors"] = {name: _clean_number(value) for name, value in both}
+    record["embedding"] = None if row.embedding is None else base64.b64encode(row.embedding).decode()
+    record["mask_rle"] = row.mask_rle
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def from_record(line: bytes) -> tuple[dict[str, Any], str | None]:
+    """Decode a line to the values of a `predictions` row and the mask's RLE.
+
+    Raises:
+        RecordsError: a newer release wrote the line, or a needed field is missing.
+    """
+    try:
+        record = json.loads(line)
+        if record["format"] > RECORD_FORMAT:
+            raise RecordsError(f"a newer release wrote this record (format {record['format']}): upgrade this one")
+        values: dict[str, Any] = {name: record["descriptors"].get(name) for name in schema.DESCRIPTORS}
+        # `width` and `height` are both field and descriptor: the field wins where it is known.
+        values |= {name: record[name] for name in _NUMBERS if record[name] is not None or name not in values}
+        values |= {name: record[name] for name in _TEXTS}
+        values["event_time"] = datetime.fromisoformat(record["event_time"])
+        embedding = record["embedding"]
+        values["embedding"] = None if embedding is None else base64.b64decode(embedding)
+        mask_rle: str | None = record["mask_rle"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordsError(f"a spooled record cannot be read ({type(error).__name__})") from error
+    return values, mask_rle
+
+
+def _clean_text(value: str | None) -> str | None:
+    """Clients choose ids freely, but no database stores NUL or half a surrogate pair."""
+    if value is None:
+        return None
+    return value.replace("\0", "�").encode("utf-8", "replace").decode("utf-8")
+
+
+def _clean_number(value: float | int | None) -> float | int | None:
+    """NumPy scalars become Python's; NaN becomes NULL in both databases."""
+    if value is None:
+        return None
+    number = int(value) if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None

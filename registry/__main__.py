@@ -1,0 +1,4 @@
+from records.console import run
+from registry.cli import app
+
+run(app)

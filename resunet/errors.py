@@ -1,0 +1,33 @@
+"""Every failure that a user can mend. The message says what happened and what to do next.
+
+A command prints the message and exits 2; a server answers 4xx with it. Neither shows a traceback, and no
+message may carry image content or a secret.
+"""
+
+
+class ResunetError(Exception):
+    """Base of all errors that are the caller's to mend."""
+
+
+class ImageError(ResunetError):
+    """Bytes that are not an image this platform accepts."""
+
+
+class DataError(ResunetError):
+    """A data set that cannot be read, or on which a metric would be a lie."""
+
+
+class SettingsError(ResunetError):
+    """A setting, option or parameter that makes no sense."""
+
+
+class VersionError(ResunetError):
+    """A model version whose files are missing, altered, or of a format this release does not know."""
+
+
+class RecordsError(ResunetError):
+    """The platform's database, spool or blob store cannot be used."""
+
+
+class RefusedError(ResunetError):
+    """A change of stage that a gate does not allow."""

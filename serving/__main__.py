@@ -1,0 +1,4 @@
+from records.console import run
+from serving.cli import app
+
+run(app)

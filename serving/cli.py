@@ -1,0 +1,63 @@
+"""`python -m serving`: look at a version the way a server does."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from resunet.images import read_image
+from resunet.masks import encode_png
+from serving.golden import check_golden
+from serving.predictor import Predictor
+from serving.requirements import model_requirements
+
+app = typer.Typer(no_args_is_help=True, help="Run a version's files as a server would.")
+
+VersionFolder = Annotated[Path, typer.Argument(help="folder of a version: the one that holds version.json")]
+EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino", envvar="RESUNET_ENGINE")]
+
+
+@app.command()
+def check(version: VersionFolder, engine: EngineOption = "auto", runs: int = 20) -> None:
+    """Load a version, compare its golden output, and time one 256x256 image."""
+    predictor = Predictor.load(version, engine)
+    check_golden(predictor, version)
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    times = []
+    for _ in range(max(runs, 1) + 1):
+        started = time.perf_counter()
+        predictor.predict(image)
+        times.append((time.perf_counter() - started) * 1000)
+    table = Table(show_header=False)
+    table.add_row("architecture", f"{predictor.spec.architecture}, width {predictor.spec.width}")
+    table.add_row("engine", f"{predictor.engine.name}, {predictor.spec.precision}")
+    table.add_row("golden output", "reproduced")
+    table.add_row("first 256x256 image", f"{times[0]:.0f} ms")
+    table.add_row("median of the next", f"{statistics.median(times[1:]):.1f} ms")
+    Console().print(table)
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or BMP")],
+    mask: Annotated[Path, typer.Argument(help="PNG to write")],
+    version: Annotated[Path, typer.Option(help="folder of a version")],
+    engine: EngineOption = "auto",
+    threshold: Annotated[float | None, typer.Option(help="binary versions: 0 to 1")] = None,
+) -> None:
+    """Segment one image file without a server."""
+    prediction = Predictor.load(version, engine).predict(read_image(image), threshold)
+    mask.write_bytes(encode_png(prediction.mask))
+    Console().print(f"{mask}: {prediction.width} x {prediction.height}, confidence {prediction.confidence:.3f}")
+
+
+@app.command()
+def requirements(pyproject: Path = Path("pyproject.toml")) -> None:
+    """Print the pip requirements of a version's own environment."""
+    for line in model_requirements(pyproject):
+        typer.echo(line)

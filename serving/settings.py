@@ -1,0 +1,48 @@
+"""How a server runs a version, from the environment.
+
+settings = ServingSettings.load()
+Predictor.load(root, settings.engine, settings.threads or None)
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from resunet.errors import SettingsError
+
+EngineSetting = Literal["auto", "onnxruntime", "openvino"]
+
+
+class ServingSettings(BaseSettings):
+    """Each field is read from `RESUNET_<FIELD>`, in capitals; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    engine: EngineSetting = Field(default="auto", description="auto: the fastest that the version measured")
+    threads: int = Field(default=0, ge=0, description="cores that one image is computed on; 0: all")
+    trusted_key: Path | None = Field(default=None, description="public key that versions must be signed with")
+    max_image_mb: int = Field(default=256, ge=1, description="an encoded image above this many MB is refused")
+    # A URL may hold a password: keep it out of every repr. `records` reads it too; here it is only on or off.
+    inference_log: str | None = Field(
+        default=None,
+        repr=False,
+        description="database URL that predictions are logged to; unset: nothing is logged",
+    )
+
+    @classmethod
+    def load(cls) -> "ServingSettings":
+        """Read the environment.
+
+        Raises:
+            SettingsError: a variable does not parse; the message names it, without its value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = "RESUNET_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingsError(f"{name} is not usable: {first['msg']}") from None

@@ -1,0 +1,56 @@
+"""Rows for the tests of `records`, and what is in a database."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from records.database import open_database
+from records.inference import PredictionRow
+from records.schema import predictions
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def prediction(request_id: str, /, **changes: Any) -> PredictionRow:
+    """A row as serving would log it."""
+    fields: dict[str, Any] = {
+        "request_id": request_id,
+        "event_time": NOON,
+        "model_name": "resunet",
+        "model_version": "3",
+        "model_digest": "sha256:aa",
+        "route": "production",
+        "engine": "onnxruntime",
+        "latency_ms": 12.5,
+        "width": 256,
+        "height": 128,
+        "descriptors": {name: index / 4 for index, name in enumerate(IMAGE_DESCRIPTORS)},
+        "prediction_descriptors": dict.fromkeys(PREDICTION_DESCRIPTORS, 0.5),
+        "embedding": bytes(range(256)),
+        "mask_rle": '{"size":[2,2],"counts":[1,3]}',
+    }
+    return PredictionRow(**fields | changes)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def stored_ids(url: str) -> list[str]:
+    """Request ids in the table `predictions`, sorted; more than once where they are there more than once."""
+    engine = open_database(url)
+    with engine.connect() as connection:
+        found = sorted(connection.scalars(select(predictions.c.request_id)))
+    engine.dispose()
+    return found
+
+
+def wait_until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "the deadline passed"
+        time.sleep(0.02)

@@ -1,0 +1,84 @@
+"""Batches: a function of seed and step, kept in memory only within the budget."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipelines.batches import SampleStore, batches
+from resunet.augment import augmented_crop, random_crop
+
+SIDE = 32
+
+
+def _sample(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    rng = np.random.default_rng(index)
+    rgb = rng.integers(0, 256, (40 + index, 50, 3), dtype=np.uint8)
+    return rgb, (rgb[..., 0] > 200).astype(np.uint8)
+
+
+def _store(budget: int = 1 << 30) -> SampleStore:
+    return SampleStore(_sample, [50 * 40 * 4] * 6, budget)
+
+
+def _take(store: SampleStore, start: int, count: int, seed: int = 0, workers: int = 0) -> list[torch.Tensor]:
+    source = batches(store, batch_size=4, crop=SIDE, seed=seed, start=start, workers=workers)
+    return [torch.cat([part.flatten() for part in next(source)]) for _ in range(count)]
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    whole = _take(_store(), 0, 5)
+    later = _take(_store(), 3, 2)
+    assert torch.equal(whole[3], later[0])
+    assert torch.equal(whole[4], later[1])
+    assert not torch.equal(whole[0], _take(_store(), 0, 1, seed=1)[0])
+
+
+def test_batches_that_workers_read_equal_those_from_memory() -> None:
+    streamed = _store(budget=0)
+    streamed.warm()
+    assert not streamed.in_memory
+    for kept, read in zip(_take(_store(), 0, 3), _take(streamed, 0, 3, workers=2), strict=True):
+        assert torch.equal(kept, read)
+
+
+def test_images_within_the_budget_are_decoded_once() -> None:
+    decoded: list[int] = []
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        decoded.append(index)
+        return _sample(index)
+
+    store = SampleStore(load, [8000] * 6, 48_000)
+    store.warm()
+    _take(store, 0, 10)
+    assert decoded == list(range(6))
+
+
+def test_every_image_is_seen_once_an_epoch() -> None:
+    seen: list[int] = []
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        seen.append(index)
+        return _sample(index)
+
+    _take(SampleStore(load, [1] * 6, 0), 0, 3)
+    assert sorted(seen) == sorted([*range(6)] * 2)
+
+
+def test_mask_and_image_go_through_the_same_geometry() -> None:
+    mask = np.zeros((97, 131), np.uint8)
+    mask[30:70, 40:100] = 1
+    rgb = np.repeat(mask[..., None] * 200, 3, axis=2).astype(np.uint8)
+    for seed in range(20):
+        picture, truth = random_crop(rgb, mask, 64, np.random.default_rng(seed))
+        assert np.mean((picture[..., 0] > 100) != (truth > 0)) < 0.03
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 700), (300, 17)])
+def test_images_smaller_than_the_crop_are_mirrored_to_size(shape: tuple[int, int]) -> None:
+    rgb = np.full((*shape, 3), 90, np.uint8)
+    picture, truth = augmented_crop(rgb, np.ones(shape, np.uint8), 160, np.random.default_rng(0))
+    assert picture.shape == (160, 160, 3)
+    assert truth.shape == (160, 160)
+    assert truth.all()

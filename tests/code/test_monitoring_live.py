@@ -1,0 +1,102 @@
+"""Which rows of the inference log a report looks at."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
+
+from drift_scene import NOON, Scene, draw_descriptors, post
+
+from monitoring.live import LIVE_ROUTES, count_rows, open_log, sample_chunks, sample_rows
+from monitoring.tracking import WatchedVersion
+from monitoring.window import Window
+from records.settings import RecordsSettings
+from resunet.errors import RecordsError
+
+DAY = Window(NOON - timedelta(days=1), NOON)
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene("", tmp_path, "").other_log("log")
+
+
+def descriptors(count: int, seed: int = 0) -> pd.DataFrame:
+    return draw_descriptors(np.random.default_rng(seed), count)
+
+
+def test_rows_that_do_not_count_are_named(scene: Scene) -> None:
+    version = WatchedVersion("resunet", "3", DIGEST)
+    post(scene, descriptors(30), version="3", digest=DIGEST)
+    post(scene, descriptors(6), version="3", route="canary")
+    post(scene, descriptors(5), version="2", route="shadow")
+    post(scene, descriptors(4), version="3", status="refused", digest=DIGEST)
+    post(scene, descriptors(8), version="3", route="batch", digest=DIGEST)
+    post(scene, descriptors(7), version="3", route="shadow", digest="sha256:" + "b" * 64)
+    post(scene, descriptors(9), version="3", name="another", digest=DIGEST)
+    post(scene, descriptors(3), version="3", route="canary", end=NOON - timedelta(days=2))
+
+    engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
+    counts = count_rows(engine, version, DAY, LIVE_ROUTES)
+    rows = sample_rows(
+        engine, version, DAY, routes=LIVE_ROUTES, columns=["brightness", "confidence"], limit=1000, seed=0
+    )
+    batch = count_rows(engine, version, DAY, ["batch"])
+    engine.dispose()
+
+    assert counts.compared == 36 == len(rows)
+    assert counts.left_out == {
+        "refused images": 4,
+        "rows of other bytes under the same version number": 7,
+        "rows of other versions": 5,
+        "rows on the route batch": 8,
+    }
+    assert list(rows) == ["brightness", "confidence"]
+    assert rows.notna().all().all()
+    assert batch.compared == 8
+
+
+def test_the_end_of_a_window_belongs_to_the_next(scene: Scene) -> None:
+    post(scene, descriptors(1), version="3", end=NOON + timedelta(seconds=30))
+    engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
+    version = WatchedVersion("resunet", "3", None)
+    assert count_rows(engine, version, DAY, LIVE_ROUTES).compared == 0
+    assert count_rows(engine, version, Window(NOON, NOON + timedelta(days=1)), LIVE_ROUTES).compared == 1
+    engine.dispose()
+
+
+def test_an_empty_window_gives_an_empty_frame(scene: Scene) -> None:
+    engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
+    version = WatchedVersion("resunet", "3", None)
+    rows = sample_rows(engine, version, DAY, routes=LIVE_ROUTES, columns=["brightness"], limit=10, seed=0)
+    engine.dispose()
+    assert rows.shape == (0, 1)
+
+
+def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    with pytest.raises(RecordsError, match="RESUNET_INFERENCE_LOG"):
+        open_log(RecordsSettings(home=tmp_path, inference_log=f"sqlite:///{path}"))
+    assert not path.exists()
+
+
+def test_a_sample_of_chunks_is_bounded_ordered_and_repeatable() -> None:
+    chunks = [pd.DataFrame({"at": np.arange(start, start + 70)}) for start in range(0, 700, 70)]
+    sample = sample_chunks(chunks, 100, seed=1)["at"].to_numpy()
+    assert sample.size == 100 == np.unique(sample).size
+    assert (np.diff(sample) > 0).all()
+    assert (sample == sample_chunks(chunks, 100, seed=1)["at"]).all()
+    assert (sample != sample_chunks(chunks, 100, seed=2)["at"]).any()
+
+
+def test_each_row_of_a_window_has_the_same_chance() -> None:
+    chunks = [pd.DataFrame({"at": np.arange(start, start + 20)}) for start in range(0, 100, 20)]
+    drawn = np.concatenate([sample_chunks(chunks, 10, seed)["at"].to_numpy() for seed in range(400)])
+    share_of_chunk = np.histogram(drawn, bins=5, range=(0, 100))[0] / drawn.size
+    assert np.allclose(share_of_chunk, 0.2, atol=0.03)

@@ -1,0 +1,187 @@
+"""The schedule, with small commands in a report's place."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitoring.schedule import Reports, single
+from resunet.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 30.0
+
+DRIVER = """
+import sys
+from datetime import timedelta
+from monitoring.schedule import Reports, run_schedule
+script, every, grace, limit, once = sys.argv[1:]
+reports = Reports([sys.executable, script], timedelta(seconds=float(limit)))
+every, grace = timedelta(seconds=float(every)), timedelta(seconds=float(grace))
+sys.exit(run_schedule(reports, every=every, grace=grace, once=once == "once"))
+"""
+
+# Each start and end goes to a file; the third argument in braces is what the report does.
+REPORT = """
+import os, signal, sys, time
+from pathlib import Path
+diary = Path({diary!r})
+number = diary.read_text().count("start") if diary.exists() else 0
+def note(word):
+    with diary.open("a") as file:
+        file.write(f"{{word}} {{time.monotonic()}}\\n")
+note("start")
+{body}
+note("end")
+"""
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Path:
+    return tmp_path / "diary"
+
+
+@contextmanager
+def schedule(
+    diary: Path, body: str, *, every: float = 0.2, grace: float = 10, limit: float = 60, once: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    script = diary.with_suffix(".py")
+    script.write_text(REPORT.format(diary=str(diary), body=body))
+    arguments = [str(script), str(every), str(grace), str(limit), "once" if once else "on"]
+    with diary.with_suffix(".log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, *arguments],
+            cwd=ROOT,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(diary: Path, word: str, times: int = 1, suffix: str = "") -> str:
+    path = diary.with_suffix(suffix) if suffix else diary
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        text = path.read_text() if path.exists() else ""
+        if text.count(word) >= times:
+            return text
+        time.sleep(0.02)
+    raise AssertionError(f"{word!r} did not come {times} times: {text}")
+
+
+def words(diary: Path) -> list[str]:
+    return [line.split()[0] for line in diary.read_text().splitlines()]
+
+
+def test_a_failed_report_is_logged_and_the_next_one_runs(diary: Path) -> None:
+    body = """
+if number == 0:
+    sys.exit("the database is gone")
+if number == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+print("no drift: none of 22 descriptors moved" if number == 2 else "drift: brightness")
+note("end")
+sys.exit(0 if number == 2 else 3)
+"""
+    with schedule(diary, body) as process:
+        log = wait_for(diary, "drift: brightness", suffix=".log")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    lines = [line.split(" ", 2)[2] for line in log.splitlines() if "is left out" not in line]
+    assert lines[0].startswith("INFO a report every")
+    assert lines[1].startswith("ERROR no verdict, exit code 1: the database is gone")
+    assert lines[2].startswith("ERROR no verdict, exit code -9: it said nothing")
+    assert lines[3].startswith("INFO no drift: none of 22 descriptors moved")
+    assert lines[4].startswith("WARNING drift: brightness")
+
+
+def test_reports_never_run_side_by_side(diary: Path) -> None:
+    with schedule(diary, "time.sleep(0.5)", every=0.1) as process:
+        wait_for(diary, "end", times=3)
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    noted = words(diary)
+    assert noted == ["start", "end"] * (len(noted) // 2)
+    assert "WARNING the last report is still running" in diary.with_suffix(".log").read_text()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_schedule_lets_the_running_report_finish(diary: Path, sign: signal.Signals) -> None:
+    with schedule(diary, "time.sleep(1)", every=60) as process:
+        wait_for(diary, "start")
+        # As Ctrl-C in a terminal does it: to the whole process group.
+        os.killpg(process.pid, sign)
+        assert process.wait(DEADLINE_S) == 0
+    assert words(diary) == ["start", "end"]
+    assert diary.with_suffix(".log").read_text().rstrip().endswith("INFO stopped")
+
+
+def test_a_report_that_outlasts_the_grace_is_stopped(diary: Path) -> None:
+    body = """
+signal.signal(signal.SIGTERM, lambda *_: (note("closed"), sys.exit(143)))
+note("ready")
+time.sleep(300)
+"""
+    with schedule(diary, body, every=60, grace=0.2) as process:
+        wait_for(diary, "ready")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    assert words(diary) == ["start", "ready", "closed"]
+    log = diary.with_suffix(".log").read_text()
+    assert "the running report was stopped half-way" in log
+    assert log.rstrip().endswith("INFO stopped")
+
+
+def test_a_hung_report_is_stopped_and_the_next_one_runs(diary: Path) -> None:
+    body = "if number == 0: time.sleep(300)\nprint('no drift')"
+    with schedule(diary, body, limit=1) as process:
+        log = wait_for(diary, "INFO no drift", suffix=".log")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    assert "it gave no answer in 1 s and was stopped" in log
+
+
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_once_runs_one_report_and_exits_with_its_code(diary: Path, code: int) -> None:
+    with schedule(diary, f"note('end')\nsys.exit({code})", once=True) as process:
+        assert process.wait(DEADLINE_S) == code
+    assert words(diary) == ["start", "end"]
+
+
+def test_a_command_that_cannot_start_does_not_hang_a_single_report() -> None:
+    reports = Reports(["/no/such/program"], timedelta(minutes=1))
+    with pytest.raises(FileNotFoundError):
+        reports.run()
+    reports.stop(0)
+
+
+def test_one_schedule_a_model(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with single(home, "resunet"):
+        with pytest.raises(SettingsError, match="runs already"), single(home, "resunet"):
+            pass
+        with single(home, "another/model"):
+            pass
+    with single(home, "resunet"):
+        pass
+
+
+def test_the_lock_of_a_killed_schedule_is_free(tmp_path: Path) -> None:
+    program = "import os\nfrom pathlib import Path\nfrom monitoring.schedule import single\n"
+    program += f"with single(Path({str(tmp_path)!r}), 'resunet'):\n    os.kill(os.getpid(), 9)\n"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == -9
+    with single(tmp_path, "resunet"):
+        pass

@@ -1,0 +1,382 @@
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_factory import add, blob, group_in, make, picture, save, write
+from PIL import Image
+from rich.console import Console
+
+from pipelines.checks import Problem
+from pipelines.dataset import read_dataset
+from pipelines.groups import read_groups
+from pipelines.manifest import examine, pixel_digest
+from pipelines.prepare import prepare
+from pipelines.splits import Split, key_of, split_of
+from resunet.errors import DataError
+
+NUCLEI = Path(__file__).resolve().parents[2].parent / "shared/data/nuclei"
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("sound"))
+
+
+def changed(rgb: np.ndarray) -> np.ndarray:
+    return np.asarray(rgb * 0.7, np.uint8)
+
+
+def seed_in(split: Split, after: int = 1000) -> int:
+    """Seed of a picture that, ungrouped, falls into that split."""
+    return next(n for n in range(after, after + 1000) if split_of(key_of(None, pixels_of(n))) == split)
+
+
+def pixels_of(seed: int) -> str:
+    return pixel_digest(picture(seed))
+
+
+def no_mask(root: Path) -> None:
+    (root / "masks/p003.png").unlink()
+
+
+def no_image(root: Path) -> None:
+    (root / "images/p003.png").unlink()
+
+
+def two_of_a_stem(root: Path) -> None:
+    Image.fromarray(picture(77)).save(root / "images/p003.jpg")
+
+
+def unreadable_image(root: Path) -> None:
+    whole = (root / "images/p003.png").read_bytes()
+    (root / "images/p003.png").write_bytes(whole[: len(whole) // 2])
+
+
+def unreadable_mask(root: Path) -> None:
+    (root / "masks/p003.png").write_bytes(b"no image")
+
+
+def other_size(root: Path) -> None:
+    save(root / "masks/p003.png", blob(48, 50))
+
+
+def smoothed_mask(root: Path) -> None:
+    save(root / "masks/p003.png", np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1)))
+
+
+def class_out_of_range(root: Path) -> None:
+    write(root / "classes.txt", "background\nnucleus\nmembrane\n")
+    for mask in (root / "masks").iterdir():
+        save(mask, blob(value=2))
+    save(root / "masks/p003.png", blob(value=3))
+
+
+def contradictory_masks(root: Path) -> None:
+    add(root, "copy", picture(3), blob(value=0))
+
+
+def copies_across_splits(root: Path) -> None:
+    add(root, "copy", picture(3))
+    write(root / "groups.csv", f"file,group\np003.png,{group_in('train')}\ncopy.png,{group_in('test')}\n")
+
+
+def near_copies_across_splits(root: Path) -> None:
+    add(root, "copy", changed(picture(3)))
+    write(root / "groups.csv", f"file,group\np003.png,{group_in('train')}\ncopy.png,{group_in('test')}\n")
+
+
+def group_taken_apart(root: Path) -> None:
+    write(root / "metadata.csv", "file,group\np003.png,slide\np004.png,slide\n")
+    write(root / "groups.csv", f"file,group\np003.png,{group_in('train')}\np004.png,{group_in('test')}\n")
+
+
+def one_group(root: Path) -> None:
+    names = sorted(path.name for path in (root / "images").iterdir())
+    write(root / "metadata.csv", "file,group\n" + "".join(f"{n},{group_in('train')}\n" for n in names))
+
+
+def empty_mask(root: Path) -> None:
+    save(root / "masks/p003.png", blob(value=0))
+
+
+def class_in_one_image(root: Path) -> None:
+    for mask in (root / "masks").iterdir():
+        save(mask, blob(value=2 if mask.stem == "p003" else 1))
+
+
+def slice_in_one_image(root: Path) -> None:
+    write(root / "metadata.csv", "file,stain\np003.png,rare\n")
+
+
+def column_of_many_values(root: Path) -> None:
+    write(root / "metadata.csv", "file,serial\n" + "".join(f"p{i:03d}.png,s{i}\n" for i in range(24)))
+
+
+def copies(root: Path) -> None:
+    add(root, "copy", picture(3))
+
+
+def near_copies_in_one_split(root: Path) -> None:
+    add(root, "copy", changed(picture(3)))
+    write(
+        root / "groups.csv",
+        f"file,group\np003.png,{group_in('train')}\ncopy.png,{group_in('train', but=group_in('train'))}\n",
+    )
+
+
+def stray_file(root: Path) -> None:
+    write(root / "images/notes.txt", "")
+
+
+def row_without_image(root: Path) -> None:
+    write(root / "metadata.csv", "file,note\ngone.png,x\n")
+
+
+BROKEN: list[tuple[Callable[[Path], None], str, str, str]] = [
+    (no_mask, "image without mask", "refuse", "images/p003.png"),
+    (no_image, "mask without image", "refuse", "masks/p003.png"),
+    (two_of_a_stem, "stem clash", "refuse", "images/p003.jpg"),
+    (unreadable_image, "unreadable", "refuse", "images/p003.png"),
+    (unreadable_mask, "unreadable", "refuse", "images/p003.png"),
+    (other_size, "size mismatch", "refuse", "images/p003.png"),
+    (smoothed_mask, "mask values", "refuse", "images/p003.png"),
+    (class_out_of_range, "mask values", "refuse", "images/p003.png"),
+    (contradictory_masks, "contradictory masks", "refuse", "images/copy.png = images/p003.png"),
+    (copies_across_splits, "exact duplicates across splits", "refuse", "images/copy.png = images/p003.png"),
+    (near_copies_across_splits, "near-duplicates across splits", "refuse", "images/copy.png = images/p003.png"),
+    (group_taken_apart, "group across splits", "refuse", "images/p004.png"),
+    (one_group, "empty validation split", "refuse", ""),
+    (one_group, "empty test split", "refuse", ""),
+    (empty_mask, "empty mask", "warn", "images/p003.png"),
+    (class_in_one_image, "class missing from split", "warn", ""),
+    (slice_in_one_image, "slice missing from split", "warn", ""),
+    (column_of_many_values, "slice column ignored", "warn", ""),
+    (copies, "exact duplicates", "warn", "images/copy.png = images/p003.png"),
+    (near_copies_in_one_split, "near-duplicates", "warn", "images/copy.png = images/p003.png"),
+    (stray_file, "ignored files", "warn", "images/notes.txt"),
+    (row_without_image, "metadata without image", "warn", "gone.png"),
+]
+
+
+def test_a_sound_data_set_has_no_problems(sound: Path) -> None:
+    report = prepare(sound)
+    assert report.problems == ()
+    assert not report.refused
+    report.raise_if_refused()
+    assert sum(report.splits.values()) == report.images == 24
+    assert report.classes == {"class foreground": report.splits}
+    assert report.fingerprint is not None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "severity", "file"), BROKEN, ids=[f"{case[0].__name__}: {case[1]}" for case in BROKEN]
+)
+def test_each_problem_is_named_with_its_file_and_what_to_do(
+    tmp_path: Path, spoil: Callable[[Path], None], check: str, severity: str, file: str
+) -> None:
+    spoil(make(tmp_path))
+    report = prepare(tmp_path)
+    found = {problem.check: problem for problem in report.problems}
+    assert check in found, found
+    assert found[check].severity == severity
+    assert file in found[check].files or (file == "" and found[check].files == ())
+    assert len(found[check].what_to_do) > 20
+    assert report.refused == any(problem.severity == "refuse" for problem in report.problems)
+    if severity == "refuse":
+        with pytest.raises(DataError, match="cannot be trained on"):
+            report.raise_if_refused()
+    else:
+        assert not report.refused
+
+
+def test_smoothed_masks_are_explained_by_smoothing(tmp_path: Path) -> None:
+    smoothed_mask(make(tmp_path))
+    (problem,) = [p for p in prepare(tmp_path).problems if p.check == "mask values"]
+    assert "threshold the mask" in problem.what_to_do
+
+
+def test_every_file_may_be_unreadable_and_there_is_still_a_report(tmp_path: Path) -> None:
+    for image in (make(tmp_path, 3) / "images").iterdir():
+        image.write_bytes(b"no image")
+    report = prepare(tmp_path)
+    assert report.refused and report.fingerprint is None
+    assert sum(p.check == "unreadable" for p in report.problems) == 3
+    Console(file=io.StringIO()).print(report.table())
+
+
+def test_the_report_is_a_table_for_people_and_json_for_programs(tmp_path: Path) -> None:
+    make(tmp_path / "set")
+    no_mask(tmp_path / "set")
+    write(tmp_path / "set/metadata.csv", "file,stain\n" + "".join(f"p{i:03d}.png,[x]\n" for i in range(24)))
+    report = prepare(tmp_path / "set")
+    report.write(tmp_path / "out/prepare.json")
+    fields = json.loads((tmp_path / "out/prepare.json").read_text("utf-8"))
+    assert fields["refused"] is True
+    assert fields["fingerprint"] == report.fingerprint
+    assert fields["splits"] == report.splits
+    assert sum(fields["slices"]["stain=[x]"].values()) == 24
+    assert set(fields["problems"][0]) == {"check", "severity", "files", "what_to_do"}
+    console = Console(record=True, width=140, file=io.StringIO())
+    console.print(report.table())
+    text = console.export_text()
+    assert "stain=[x]" in text and "image without mask" in text and "images/p003.png" in text
+
+
+def test_where_checks_only_what_it_keeps(tmp_path: Path) -> None:
+    make(tmp_path)
+    no_mask(tmp_path)
+    rows = "".join(f"p{i:03d}.png,{'bad' if i == 3 else 'good'}\n" for i in range(24))
+    write(tmp_path / "metadata.csv", f"file,quality\n{rows}")
+    assert prepare(tmp_path).refused
+    report = prepare(tmp_path, where="quality=good")
+    assert not report.refused and report.images == len(report.manifest) == 23
+
+
+def test_workers_do_not_change_what_is_found(sound: Path) -> None:
+    dataset = read_dataset(sound)
+    one, many = examine(dataset, workers=1), examine(dataset, workers=5)
+    assert [fact.pixels for fact in one] == [fact.pixels for fact in many]
+    assert [fact.file for fact in many] == [sample.file for sample in dataset.samples]
+
+
+def straddling(root: Path) -> Path:
+    """A data set with two near-duplicates that fall into different splits by themselves."""
+    make(root)
+    seed = seed_in("test")
+    for column in range(48):
+        near = changed(picture(seed))
+        near[0, column] ^= 1
+        if split_of(key_of(None, pixel_digest(near))) == "train":
+            break
+    add(root, "x-first", picture(seed))
+    add(root, "x-second", near)
+    return root
+
+
+def split_by_file(root: Path, **options: Path) -> dict[str, str]:
+    manifest = prepare(root, **options).manifest
+    return dict(zip(manifest["path"], manifest["split"], strict=True))
+
+
+def test_mend_puts_near_duplicates_into_one_split_and_the_data_set_is_accepted(tmp_path: Path) -> None:
+    before = split_by_file(straddling(tmp_path))
+    assert before["images/x-first.png"] != before["images/x-second.png"]
+    assert prepare(tmp_path).refused
+    mended = prepare(tmp_path, mend=True)
+    assert not mended.refused
+    assert mended.groups == 1 and mended.near_duplicate_pairs == 1 and mended.new_group_rows == 26
+    after = split_by_file(tmp_path)
+    assert after["images/x-second.png"] == after["images/x-first.png"] == before["images/x-first.png"]
+    unmoved = set(before) - {"images/x-second.png"}
+    assert {file: after[file] for file in unmoved} == {file: before[file] for file in unmoved}
+    assert prepare(tmp_path).fingerprint == mended.fingerprint
+
+
+def test_mending_again_changes_nothing_and_a_new_near_duplicate_joins_the_group(tmp_path: Path) -> None:
+    prepare(straddling(tmp_path), mend=True)
+    first = (tmp_path / "groups.csv").read_bytes()
+    assert prepare(tmp_path, mend=True).new_group_rows == 0
+    assert (tmp_path / "groups.csv").read_bytes() == first
+    before = split_by_file(tmp_path)
+    # Its name sorts before all others: what was there first still decides.
+    add(tmp_path, "a-third", np.ascontiguousarray(picture(seed_in("test"))[:, ::-1]))
+    assert prepare(tmp_path, mend=True).new_group_rows == 1
+    rows = read_groups(tmp_path / "groups.csv")
+    assert rows["a-third.png"] == rows["x-first.png"] == rows["x-second.png"]
+    after = split_by_file(tmp_path)
+    assert before.items() <= after.items()
+    assert not prepare(tmp_path).refused
+
+
+def test_an_old_image_stays_where_it_was_when_a_near_duplicate_of_it_is_added_later(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = split_by_file(tmp_path)
+    prepare(tmp_path, mend=True)
+    for number in range(8):
+        add(tmp_path, f"a{number}", changed(picture(number)))
+    prepare(tmp_path, mend=True)
+    after = split_by_file(tmp_path)
+    assert before.items() <= after.items()
+    assert all(after[f"images/a{n}.png"] == before[f"images/p{n:03d}.png"] for n in range(8))
+
+
+def test_mend_keeps_a_metadata_group_whole(tmp_path: Path) -> None:
+    straddling(tmp_path)
+    write(
+        tmp_path / "metadata.csv",
+        "file,group\nx-first.png,slide 9\np001.png,slide 9\np002.png,slide 9\np004.png,other\n",
+    )
+    report = prepare(tmp_path, mend=True)
+    assert not report.refused
+    group = dict(zip(report.manifest["path"], report.manifest["group"], strict=True))
+    together = ["x-first", "x-second", "p001", "p002"]
+    assert {group[f"images/{stem}.png"] for stem in together} == {"slide 9"}
+    assert group["images/p004.png"] == "other"
+
+
+def test_an_image_that_bridges_two_groups_of_different_splits_is_refused_by_name(tmp_path: Path) -> None:
+    make(tmp_path)
+    add(tmp_path, "bridge", changed(picture(3)))
+    add(tmp_path, "far", picture(900))
+    write(
+        tmp_path / "metadata.csv",
+        f"file,group\nbridge.png,{group_in('test')}\nfar.png,{group_in('test')}\n",
+    )
+    write(tmp_path / "groups.csv", f"file,group\np003.png,{group_in('train')}\nfar.png,{group_in('test')}\n")
+    report = prepare(tmp_path, mend=True)
+    (problem,) = [p for p in report.problems if p.severity == "refuse"]
+    assert (problem.check, problem.files) == ("bridges two groups", ("images/bridge.png",))
+    assert "remove it" in problem.what_to_do
+    assert "bridge.png" not in read_groups(tmp_path / "groups.csv")
+    (tmp_path / "images/bridge.png").unlink()
+    (tmp_path / "masks/bridge.png").unlink()
+    assert not prepare(tmp_path, mend=True).refused
+
+
+def test_mend_can_write_beside_a_data_set_that_is_read_only(tmp_path: Path) -> None:
+    straddling(tmp_path / "set")
+    listing = sorted(path.name for path in (tmp_path / "set").iterdir())
+    groups = tmp_path / "elsewhere/groups.csv"
+    assert not prepare(tmp_path / "set", groups_file=groups, mend=True).refused
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == listing
+    assert not prepare(tmp_path / "set", groups_file=groups).refused
+    assert prepare(tmp_path / "set").refused
+
+
+def test_a_groups_file_that_cannot_be_written_is_an_error_and_leaves_the_old_one(tmp_path: Path) -> None:
+    straddling(tmp_path / "set")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        prepare(tmp_path / "set", groups_file=tmp_path / "file/groups.csv", mend=True)
+
+
+def test_an_image_10000_pixels_wide_and_one_of_16_pixels_are_prepared(tmp_path: Path) -> None:
+    make(tmp_path)
+    add(tmp_path, "wide", picture(500, 16, 10_000))
+    add(tmp_path, "small", picture(501, 16, 16))
+    assert prepare(tmp_path).problems == ()
+
+
+@pytest.mark.nuclei
+def test_the_real_nuclei_are_sound_and_hold_no_near_duplicates(tmp_path: Path) -> None:
+    if not NUCLEI.is_dir():
+        assert not os.environ.get("CI"), "the nuclei data set is missing"
+        pytest.skip("needs ../shared/data/nuclei")
+    report = prepare(NUCLEI, groups_file=tmp_path / "groups.csv")
+    assert report.images == 569 and report.near_duplicate_pairs == 0
+    assert report.problems == ()
+    assert report.splits == {"train": 406, "validation": 77, "test": 86}
+
+
+def test_problems_are_listed_with_refusals_first(tmp_path: Path) -> None:
+    make(tmp_path)
+    stray_file(tmp_path)
+    empty_mask(tmp_path)
+    no_image(tmp_path)
+    severities = [problem.severity for problem in prepare(tmp_path).problems]
+    assert severities == sorted(severities, key=lambda s: s != "refuse")
+    assert all(isinstance(problem, Problem) for problem in prepare(tmp_path).problems)

@@ -1,0 +1,217 @@
+"""The inference log within one process, on SQLite."""
+
+import threading
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from records_rows import NOON, prediction, stored_ids, wait_until
+from sqlalchemy import select
+
+from records.database import open_database
+from records.inference import InferenceLog, open_inference_log
+from records.schema import predictions
+from records.settings import RecordsSettings
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import RecordsError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/records.db"
+
+
+@pytest.fixture
+def dead_url(tmp_path: Path) -> str:
+    """Two folders are missing: only one would be made."""
+    return f"sqlite:///{tmp_path}/volume/mounted/records.db"
+
+
+def rejected(home: Path) -> list[bytes]:
+    """Lines that were set aside."""
+    return [line for path in (home / "spool" / "rejected").glob("*") for line in path.read_bytes().splitlines()]
+
+
+def test_a_row_comes_back_from_the_database_as_it_was_logged(url: str, tmp_path: Path) -> None:
+    local = NOON.astimezone(timezone(timedelta(hours=11))).replace(microsecond=123456)
+    row = prediction("a", event_time=local, client="lab-7", slice="modality=fluorescence")
+    log = InferenceLog.open(url, tmp_path / "home")
+    log.append([row])
+    assert log.close()
+    with open_database(url).connect() as connection:
+        (stored,) = connection.execute(select(predictions)).mappings()
+    assert stored["event_time"] == local
+    assert stored["event_time"].utcoffset() == timedelta(0)
+    assert (stored["client"], stored["slice"], stored["status"]) == ("lab-7", "modality=fluorescence", "ok")
+    assert (stored["width"], stored["height"], stored["latency_ms"]) == (256, 128, 12.5)
+    assert stored["embedding"] == row.embedding
+    assert stored["confidence"] == 0.5
+    assert {name: stored[name] for name in IMAGE_DESCRIPTORS[2:]} == {
+        name: row.descriptors[name] for name in IMAGE_DESCRIPTORS[2:]
+    }
+
+
+def test_every_descriptor_has_a_column_of_its_name() -> None:
+    assert {*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS} <= set(predictions.c.keys())
+
+
+def test_the_mask_goes_to_the_store_and_not_to_the_database(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home", clock=lambda: NOON)
+    log.append([prediction("a")])
+    log.drain_now()
+    assert log.masks.get("a", "3") == prediction("a").mask_rle
+    log.close()
+    assert not [column.name for column in predictions.c if "mask" in column.name]
+
+
+def test_masks_older_than_the_retention_are_deleted(url: str, tmp_path: Path) -> None:
+    clock = [NOON]
+    log = InferenceLog.open(url, tmp_path / "home", mask_retention_days=30, clock=lambda: clock[0])
+    log.append([prediction("old"), prediction("new", event_time=NOON + timedelta(days=20))])
+    log.drain_now()
+    clock[0] = NOON + timedelta(days=31)
+    log.drain_now()
+    assert log.masks.get("old", "3") is None
+    assert log.masks.get("new", "3") is not None
+    log.close()
+
+
+def test_rows_are_drained_without_anyone_asking(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home", drain_interval_s=0.01)
+    log.append([prediction("a")])
+    wait_until(lambda: stored_ids(url) == ["a"])
+    log.append([prediction("b")])
+    wait_until(lambda: stored_ids(url) == ["a", "b"])
+    log.close()
+
+
+def test_a_closed_log_leaves_an_empty_spool_and_refuses_rows(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    log.append([prediction("a")])
+    assert log.close()
+    assert log.close()
+    assert stored_ids(url) == ["a"]
+    assert list((tmp_path / "home" / "spool").iterdir()) == []
+    with pytest.raises(RecordsError, match="closed"):
+        log.append([prediction("b")])
+
+
+def test_a_dead_database_stops_neither_opening_nor_appending_and_gets_all_when_it_is_back(
+    dead_url: str, tmp_path: Path
+) -> None:
+    log = InferenceLog.open(dead_url, tmp_path / "home", drain_interval_s=0.01)
+    log.append([prediction("a")])
+    wait_until(lambda: log.status().last_error is not None)
+    with pytest.raises(RecordsError, match="cannot be made"):
+        log.drain_now()
+    log.append([prediction("b")])
+    assert log.status().pending_bytes > 0
+    (tmp_path / "volume" / "mounted").mkdir(parents=True)
+    wait_until(lambda: log.status().drained_rows == 2)
+    assert stored_ids(dead_url) == ["a", "b"]
+    assert log.status().last_error is None
+    log.close()
+
+
+def test_a_table_that_vanishes_is_made_again_and_nothing_is_lost(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    log.append([prediction("a")])
+    log.drain_now()
+    with open_database(url).begin() as connection:
+        predictions.drop(connection)
+    log.append([prediction("b")])
+    with pytest.raises(RecordsError, match="no such table"):
+        log.drain_now()
+    log.drain_now()
+    assert stored_ids(url) == ["b"]
+    log.close()
+
+
+def test_the_same_request_counts_once_a_version_and_a_route(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    log.append([prediction("a"), prediction("a"), prediction("a", model_version="4")])
+    log.append([prediction("a", route="shadow"), prediction("a", latency_ms=99.0)])
+    log.drain_now()
+    assert stored_ids(url) == ["a", "a", "a"]
+    assert not rejected(tmp_path / "home")
+    log.close()
+
+
+def test_a_refused_image_is_logged_without_descriptors(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    nothing: dict[str, Any] = {
+        "descriptors": {},
+        "prediction_descriptors": {},
+        "embedding": None,
+        "mask_rle": None,
+    }
+    log.append([prediction("a", status="refused", width=None, height=None, engine=None, **nothing)])
+    log.close()
+    with open_database(url).connect() as connection:
+        (stored,) = connection.execute(select(predictions)).mappings()
+    assert stored["status"] == "refused"
+    assert stored["width"] is stored["confidence"] is stored["embedding"] is None
+
+
+def test_numpy_values_nan_and_odd_ids_are_stored(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    odd = "a\0b\ud800'; DROP TABLE predictions; --/../é"
+    numbers = {"brightness": np.float32(0.25), "contrast": float("nan"), "noise": float("inf")}
+    log.append([prediction(odd, width=np.int64(7), descriptors=numbers)])
+    log.close()
+    with open_database(url).connect() as connection:
+        (stored,) = connection.execute(select(predictions)).mappings()
+    assert (stored["width"], stored["brightness"], stored["contrast"], stored["noise"]) == (
+        7,
+        0.25,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "not a url",
+        "postgresql+psycopg://me:s3cret@db:s3cret/x",
+        "mysql://me:s3cret@db/x",
+        "postgresql+nodriver://me:s3cret@db/x",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_at_once_and_without_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordsError) as caught:
+        InferenceLog.open(url, tmp_path / "home")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_unreachable_server_neither_delays_opening_nor_shows_its_password(tmp_path: Path) -> None:
+    # Nothing listens on port 1.
+    log = InferenceLog.open("postgresql+psycopg://me:s3cret@127.0.0.1:1/x?password=s3cret2", tmp_path / "home")
+    log.append([prediction("a")])
+    with pytest.raises(RecordsError, match=r"PostgreSQL database x on 127\.0\.0\.1:1") as caught:
+        log.drain_now()
+    assert "s3cret" not in f"{caught.value} {log.status()}"
+    assert not log.close(deadline_s=1)
+
+
+def test_a_log_that_is_off_costs_nothing(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    assert open_inference_log(RecordsSettings(home=tmp_path / "home")) is None
+    assert threading.active_count() == threads
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_settings_open_the_log(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "a home"))
+    monkeypatch.setenv("RESUNET_INFERENCE_LOG", url)
+    log = open_inference_log(RecordsSettings.load())
+    assert log is not None
+    log.append([prediction("a", event_time=NOON)])
+    log.close()
+    assert stored_ids(url) == ["a"]
+    assert (tmp_path / "a home" / "spool").is_dir()

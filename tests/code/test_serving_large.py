@@ -1,0 +1,60 @@
+"""The largest image is answered in memory that is bounded, from its bytes to the answer's."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from version_factory import ROOT, make_spec, write_version
+
+LARGEST_MB = 1500
+
+PROGRAM = """
+import base64, json, resource, sys
+import cv2, numpy as np, pandas as pd
+from mlflow.pyfunc.model import PythonModelContext
+from serving.pyfunc import SegmentationModel
+
+root, picture = sys.argv[1:]
+model = SegmentationModel()
+model.load_context(PythonModelContext({"version": root}, None))
+with open(picture, "rb") as file:
+    row = model.predict(PythonModelContext({}, None), pd.DataFrame({"image": [file.read()]}), None).iloc[0]
+peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+mask = cv2.imdecode(np.frombuffer(base64.b64decode(row["mask"]), np.uint8), cv2.IMREAD_UNCHANGED)
+same = float((mask[1001:1999, 1001:1999] == mask[3001:3999, 5001:5999]).mean())
+print(json.dumps({"peak_mb": peak_mb, "shape": mask.shape, "same": same, "found": float((mask > 0).mean())}))
+"""
+
+PICTURE = """
+import sys
+import cv2, numpy as np
+from version_factory import draw
+cv2.imwrite(sys.argv[1], np.tile(draw(1000, 1000), (10, 10, 1)), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+"""
+
+
+def test_ten_thousand_pixels_a_side_are_answered_in_bounded_memory(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    write_version(tmp_path / "version", spec=make_spec(whole_side=1024, core=512))
+
+    def run(program: str, *arguments: str) -> str:
+        # A process of its own: the peak must not be that of the tests before.
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'code'}"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    run(PICTURE, str(tmp_path / "picture.png"))
+    result = json.loads(run(PROGRAM, str(tmp_path / "version"), str(tmp_path / "picture.png")))
+    assert result["shape"] == [10_000, 10_000]
+    assert result["same"] >= 0.9999 and 0 < result["found"] < 1  # the picture repeats, and so does its mask
+    assert result["peak_mb"] < LARGEST_MB

@@ -1,0 +1,162 @@
+"""Training: it learns, repeats itself bit for bit, and goes on after a kill."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipelines.batches import SampleStore
+from pipelines.fit import Evaluated, Fitted, fit
+from pipelines.settings import FitSettings
+from resunet.errors import DataError, SettingsError
+
+Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def blobs(index: int) -> Pixels:
+    """A bright disc on a dark ground."""
+    rng = np.random.default_rng(index)
+    y, x = np.mgrid[:64, :64]
+    centre, radius = rng.integers(16, 48, 2), rng.integers(8, 16)
+    mask = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2).astype(np.uint8)
+    rgb = np.clip(40 + 120 * mask[..., None] + rng.normal(0, 12, (64, 64, 3)), 0, 255).astype(np.uint8)
+    return rgb, mask
+
+
+def _settings(**changed: object) -> FitSettings:
+    small = {"width": 4, "crop": 32, "batch_size": 4, "epochs": 4, "evaluations": 4, "learning_rate": 0.01}
+    return FitSettings.checked(**{**small, **changed})
+
+
+def _fit(settings: FitSettings, checkpoint: Path | None = None, **more: object) -> Fitted:
+    training = SampleStore(blobs, [64 * 64 * 4] * 16, 1 << 30)
+    return fit(settings, training, [blobs(index) for index in range(100, 104)], checkpoint=checkpoint, **more)  # type: ignore[arg-type]
+
+
+def _same(one: Fitted, other: Fitted) -> bool:
+    mine, theirs = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_it_learns_to_find_bright_discs() -> None:
+    fitted = _fit(_settings(epochs=40, width=8))
+    assert max(row.validation_dice for row in fitted.history) > 0.85
+    assert fitted.history[-1].train_loss < fitted.history[0].train_loss
+
+
+def test_same_seed_gives_the_same_weights_bit_for_bit() -> None:
+    assert _same(_fit(_settings()), _fit(_settings()))
+    assert not _same(_fit(_settings()), _fit(_settings(seed=1)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path, precision: str) -> None:
+    settings = _settings(precision=precision)
+    checkpoint = tmp_path / "run.ckpt"
+
+    class KilledError(Exception):
+        pass
+
+    def die_at_second(evaluated: Evaluated) -> None:
+        if evaluated.epoch >= 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        _fit(settings, checkpoint, on_evaluation=die_at_second)
+    resumed = _fit(settings, checkpoint)
+    assert _same(resumed, _fit(settings))
+    assert [row.step for row in resumed.history] == [4, 8, 12, 16]
+
+
+def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from test_fit import _fit, _settings
+        def tell(row):
+            print(row.step, flush=True)
+        _fit(_settings(epochs=6, evaluations=6), Path(sys.argv[1]), on_evaluation=tell)
+        """
+    )
+    checkpoint = tmp_path / "run.ckpt"
+    command = [sys.executable, "-c", program, str(checkpoint), str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(2):
+        assert process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    resumed = _fit(_settings(epochs=6, evaluations=6), checkpoint)
+    assert _same(resumed, _fit(_settings(epochs=6, evaluations=6)))
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    _fit(_settings(epochs=1), tmp_path / "run.ckpt")
+    with pytest.raises(DataError, match="crop"):
+        _fit(_settings(epochs=1, crop=40), tmp_path / "run.ckpt")
+
+
+def test_a_run_limited_by_time_is_repeated_exactly_from_its_steps_and_schedule() -> None:
+    ticks = itertools.count()
+
+    def clock() -> float:
+        return next(ticks) * 0.5
+
+    timed = _fit(_settings(epochs=1000, max_minutes=1), clock=clock)
+    assert 20 < timed.steps < 120
+    repeated = _fit(_settings(epochs=1000, schedule=str(timed.schedule), max_steps=timed.steps))
+    assert repeated.steps == timed.steps
+    assert _same(repeated, timed)
+
+
+def test_a_run_limited_by_time_ends_in_time_with_the_learning_rate_down() -> None:
+    started = time.monotonic()
+    clock_offset = itertools.count()
+    timed = _fit(_settings(epochs=1000, max_minutes=1), clock=lambda: next(clock_offset) * 0.25)
+    assert timed.seconds <= 60 + 5
+    assert timed.history[-1].learning_rate < 0.1 * 0.01
+    assert time.monotonic() - started < 300
+
+
+def test_it_stops_early_when_validation_no_longer_improves() -> None:
+    fitted = _fit(_settings(epochs=40, evaluations=40, learning_rate=1e-9, patience=3))
+    assert fitted.steps < 160
+    assert "no better Dice" in fitted.stopped
+
+
+def test_more_classes_than_two_are_learnt() -> None:
+    def three(index: int) -> Pixels:
+        rgb, mask = blobs(index)
+        mask[:, :32] *= 2
+        rgb[mask == 2, 2] = 0
+        return rgb, mask
+
+    training = SampleStore(three, [64 * 64 * 4] * 16, 1 << 30)
+    fitted = fit(_settings(classes=3, epochs=10), training, [three(index) for index in range(100, 104)])
+    assert fitted.network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    assert fitted.history[-1].train_loss < fitted.history[0].train_loss
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("crop", 33), ("width", 0), ("epochs", 0), ("learning_rate", -1), ("architecture", "unet")],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=name):
+        _settings(**{name: value})
+
+
+def test_no_images_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(DataError, match="prepare"):
+        fit(_settings(), SampleStore(blobs, [], 0), [blobs(0)])

@@ -1,0 +1,144 @@
+"""A small world for drift tests: a tracking store with a version in Production, and rows of live images."""
+
+import hashlib
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+from records.database import open_database
+from records.digests import list_files, version_digest, write_digests
+from records.inference import InferenceLog, PredictionRow
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+# Mean and standard deviation; width and height are all 256, as in many a training set.
+USUAL = {name: (50.0 + 3 * place, 4.0) for place, name in enumerate(IMAGE_DESCRIPTORS)} | {
+    "foreground_fraction": (0.2, 0.03),
+    "component_count": (40.0, 8.0),
+    "confidence": (0.9, 0.03),
+    "boundary_uncertainty": (0.3, 0.05),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`uri` of a local tracking store; `home` holds the records database `log`."""
+
+    uri: str
+    home: Path
+    log: str
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "RESUNET_HOME": str(self.home),
+            "RESUNET_INFERENCE_LOG": self.log,
+            "COLUMNS": "140",
+        }
+
+    def other_log(self, name: str) -> "Scene":
+        """The same store beside an empty database."""
+        home = self.home / name
+        url = f"sqlite:///{home / 'records.db'}"
+        open_database(url).dispose()
+        return Scene(self.uri, home, url)
+
+
+def draw_descriptors(rng: np.random.Generator, count: int, moved: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Descriptors of like images; `moved` adds so many standard deviations to a column."""
+    frame = pd.DataFrame({name: rng.normal(mean, std, count) for name, (mean, std) in USUAL.items()}, dtype="float64")
+    frame[["width", "height"]] = 256.0
+    for name, shift in (moved or {}).items():
+        frame[name] += shift * USUAL[name][1]
+    return frame
+
+
+def reference_frame(rng: np.random.Generator, count: int) -> pd.DataFrame:
+    """A version's reference: 70 % train rows without prediction descriptors, the others held out."""
+    frame = draw_descriptors(rng, count)
+    place = np.arange(count)
+    split = np.where(place < 0.7 * count, "train", np.where(place % 2, "test", "validation"))
+    frame.insert(0, "split", split)
+    frame.insert(0, "path", [f"images/{number}.png" for number in place])
+    frame.loc[split == "train", list(PREDICTION_DESCRIPTORS)] = np.nan
+    frame["embedding"] = [rng.normal(size=64).astype("float32").tolist() for _ in range(count)]
+    return frame
+
+
+def register(client: MlflowClient, name: str, reference: pd.DataFrame, stage: str = "Production") -> str:
+    """Register a version that holds a reference, as training does, and return its number."""
+    if not any(model.name == name for model in client.search_registered_models()):
+        client.create_registered_model(name)
+    experiment = client.get_experiment_by_name("training")
+    home = experiment.experiment_id if experiment else client.create_experiment("training")
+    run = client.create_run(home).info.run_id
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "artifacts/version").mkdir(parents=True)
+        reference.to_parquet(root / "artifacts/version/reference.parquet")
+        (root / "MLmodel").write_text("flavors: {}\n")
+        digest = write_digests(root)
+        assert digest == version_digest(list_files(root))
+        client.log_artifacts(run, str(root), "model")
+    source = f"{client.get_run(run).info.artifact_uri}/model"
+    entry = client.create_model_version(name, source, run, tags={"version_digest": digest})
+    if stage != "None":
+        client.transition_model_version_stage(name, entry.version, stage, archive_existing_versions=True)
+    client.set_terminated(run)
+    return str(entry.version)
+
+
+def post(
+    scene: Scene,
+    frame: pd.DataFrame,
+    *,
+    version: str,
+    name: str = "resunet",
+    route: str = "production",
+    status: str = "ok",
+    end: datetime = NOON,
+    digest: str = "",
+) -> None:
+    """Log predictions, one a minute before `end`, through the platform's own spool."""
+    rows = []
+    for place, values in enumerate(frame.to_dict("records")):
+        event = end - timedelta(seconds=30 + 60 * place)
+        key = hashlib.sha256(f"{name} {version} {route} {status} {event} {place}".encode()).hexdigest()[:20]
+        described = status == "ok"
+        rows.append(
+            PredictionRow(
+                request_id=key,
+                event_time=event,
+                model_name=name,
+                model_version=version,
+                model_digest=digest,
+                route=route,
+                status=status,
+                width=256 if described else None,
+                height=256 if described else None,
+                descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
+                prediction_descriptors={k: values[k] for k in PREDICTION_DESCRIPTORS} if described else {},
+            )
+        )
+    log = InferenceLog.open(scene.log, scene.home)
+    log.append(rows)
+    assert log.close(deadline_s=20)
+
+
+def break_database(scene: Scene, gone: Sequence[str] = ("predictions",)) -> None:
+    """Take tables away from a records database."""
+    with sqlite3.connect(scene.log.removeprefix("sqlite:///")) as connection:
+        for table in gone:
+            connection.execute(f"drop table {table}")

@@ -1,0 +1,410 @@
+"""The drift report as it is run: a real tracking store, a real inference log, Evidently, a real browser."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from drift_scene import NOON, Scene, draw_descriptors, post, reference_frame, register
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from scipy.stats import ks_2samp
+
+from monitoring.drift import Comparison, effect, split_comparable, threshold
+from monitoring.evidently_report import Page, Row, run_evidently
+from monitoring.tracking import find_version, report_run
+from records.console import run
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import SettingsError, VersionError
+
+ROOT = Path(__file__).resolve().parents[2]
+UNTIL = ("--until", NOON.isoformat())
+DEADLINE_S = 120.0
+
+Report = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A local tracking store with `resunet` version 1 in Production."""
+    folder = tmp_path_factory.mktemp("drift")
+    before, here = (mlflow.get_tracking_uri(), mlflow.get_registry_uri()), Path.cwd()
+    # A local store puts artifacts below the working folder.
+    os.chdir(folder)
+    scene = Scene(f"sqlite:///{folder / 'mlflow.db'}", folder, "")
+    mlflow.set_tracking_uri(scene.uri)
+    mlflow.set_registry_uri(scene.uri)
+    register(scene.client, "resunet", reference_frame(np.random.default_rng(0), 300))
+    yield scene
+    os.chdir(here)
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.fixture
+def scene(store: Scene, request: pytest.FixtureRequest) -> Scene:
+    """The store, and a database of the test's own."""
+    return store.other_log(request.node.name.replace("[", "-").replace("]", ""))
+
+
+@pytest.fixture
+def report(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+    """Runs `python -m monitoring report` in this process; gives exit code, stdout and stderr."""
+    from monitoring.cli import app
+
+    before = signal.getsignal(signal.SIGTERM)
+    for name, value in scene.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["monitoring", "report", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            run(app)
+        output = capsys.readouterr()
+        code = stopped.value.code
+        return code if isinstance(code, int) else 0, output.out, output.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+def live(seed: int, count: int, **moved: float) -> pd.DataFrame:
+    return draw_descriptors(np.random.default_rng(seed), count, moved)
+
+
+def last_run(client: MlflowClient, experiment: str = "resunet-monitoring") -> Run:
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: Report, tmp_path: Path) -> None:
+    post(scene, live(1, 150, brightness=1.5, sharpness=-1.0, confidence=-1.2), version="1")
+    post(scene, live(2, 40), version="7")
+    out = tmp_path / "a folder"
+    code, printed, _ = report(*UNTIL, "--out", str(out))
+    assert code == 3
+    assert "drift: 3 of 22 descriptors moved, most of all brightness (58.6" in printed
+    assert "Left out: 40 rows of other versions." in printed
+    rows = [line for line in printed.splitlines() if "moved" in line and "SD" in line]
+    assert ["brightness" in rows[0], "grey levels" in rows[0], "+1.6 SD" in rows[0]] == [True] * 3
+    assert len(rows) == 3
+
+    result = json.loads((out / "drift.json").read_text())
+    assert (result["verdict"], result["rows"], result["model_version"]) == ("drift", 150, "1")
+    assert [c["column"] for c in result["columns"] if c["moved"]] == ["brightness", "confidence", "sharpness"]
+    assert result["columns"][0]["live_mean"] == pytest.approx(65.0, abs=1)
+    assert result["rows_left_out"] == {"rows of other versions": 40}
+    assert {c["reference_rows"] for c in result["columns"] if c["side"] == "input"} == {210}
+    assert {c["reference_rows"] for c in result["columns"] if c["side"] == "prediction"} == {90}
+
+    entry = last_run(scene.client)
+    assert entry.info.status == "FINISHED"
+    version = scene.client.get_model_version("resunet", "1")
+    wanted = {
+        "model_name": "resunet",
+        "model_version": "1",
+        "version_digest": version.tags["version_digest"],
+        "window_start": (NOON - timedelta(days=1)).isoformat(),
+        "window_end": NOON.isoformat(),
+        "verdict": "drift",
+    }
+    assert {key: entry.data.tags.get(key) for key in wanted} == wanted
+    assert "| brightness (grey levels) | moved |" in entry.data.tags["mlflow.note.content"]
+    metrics = entry.data.metrics
+    assert (metrics["rows"], metrics["rows_left_out"]) == (150, 40)
+    assert metrics["share_drifted"] == pytest.approx(3 / 22)
+    assert metrics["drift.effect.brightness"] == pytest.approx(result["columns"][0]["effect"])
+    assert metrics["drift.p_value.brightness"] < 1e-10 < 0.00045 < metrics["drift.p_value.mean_r"]
+    assert {file.path for file in scene.client.list_artifacts(entry.info.run_id)} == {
+        "drift.json",
+        "drift.png",
+        "evidently.html",
+        "evidently.json",
+    }
+    assert (out / "drift.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_images_like_the_training_images_are_no_drift(scene: Scene, report: Report) -> None:
+    post(scene, live(3, 150), version="1")
+    code, printed, _ = report(*UNTIL, "--brief")
+    assert code == 0
+    assert printed.startswith("no drift: none of 22 descriptors moved [resunet version 1, 2026-03-01 12:00")
+    assert len(printed.splitlines()) == 1
+    assert last_run(scene.client).data.tags["verdict"] == "no drift"
+
+
+def test_too_few_rows_are_no_verdict(scene: Scene, report: Report) -> None:
+    post(scene, live(4, 5), version="1")
+    post(scene, live(4, 30), version="1", route="batch")
+    code, printed, errors = report(*UNTIL)
+    assert (code, printed) == (2, "")
+    assert "holds 5 rows of resunet version 1 (left out: 30 rows on the route batch); at least 20" in errors
+    entry = last_run(scene.client)
+    assert (entry.info.status, entry.data.tags["verdict"]) == ("FINISHED", "too few rows")
+    assert "share_drifted" not in entry.data.metrics
+    assert report(*UNTIL, "--min-rows", "4", "--brief")[0] == 0
+    assert report(*UNTIL, "--route", "batch", "--brief")[0] == 0
+
+
+def test_an_empty_log_is_no_verdict(scene: Scene, report: Report) -> None:
+    code, _, errors = report(*UNTIL)
+    assert code == 2
+    assert "holds 0 rows of resunet version 1; at least 20 are needed" in errors
+
+
+def test_a_database_that_is_gone_leaves_a_failed_run(scene: Scene, report: Report) -> None:
+    Path(scene.log.removeprefix("sqlite:///")).unlink()
+    code, _, errors = report(*UNTIL)
+    assert code == 2
+    assert "does not exist" in errors and "RESUNET_INFERENCE_LOG" in errors
+    entry = last_run(scene.client)
+    assert entry.info.status == "FAILED"
+    assert "does not exist" in entry.data.tags["error"]
+    assert "verdict" not in entry.data.tags
+
+
+def test_a_broken_database_leaves_a_failed_run(scene: Scene, report: Report) -> None:
+    path = Path(scene.log.removeprefix("sqlite:///"))
+    path.write_bytes(b"not a database " * 100)
+    code, _, errors = report(*UNTIL)
+    assert code == 2
+    assert "cannot be used" in errors
+    assert last_run(scene.client).info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--stage", "Staging"), "no version of 'resunet' is in Staging: promote one with"),
+        (("--stage", "Nowhere"), "MLflow does not accept this"),
+        (("--version", "99"), "no registered model 'resunet' version 99"),
+        (("--model", "nothing"), "no registered model 'nothing': train one with"),
+        (("--window", "1 day"), "30m, 24h or 7d"),
+        (("--until", "noon"), "not a date and time"),
+        (("--route", "side"), "'side' is not a route"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_with_what_to_do(
+    report: Report, arguments: tuple[str, ...], sentence: str
+) -> None:
+    code, _, errors = report(*arguments)
+    assert code == 2
+    assert sentence in errors.replace("\n", " ")
+
+
+def test_constant_and_missing_descriptors_do_not_break_a_report(scene: Scene, report: Report, tmp_path: Path) -> None:
+    reference = reference_frame(np.random.default_rng(5), 60)
+    reference["saturation"] = 0.0
+    reference["hue_spread"] = np.nan
+    reference = reference.drop(columns=["noise"])
+    reference.loc[40:, list(PREDICTION_DESCRIPTORS)] = np.nan
+    version = register(scene.client, "odd", reference)
+    frame = live(6, 40)
+    frame["saturation"] = 0.4
+    frame["entropy"] = np.nan
+    post(scene, frame, version=version, name="odd")
+    code, printed, _ = report(*UNTIL, "--model", "odd", "--out", str(tmp_path))
+    assert code == 3
+    result = json.loads((tmp_path / "drift.json").read_text())
+    assert [c["column"] for c in result["columns"] if c["moved"]] == ["saturation"]
+    reasons = {left["column"]: left["reason"] for left in result["not_compared"]}
+    assert set(reasons) == {"hue_spread", "noise", "entropy", *PREDICTION_DESCRIPTORS}
+    assert reasons["entropy"] == "the window holds 0 values, 20 are needed"
+    assert "hue_spread was not compared: the reference holds 0 values, 10 are needed." in printed
+
+
+def test_a_large_window_is_sampled(
+    scene: Scene, report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RESUNET_MONITORING_SAMPLE_ROWS", "100")
+    monkeypatch.setenv("RESUNET_MONITORING_EXPERIMENT", "elsewhere")
+    post(scene, live(7, 400), version="1")
+    code, printed, _ = report(*UNTIL, "--out", str(tmp_path))
+    assert code == 0
+    assert "A sample of 100 of the 400 rows was compared." in printed
+    result = json.loads((tmp_path / "drift.json").read_text())
+    assert (result["rows"], result["rows_looked_at"]) == (400, 100)
+    assert {c["live_rows"] for c in result["columns"]} == {100}
+    assert last_run(scene.client, "elsewhere").data.metrics["rows"] == 400
+
+
+def test_a_changed_reference_is_refused(scene: Scene, report: Report) -> None:
+    version = register(scene.client, "changed", reference_frame(np.random.default_rng(8), 60))
+    source = scene.client.get_model_version("changed", version).source
+    assert source is not None
+    path = Path(source.removeprefix("file://")) / "artifacts/version/reference.parquet"
+    reference_frame(np.random.default_rng(9), 60).to_parquet(path)
+    post(scene, live(9, 40), version=version, name="changed")
+    code, _, errors = report(*UNTIL, "--model", "changed")
+    assert code == 2
+    assert "is not the one it was registered with" in errors
+    assert last_run(scene.client).info.status == "FAILED"
+
+
+def test_a_version_without_a_reference_is_refused(scene: Scene, report: Report) -> None:
+    scene.client.create_registered_model("bare")
+    version = scene.client.create_model_version("bare", str(scene.home))
+    post(scene, live(9, 40), version=str(version.version), name="bare")
+    code, _, errors = report(*UNTIL, "--model", "bare", "--version", str(version.version))
+    assert code == 2
+    assert "has no artifacts/version/reference.parquet" in errors
+
+
+def test_of_several_versions_in_production_the_newest_is_watched(scene: Scene) -> None:
+    register(scene.client, "several", reference_frame(np.random.default_rng(1), 30))
+    second = register(scene.client, "several", reference_frame(np.random.default_rng(2), 30), "None")
+    assert find_version(scene.client, "several").version == "1"
+    scene.client.transition_model_version_stage("several", second, "Production")
+    assert find_version(scene.client, "several").version == "2"
+    assert find_version(scene.client, "several", version="1").version == "1"
+
+
+def test_no_run_is_left_open(scene: Scene) -> None:
+    client = scene.client
+    for error, status in (
+        (SystemExit(143), "KILLED"),
+        (VersionError("gone"), "FAILED"),
+        (OSError(), "FAILED"),
+    ):
+        with pytest.raises(type(error)), report_run(client, "endings", "one", {}) as run_id:
+            raise error
+        assert client.get_run(run_id).info.status == status
+    home = client.get_experiment_by_name("endings")
+    assert home is not None
+    lost = client.create_run(home.experiment_id).info.run_id
+    with report_run(client, "endings", "soon after", {}):
+        assert client.get_run(lost).info.status == "RUNNING"
+    with report_run(client, "endings", "a day after", {}, now=time.time() + 86_400):
+        assert client.get_run(lost).info.status == "KILLED"
+
+
+def test_a_deleted_experiment_is_said(scene: Scene) -> None:
+    client = scene.client
+    client.delete_experiment(client.create_experiment("deleted"))
+    with pytest.raises(SettingsError, match="is deleted"), report_run(client, "deleted", "one", {}):
+        pass
+
+
+def test_evidently_and_scipy_give_the_same_p_values_and_verdicts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    reference, window = draw_descriptors(rng, 240), draw_descriptors(rng, 90, {"brightness": 0.8})
+    reference["component_count"] = reference["component_count"].round()
+    window["component_count"] = window["component_count"].round()
+    window.loc[::3, "entropy"] = np.nan
+    columns = (*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS)
+    usable, _ = split_comparable(
+        [Comparison(name, "input", reference[name].to_numpy(), window[name].to_numpy()) for name in columns],
+        min_live=20,
+        min_reference=10,
+    )
+    page = Page("heading", "rule", {name: Row(0.0, ("", "", "")) for name in columns})
+    limit = threshold(0.01, len(usable))
+    found = run_evidently(usable, page, threshold=limit, min_effect=0.1, folder=tmp_path)
+    assert found == {c.column: ks_2samp(c.reference, c.live).pvalue for c in usable}
+
+
+@pytest.mark.browser
+def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs a Chromium")
+        pytest.skip("no Chromium is installed")
+    rng = np.random.default_rng(12)
+    # Each with its true shift. What moved must come first; "contrast" moves surely, but by too little.
+    shifts = {"brightness": 0.0, "contrast": 1.0, "noise": 3.0}
+    comparisons = [
+        Comparison(name, "input", rng.normal(size=100), rng.normal(shift, 1, 60)) for name, shift in shifts.items()
+    ]
+    assert ks_2samp(comparisons[1].reference, comparisons[1].live).pvalue < 0.001
+    rows = {c.column: Row(effect(c.reference, c.live), ("1", "2", "+1 SD")) for c in comparisons}
+    page = Page("resunet version 5", "Moved: …", rows)
+    run_evidently(comparisons, page, threshold=0.01, min_effect=0.6, folder=tmp_path)
+    shown = subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--virtual-time-budget=10000", "--dump-dom", (tmp_path / "evidently.html").as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=True,
+    ).stdout
+    # The page's data lies in a script: only what that drew counts.
+    shown = re.sub(r"<script.*?</script>", "", shown, flags=re.DOTALL)
+    assert "resunet version 5" in shown
+    blocks = [shown.index(f"Drift in column '{name}'") for name in ("noise", "brightness", "contrast")]
+    assert blocks == sorted(blocks)
+    assert shown.count("Data drift detected") == 1
+    assert shown.count("Data drift not detected") == 2
+    assert "js-plotly-plot" in shown
+
+
+def test_the_schedule_outlives_a_database_that_comes_late_and_refuses_a_second_one(scene: Scene) -> None:
+    database = Path(scene.log.removeprefix("sqlite:///"))
+    away = database.with_suffix(".away")
+    post(scene, live(13, 60, brightness=3.0), version="1")
+    with sqlite3.connect(database) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    database.rename(away)
+    window = f"{(pd.Timestamp.now('UTC') - NOON).days + 2}d"
+    command = [sys.executable, "-m", "monitoring", "schedule", "--every", "1s", "--window", window]
+    environment = {**os.environ, **scene.environment, "PYTHONPATH": str(ROOT)}
+    log = scene.home / "schedule.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, cwd=scene.home, stderr=output, stdout=output, start_new_session=True
+        )
+    try:
+        _wait(log, "ERROR no verdict, exit code 2: error: the SQLite database", process)
+        second = subprocess.run(
+            command, env=environment, cwd=scene.home, capture_output=True, text=True, timeout=DEADLINE_S
+        )
+        assert second.returncode == 2
+        assert "a schedule for 'resunet' runs already in RESUNET_HOME" in second.stderr
+        away.rename(database)
+        _wait(log, "WARNING drift: 1 of 22 descriptors moved, most of all brightness", process)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert log.read_text().rstrip().endswith("INFO stopped")
+    home = scene.client.get_experiment_by_name("resunet-monitoring")
+    assert home is not None
+    assert not scene.client.search_runs([home.experiment_id], "attributes.status = 'RUNNING'")
+
+
+def test_help_comes_without_loading_mlflow_or_evidently() -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from monitoring.cli import app\n"
+        "for name in ('report', 'schedule'):\n"
+        "    shown = CliRunner().invoke(app, [name, '--help'])\n"
+        "    assert shown.exit_code == 0 and 'exits 0' in shown.output.replace('Exit code: 0', 'exits 0')\n"
+        "assert not {'mlflow', 'evidently', 'pandas', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=DEADLINE_S)
+
+
+def _wait(log: Path, words: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if words in log.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{words!r} did not come: {log.read_text()}")
