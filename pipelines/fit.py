@@ -8,6 +8,7 @@ the same machine, whether the run was interrupted or not: a batch depends on (se
 holds all the rest.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,6 @@ from resunet.losses import segmentation_loss
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph, normalise
-
 
 # A run limited by time spends at most about this much of it on validation.
 EVALUATION_SHARE = 0.1
@@ -156,6 +156,7 @@ class _Run:
         self.averaged.to(self.fabric.device)
         self.schedule = self._first_schedule()
         self.progress = _Progress()
+        self.step_seconds: list[float] = []
         self.fixed_schedule = bool(settings.schedule) or not settings.max_minutes
 
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
@@ -209,15 +210,18 @@ class _Run:
         while not stopped:
             loss = self._step(*next(source))
             losses.append(loss)
-            state.seconds = self.clock() - started
+            now = self.clock() - started
+            self.step_seconds.append(now - state.seconds)
+            state.seconds = now
             on_step(state.step, self.schedule.total, loss)
             out_of_time = not self.fixed_schedule and state.seconds >= limit
             finished = state.step >= self.schedule.total or state.step == settings.max_steps or out_of_time
             if state.step in due or finished:
                 evaluated = self._evaluate(float(np.mean(losses)))
                 losses.clear()
-                state.evaluation_seconds += self.clock() - started - state.seconds
-                state.seconds = self.clock() - started
+                now = self.clock() - started
+                state.evaluation_seconds += now - state.seconds
+                state.seconds = now
                 if not self.fixed_schedule and not finished:
                     finished = not self._replan(limit - state.seconds)
                     due = self._evaluation_steps()
@@ -298,7 +302,8 @@ class _Run:
     def _replan(self, remaining: float) -> bool:
         """Spread what is left of the progress over the seconds that are left; False if no step fits in them."""
         state = self.progress
-        pace = (state.seconds - state.evaluation_seconds) / state.step
+        pace = statistics.median(self.step_seconds)
+        self.step_seconds.clear()
         evaluation = state.evaluation_seconds / len(state.history)
         affordable = int(EVALUATION_SHARE * remaining / max(evaluation, 1e-9))
         evaluations = max(1, min(self.settings.evaluations - len(state.history), affordable))

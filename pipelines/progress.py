@@ -1,4 +1,4 @@
-"""One progress bar for all long steps; silent without a console."""
+"""One progress bar for all long steps; silent without a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def progress_bar(
     """Show a bar while the block runs.
 
     Args:
-        console: where to draw; None draws nothing.
+        console: where to draw; None, or one that is no terminal, draws nothing.
         total: how much there is to do, in items or bytes; None if unknown.
         done: how much was done before.
         of_bytes: count in bytes, else in items.
@@ -31,7 +31,7 @@ def progress_bar(
     Yields:
         A function that is told how much was done since it was last called.
     """
-    if console is None:
+    if console is None or not console.is_terminal:
         yield lambda _: None
         return
     counter = DownloadColumn() if of_bytes else MofNCompleteColumn()

@@ -136,28 +136,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-class _Crops(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, crops: Sequence[NDArray[np.uint8]]) -> None:
-        self._left = iter(crops)
-
-    def get_next(self) -> dict[str, Any] | None:
-        crop = next(self._left, None)
-        return None if crop is None else {"images": crop[None]}
-
-
-def _crop(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    short = [(0, max(0, side - length)) for length in image.shape[:2]]
-    image = np.pad(image, [*short, (0, 0)], mode="symmetric")
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
-
-
-def _ends(graph: Any) -> list[str]:
-    return []
-
-
-@contextmanager
-def _quiet():
-    yield

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -25,7 +26,7 @@ import serving
 from records.digests import write_digests
 from registry.signing import sign
 from serving.pyfunc import VERSION_ARTIFACT, signature
-from serving.version import VersionSpec
+from serving.version import GOLDEN_INPUT_FILE, VersionSpec
 
 MODEL_NAME = "model"
 _CODE = (resunet, records, serving)
@@ -62,6 +63,7 @@ def log_version(
             artifacts={VERSION_ARTIFACT: str(directory)},
             code_paths=[str(_folder(package)) for package in _CODE],
             signature=signature(VersionSpec.read(directory)),
+            input_example=pd.DataFrame({"image": [(directory / GOLDEN_INPUT_FILE).read_bytes()]}),
             pip_requirements=requirements,
         )
         root = Path(path)
@@ -73,7 +75,7 @@ def log_version(
 
     # `Model.log` takes any object with `save_model`; this one finishes the directory before it is uploaded.
     flavor = types.SimpleNamespace(__name__="mlflow.pyfunc", save_model=save_model)
-    info = Model.log(None, flavor, name=name)
+    info = Model.log(None, flavor, name=name, validate_serving_input=False)
     return LoggedVersion(str(info.model_id), str(info.model_uri), made["digest"], made["size"])
 
 

@@ -1,6 +1,8 @@
 """What a training writes to MLflow besides the metrics of the loop itself."""
 
+import logging
 import os
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,13 @@ from pipelines.settings import FitSettings
 
 if TYPE_CHECKING:
     from pipelines.build_version import BuiltVersion
+
+
+def quiet() -> None:
+    """Keep libraries from talking over the command's own words; warnings and errors still come through."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def prefer_project_run(experiment: str) -> None:
@@ -38,12 +47,15 @@ def log_data(data: PreparedData) -> None:
     """Log the manifest as dataset inputs, one a split, and the report of `prepare`."""
     for split in ("train", "validation", "test"):
         rows = data.manifest[data.manifest["split"] == split]
-        dataset = from_pandas(
-            rows[["path", "sha256", "group"]].astype(str),
-            source=data.root.as_uri(),
-            name=data.root.name,
-            digest=data.fingerprint.removeprefix("sha256:")[:16],
-        )
+        with warnings.catch_warnings():
+            # MLflow finds two readings of a local folder, which are the same.
+            warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
+            dataset = from_pandas(
+                rows[["path", "sha256", "group"]].astype(str),
+                source=data.root.as_uri(),
+                name=data.root.name,
+                digest=data.fingerprint.removeprefix("sha256:")[:16],
+            )
         mlflow.log_input(dataset, context=split)
     mlflow.log_text(data.report.to_json(), "data/prepare.json")
 

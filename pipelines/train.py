@@ -25,9 +25,10 @@ from pipelines.fit_progress import fit_with_progress
 from pipelines.pins import PROJECT
 from pipelines.register import LoggedVersion, log_version, register_version
 from pipelines.settings import FitSettings, TrainingSettings
-from pipelines.tracking import log_data, log_result, log_settings, prefer_project_run
+from pipelines.tracking import log_data, log_result, log_settings, prefer_project_run, quiet
 from records.settings import RecordsSettings
 from resunet.errors import SettingsError
+from serving.pyfunc import VERSION_ARTIFACT
 from serving.requirements import model_requirements
 
 EXPERIMENT = "resunet-training"
@@ -80,6 +81,7 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         raise SettingsError("folds: 0 trains a version; 2 or more cross-validates")
     if options.resume and options.folds:
         raise SettingsError("resume: a cross-validation cannot be resumed; start it anew")
+    quiet()
     data = prepare_data(options.data, options.where, options.groups, console)
     settings = options.fit.model_copy(update={"classes": data.classes})
     with _run(options, data) as (run_id, resumed):
@@ -102,7 +104,7 @@ def _run(options: TrainOptions, data: PreparedData) -> Iterator[tuple[str, bool]
             f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
             "on another machine or with another RESUNET_HOME"
         )
-    name = None if options.resume else f"{options.fit.architecture}-{data.fingerprint[:8]}"
+    name = None if options.resume else f"{options.fit.architecture}-{data.fingerprint.removeprefix('sha256:')[:8]}"
     try:
         run = mlflow.start_run(run_id=options.resume or None, run_name=name, log_system_metrics=True)
     except MlflowException as error:
@@ -134,7 +136,10 @@ def _train_version(
         initial=ancestor.weights if ancestor else None,
     )
     with tempfile.TemporaryDirectory(prefix="resunet-version-") as folder:
-        built = build_version(Path(folder), fitted, settings, data, ancestor, console)
+        # MLflow names the artifact's folder after this one.
+        directory = Path(folder) / VERSION_ARTIFACT
+        directory.mkdir()
+        built = build_version(directory, fitted, settings, data, ancestor, console)
         log_result(fitted, built)
         logged = log_version(
             built.directory,

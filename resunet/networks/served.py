@@ -20,7 +20,10 @@ def served_form(network: SegmentationNetwork) -> SegmentationNetwork:
 
 
 class ServedResUNet(SegmentationNetwork):
-    """A trained ResUNet whose decoders never build an upsampled and concatenated map."""
+    """A trained ResUNet whose decoders never build an upsampled and concatenated map.
+
+    The head is a 1x1 convolution of the last decoder's sum: each term of the sum gives its share of the logits.
+    """
 
     stride = ResUNet.stride
     halo = ResUNet.halo
@@ -32,8 +35,7 @@ class ServedResUNet(SegmentationNetwork):
         self.encoder3, self.bridge = trained.encoder3, trained.bridge
         self.decoder3 = RisingUnit(trained.decoder3, trained.bridge_channels)
         self.decoder2 = RisingUnit(trained.decoder2, trained.bridge_channels // 2)
-        self.decoder1 = RisingUnit(trained.decoder1, trained.bridge_channels // 4)
-        self.head = trained.head
+        self.decoder1 = RisingUnit(trained.decoder1, trained.bridge_channels // 4, trained.head)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, in_channels, H, W) → logits (N, classes, H, W), bridge (N, 8 width, H/8, W/8)."""
@@ -43,7 +45,7 @@ class ServedResUNet(SegmentationNetwork):
         bridge = self.bridge(level3)
         up3 = self.decoder3(bridge, level3)
         up2 = self.decoder2(up3, level2)
-        return self.head(self.decoder1(up2, level1)), bridge
+        return self.decoder1(up2, level1), bridge
 
 
 class RisingUnit(nn.Module):
@@ -56,9 +58,10 @@ class RisingUnit(nn.Module):
     Args:
         unit: the trained residual unit, which takes (deep + skip) channels.
         deep: channels of the map from below.
+        head: a 1x1 convolution that follows the unit and is made part of it.
     """
 
-    def __init__(self, unit: ResidualUnit, deep: int) -> None:
+    def __init__(self, unit: ResidualUnit, deep: int, head: nn.Conv2d | None = None) -> None:
         super().__init__()
         norm, first = _norm_and_conv(unit.body[0])
         between, second = _norm_and_conv(unit.body[1])
@@ -69,10 +72,16 @@ class RisingUnit(nn.Module):
         self.deep_weight = nn.Parameter(_after_upsampling(weight[:, :deep]))
         self.skip_weight = nn.Parameter(weight[:, deep:].clone())
         self.bias = nn.Parameter(shift)
-        self.second = second
         after, shortcut = _norm_and_conv(unit.shortcut)
         scale, shift = _affine(after)
         projection = shortcut.weight.detach() * scale[:, None, None, None]
+        last = second.weight.detach()
+        if head is not None:
+            assert head.bias is not None
+            mix = head.weight.detach()[:, :, 0, 0]
+            last, projection = (torch.einsum("om,mikl->oikl", mix, w) for w in (last, projection))
+            shift = mix @ shift + head.bias.detach()
+        self.second_weight = nn.Parameter(last.clone())
         self.deep_projection = nn.Parameter(projection[:, :deep].clone())
         self.skip_projection = nn.Parameter(projection[:, deep:].clone())
         self.shortcut_bias = nn.Parameter(shift)
@@ -88,7 +97,9 @@ class RisingUnit(nn.Module):
             functional.conv2d(deep, self.deep_projection), scale_factor=2.0, mode="nearest"
         )
         total: Tensor = (
-            self.second(hidden) + functional.conv2d(skip, self.skip_projection, self.shortcut_bias) + shortcut
+            functional.conv2d(hidden, self.second_weight, padding=1)
+            + functional.conv2d(skip, self.skip_projection, self.shortcut_bias)
+            + shortcut
         )
         return total
 
