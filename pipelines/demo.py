@@ -10,6 +10,7 @@ import base64
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,8 @@ def demo(data: Path | None, minutes: float, console: Console, keep_open: bool) -
     place = Workplace(RecordsSettings.load().home.absolute())
     place.folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    # As an exception it ends the step under way and closes the servers, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tracking_server(place.home / "mlflow", _preferred(UI_PORT)) as tracking:
         variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "RESUNET_HOME": str(place.home)}
         variables |= {"RESUNET_INFERENCE_LOG": place.database, "RESUNET_DATABASE": place.database}

@@ -7,7 +7,6 @@ The graph takes `images`, uint8 (N, H, W, 3) of any size from 16 pixels, and giv
 (N, C, H, W), and `embedding`, float32 (N, 64). The same weights give the same bytes.
 """
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -19,8 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from resunet.networks import SegmentationNetwork
-from resunet.networks.graph import ServingGraph
-from resunet.networks.served import served_form
+from resunet.networks.served import ServedGraph
 
 # The newest opset that ONNX Runtime 1.31 and OpenVINO 2026.4 were both seen to run without converting it.
 OPSET = 20
@@ -35,8 +33,7 @@ def export_graph(network: SegmentationNetwork, classes: int, path: Path) -> None
         classes: output channels; 1 is binary (sigmoid), more are softmax over the classes.
         path: file to write.
     """
-    frozen = copy.deepcopy(network).cpu().float()
-    graph = ServingGraph(served_form(frozen), classes).eval()
+    graph = ServedGraph(network, classes)
     # Odd sizes and two images: sizes that the exporter takes for constants or for multiples fail here.
     example = torch.zeros(2, 97, 131, 3, dtype=torch.uint8)
     dynamic = {"images": dict(enumerate([torch.export.Dim.DYNAMIC] * 3))}

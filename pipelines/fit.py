@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pipelines.batches import Pixels, SampleStore, batches
+from pipelines.memory import keep_freed_memory
 from pipelines.schedule import Schedule
 from pipelines.settings import FitSettings
 from resunet.errors import DataError
@@ -125,6 +126,7 @@ def fit(
     """
     if len(train) == 0 or len(validation) == 0:
         raise DataError("training needs at least one training and one validation image; see `pipelines prepare`")
+    keep_freed_memory()
     return _Run(settings, train, validation, checkpoint, initial, clock).go(on_step, on_evaluation)
 
 

@@ -110,7 +110,10 @@ def _mlflow(
         chosen = port or free_port()
         url = f"http://127.0.0.1:{chosen}"
         filled = [argument.replace("{port}", str(chosen)) for argument in arguments]
-        process = start_group([sys.executable, "-m", "mlflow", *filled], environment, cwd, log)
+        # `models serve` starts uvicorn by name: it must be this environment's.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        command = [sys.executable, "-m", "mlflow", *filled]
+        process = start_group(command, {**environment, "PATH": path}, cwd, log)
         try:
             if not _answers(process, url + route):
                 # Between the probe and the start another process may have taken the port.

@@ -38,7 +38,7 @@ class FitSettings(BaseModel):
     max_steps: int = Field(0, ge=0, description="stop after this many steps; 0: no such limit")
     schedule: str = Field("", description="knots of an earlier run, to repeat it exactly")
     crop: int = Field(160, ge=16, le=2048, description="side of a training crop, pixels")
-    batch_size: int = Field(16, ge=1, le=1024)
+    batch_size: int = Field(8, ge=1, le=1024)
     seed: int = Field(0, ge=0)
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule")
     weight_decay: float = Field(0.01, ge=0)

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class SegmentationNetwork(nn.Module):
@@ -41,9 +42,27 @@ def pre_activation(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), conv3x3(inputs, outputs, stride))
 
 
+class Projection(nn.Conv2d):
+    """A 1x1 convolution that may downsample.
+
+    In training the pixels that a stride leaves out are dropped first: the backward pass of a strided 1x1
+    convolution in channels_last corrupts memory in torch 2.13's CPU build for 2 to 15 channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) → (N, outputs, H/stride, W/stride)."""
+        if not self.training:
+            return super().forward(x)
+        down, across = self.stride
+        return functional.conv2d(x[:, :, ::down, ::across], self.weight)
+
+
 def shortcut(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """The projection that lets a residual sum change size and channels."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Projection(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
 class ResidualUnit(nn.Module):

@@ -40,9 +40,13 @@ class ServingGraph(nn.Module):
         """(N, H, W, 3) uint8 → (N, C, H, W) float32 probabilities, (N, 64) float32 embedding."""
         height, width = images.shape[1], images.shape[2]
         stride = self.network.stride
-        pixels = normalise(images.permute(0, 3, 1, 2).to(torch.float32))
+        pixels = self.scaled(images.permute(0, 3, 1, 2).to(torch.float32))
         padded = functional.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
         logits, bridge = self.network.features(padded)
         logits = logits[:, :, :height, :width]
         probabilities = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
         return probabilities, bridge.mean(dim=(2, 3)) @ self.projection
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Grey levels as the network expects them."""
+        return normalise(images)
