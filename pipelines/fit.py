@@ -8,7 +8,6 @@ the same machine, whether the run was interrupted or not: a batch depends on (se
 holds all the rest.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipelines.batches import Pixels, SampleStore, batches
 from pipelines.memory import keep_freed_memory
+from pipelines.pacing import Pace, Pacer
 from pipelines.schedule import Schedule
 from pipelines.settings import FitSettings
 from resunet.errors import DataError
@@ -32,9 +32,6 @@ from resunet.losses import segmentation_loss
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph, normalise
-
-# A run limited by time spends at most about this much of it on validation.
-EVALUATION_SHARE = 0.1
 
 
 class PixelsByIndex(Protocol):
@@ -76,11 +73,9 @@ class _Progress:
 
     step: int = 0
     seconds: float = 0.0
-    evaluation_seconds: float = 0.0
     best_dice: float = -1.0
     since_best: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    schedule: str = ""
 
 
 def bf16_supported() -> bool:
@@ -156,10 +151,8 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.network, self.optimizer = self.fabric.setup(network, optimizer)
         self.averaged.to(self.fabric.device)
-        self.schedule = self._first_schedule()
+        self.pacer = Pacer(settings, self.steps_per_epoch)
         self.progress = _Progress()
-        self.step_seconds: list[float] = []
-        self.fixed_schedule = bool(settings.schedule) or not settings.max_minutes
 
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         """Exponential moving average whose decay grows with the number of steps taken."""
@@ -171,73 +164,58 @@ class _Run:
             else:
                 mean.copy_(value)
 
-    def _first_schedule(self) -> Schedule:
-        if self.settings.schedule:
-            return Schedule.parse(self.settings.schedule)
-        total = self.settings.epochs * self.steps_per_epoch
-        if self.settings.max_steps and not self.settings.max_minutes:
-            total = min(total, self.settings.max_steps)
-        return Schedule.of_steps(total)
-
-    def _evaluation_steps(self) -> set[int]:
-        """Where validation runs: the knots of a repeated run, else evenly spaced epochs."""
-        knots = {step for step, _ in self.schedule.knots[1:]}
-        if self.settings.schedule or not self.fixed_schedule:
-            return knots
-        every = max(1, round(self.settings.epochs / self.settings.evaluations)) * self.steps_per_epoch
-        return knots | set(range(every, self.schedule.total, every))
-
     def go(
         self,
         on_step: Callable[[int, int, float], None],
         on_evaluation: Callable[[Evaluated], None],
     ) -> Fitted:
         self._resume()
-        state, settings = self.progress, self.settings
+        state, pacer = self.progress, self.pacer
         started = self.clock() - state.seconds
-        limit = settings.max_minutes * 60
-        if not self.fixed_schedule and state.step == 0:
-            self.schedule = self._probe_schedule()
-        due = self._evaluation_steps()
         losses: list[float] = []
-        stopped = "schedule" if state.step >= self.schedule.total else ""
+        stopped = "schedule" if pacer.finished(state.step) else ""
         source = batches(
             self.train,
-            batch_size=settings.batch_size,
-            crop=settings.crop,
-            seed=settings.seed,
+            batch_size=self.settings.batch_size,
+            crop=self.settings.crop,
+            seed=self.settings.seed,
             start=state.step,
-            workers=settings.workers,
+            workers=self.settings.workers,
         )
         while not stopped:
             loss = self._step(*next(source))
             losses.append(loss)
-            now = self.clock() - started
-            self.step_seconds.append(now - state.seconds)
-            state.seconds = now
-            on_step(state.step, self.schedule.total, loss)
-            out_of_time = not self.fixed_schedule and state.seconds >= limit
-            finished = state.step >= self.schedule.total or state.step == settings.max_steps or out_of_time
-            if state.step in due or finished:
+            pacer.stepped(self._lap(started))
+            on_step(state.step, pacer.schedule.total, loss)
+            if pacer.finished(state.step):
+                stopped = "schedule"
+            elif pacer.out_of_time(state.seconds):
+                stopped = "out of time"
+            evaluated = None
+            if stopped or pacer.evaluation_due(state.step):
                 evaluated = self._evaluate(float(np.mean(losses)))
                 losses.clear()
-                now = self.clock() - started
-                state.evaluation_seconds += now - state.seconds
-                state.seconds = now
-                if not self.fixed_schedule and not finished:
-                    finished = not self._replan(limit - state.seconds)
-                    due = self._evaluation_steps()
+                pacer.evaluated(state.step, self._lap(started))
+                if not stopped and self.settings.patience and state.since_best >= self.settings.patience:
+                    stopped = f"no better Dice in {self.settings.patience} evaluations"
+            if not stopped and not pacer.plan(state.step, state.seconds, evaluated is not None):
+                stopped = "out of time"
+                if evaluated is None:
+                    evaluated = self._evaluate(float(np.mean(losses)))
+            if evaluated is not None:
                 self._save()
                 on_evaluation(evaluated)
-                if finished:
-                    stopped = "out of time" if out_of_time else "schedule"
-                elif settings.patience and state.since_best >= settings.patience:
-                    stopped = f"no better Dice in {settings.patience} evaluations"
         return self._finish(stopped)
+
+    def _lap(self, started: float) -> float:
+        """Bring the run's seconds up to now; how many have passed since the last time."""
+        before = self.progress.seconds
+        self.progress.seconds = self.clock() - started
+        return self.progress.seconds - before
 
     def _step(self, images: Tensor, masks: Tensor) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(self.progress.step, self.settings.learning_rate)
+            group["lr"] = self.pacer.schedule.learning_rate(self.progress.step, self.settings.learning_rate)
         self.network.train()
         logits = self.network(self._pixels(images))
         loss = segmentation_loss(logits, masks.to(self.fabric.device).long())
@@ -279,7 +257,7 @@ class _Run:
             epoch=state.step / self.steps_per_epoch,
             train_loss=train_loss,
             validation_dice=float(np.mean(scores)),
-            learning_rate=self.schedule.learning_rate(state.step - 1, self.settings.learning_rate),
+            learning_rate=self.pacer.schedule.learning_rate(state.step - 1, self.settings.learning_rate),
             seconds=state.seconds,
         )
         state.history.append(asdict(evaluated))
@@ -294,38 +272,9 @@ class _Run:
         with self.fabric.autocast():
             yield
 
-    def _probe_schedule(self) -> Schedule:
-        """Before anything is known of the pace: plan one evaluation after a few steps, then learn from it."""
-        total = max(2, self.settings.epochs * self.steps_per_epoch)
-        first = min(20, total - 1)
-        guess = min(1.0, first / total)
-        return Schedule(((0, 0.0), (first, guess), (total, 1.0)))
-
-    def _replan(self, remaining: float) -> bool:
-        """Spread what is left of the progress over the seconds that are left; False if no step fits in them."""
-        state = self.progress
-        pace = statistics.median(self.step_seconds)
-        self.step_seconds.clear()
-        evaluation = state.evaluation_seconds / len(state.history)
-        affordable = int(EVALUATION_SHARE * remaining / max(evaluation, 1e-9))
-        evaluations = max(1, min(self.settings.evaluations - len(state.history), affordable))
-        steps = int((remaining - evaluations * evaluation) / max(pace, 1e-9))
-        steps = min(self.settings.epochs * self.steps_per_epoch - state.step, steps)
-        if self.settings.max_steps:
-            steps = min(steps, self.settings.max_steps - state.step)
-        if steps < 1:
-            return False
-        plan = self.schedule.replan(state.step, (1 - self.schedule.progress(state.step)) / steps)
-        following = state.step + max(1, round(steps / evaluations))
-        if following < plan.total:
-            plan = Schedule((*plan.knots[:-1], (following, plan.progress(following)), plan.knots[-1]))
-        self.schedule = plan
-        return True
-
     def _save(self) -> None:
         if self.checkpoint is None:
             return
-        self.progress.schedule = str(self.schedule)
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
         state = {
@@ -335,6 +284,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "progress": asdict(self.progress),
+            "pace": asdict(self.pacer.snapshot()),
         }
         torch.save(state, partial)
         partial.replace(self.checkpoint)
@@ -353,7 +303,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
         self.progress = _Progress(**state["progress"])
-        self.schedule = Schedule.parse(self.progress.schedule)
+        self.pacer.resume(Pace(**state["pace"]))
 
     def _finish(self, stopped: str) -> Fitted:
         settings, state = self.settings, self.progress
@@ -364,7 +314,7 @@ class _Run:
         return Fitted(
             network=network.eval(),
             history=[Evaluated(**row) for row in state.history],
-            schedule=self.schedule,
+            schedule=self.pacer.schedule,
             steps=state.step,
             seconds=state.seconds,
             stopped=stopped,

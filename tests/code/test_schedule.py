@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.schedule import Schedule
+from pipelines.schedule import Knot, Schedule
 from resunet.errors import SettingsError
 
 
@@ -25,20 +25,18 @@ def test_learning_rate_warms_up_peaks_and_ends_near_zero() -> None:
 def test_a_new_plan_keeps_the_past_and_reaches_one() -> None:
     schedule = Schedule.of_steps(1000)
     before = [schedule.progress(step) for step in range(101)]
-    planned = schedule.replan(100, progress_rate=0.9 / 300)
+    planned = schedule.replan(100, remaining=300)
     assert [planned.progress(step) for step in range(101)] == pytest.approx(before)
     assert planned.total == 400
     assert planned.progress(250) == pytest.approx(0.55)
 
 
 def test_knots_read_back_exactly_as_written() -> None:
-    schedule = Schedule(((0, 0.0), (7, 1 / 3), (20, 1.0)))
+    schedule = Schedule((Knot(0, 0.0), Knot(7, 1 / 3, True), Knot(9, 2e-05 + 1 / 3), Knot(20, 1.0, True)))
     assert Schedule.parse(str(schedule)) == schedule
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1:0,2:1", "0:0", "0:0,5:0.5", "0:0,5:x", "0:0,5:0.9,4:1", "0:0,5:1,9:0.5"]
-)
+@pytest.mark.parametrize("text", ["", "1:0,2:1", "0:0", "0:0,5:0.5", "0:0,5:x", "0:0,5:0.9,4:1", "0:0,5:1,9:0.5"])
 def test_a_schedule_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="schedule"):
         Schedule.parse(text)

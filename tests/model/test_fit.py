@@ -91,7 +91,7 @@ def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
     )
     checkpoint = tmp_path / "run.ckpt"
     command = [sys.executable, "-c", program, str(checkpoint), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.stdout is not None
     for _ in range(2):
         assert process.stdout.readline()
