@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
+PORT ?= 5000
 SHELL := /bin/bash
 
 .PHONY: help setup demo server test lint types imports clean
@@ -29,7 +30,7 @@ demo: setup
 	@$(BIN)/python -m pipelines demo --data "$(DATA)"
 
 server: setup
-	@$(BIN)/python -m pipelines server
+	@$(BIN)/python -m pipelines server --port $(PORT)
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 A version keeps the manifests of its ancestors beside its own, so that "no test image was trained on" can be checked.
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ class Ancestor:
     manifests: pd.DataFrame
 
 
-def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataFrame) -> Ancestor:
+def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataFrame, folder: Path) -> Ancestor:
     """Download a version's weights and manifests.
 
     Args:
@@ -41,6 +40,7 @@ def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataF
         name: registered model.
         version: number of the version to start from.
         test: manifest rows of the new version's test split.
+        folder: where the files go.
 
     Raises:
         SettingsError: there is no such version.
@@ -50,10 +50,11 @@ def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataF
         client.get_model_version(name, version)
     except MlflowException as error:
         raise SettingsError(f"parent: {name} has no version {version}") from error
-    folder = Path(tempfile.mkdtemp(prefix="resunet-parent-"))
     root = Path(
         mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version}/artifacts/{VERSION_ARTIFACT}", dst_path=str(folder)
+            artifact_uri=f"models:/{name}/{version}/artifacts/{VERSION_ARTIFACT}",
+            dst_path=str(folder),
+            tracking_uri=client.tracking_uri,
         )
     )
     rows = [read_manifest(root / MANIFEST_FILE).assign(version=version)]

@@ -156,11 +156,6 @@ def validate(
     )
 
 
-def fit_calibration(predictor: Predictor, images: LabelledSet, *, seed: int = 0) -> Calibration:
-    """The calibration alone; see `validate`."""
-    return validate(predictor, images, seed=seed).calibration
-
-
 def out_of_fold_residuals(
     soft: Sequence[float], truth: Sequence[float], groups: Sequence[str | None], seed: int = 0
 ) -> NDArray[np.float64]:

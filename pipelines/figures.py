@@ -1,10 +1,7 @@
 """The pictures of a training run. Each is returned, and saved by the caller.
 
-    figures = draw_figures(predictor, fitted.history, LabelledImages(validation))
-    figures["overlays"].savefig("overlays.png")
-
-No pyplot: it keeps every figure of the process and is not for threads. Colours are of Okabe and Ito's palette,
-which colour-blind readers can tell apart.
+learning_curves(fitted.history).savefig("learning_curves.png")
+calibration_curve(validated.before, validated.after, temperature).savefig("calibration.png")
 """
 
 from collections.abc import Sequence
@@ -14,38 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipelines.calibrate import BAND_PX, Reliability, Validated, validate
-from pipelines.evaluate import LabelledImages
+from pipelines.calibrate import BAND_PX, Reliability
 from pipelines.fit import Evaluated
-from pipelines.overlays import overlay_sheet, overlays
 from pipelines.palette import BLUE, GREEN, INK, ORANGE, canvas
-from serving.predictor import Predictor
-
-
-def draw_figures(
-    predictor: Predictor,
-    history: Sequence[Evaluated],
-    images: LabelledImages,
-    validated: Validated | None = None,
-) -> dict[str, Figure]:
-    """All pictures of a run, by name.
-
-    Args:
-        predictor: of the finished version.
-        history: of the training.
-        images: validation split.
-        validated: what `validate` found on them; None measures it again.
-    """
-    validated = validated or validate(predictor, images)
-    names, temperature = predictor.spec.class_names, validated.calibration.temperature
-    return {
-        "learning_curves": learning_curves(history),
-        "overlays": overlay_sheet(overlays(predictor, images, validated.dice)),
-        "confusion_matrix": confusion_matrix(validated.confusion, names),
-        "calibration_curve": calibration_curve(
-            validated.before, validated.after, temperature, binary=predictor.spec.binary
-        ),
-    }
 
 
 def learning_curves(history: Sequence[Evaluated]) -> Figure:
@@ -68,7 +36,7 @@ def learning_curves(history: Sequence[Evaluated]) -> Figure:
             (steps[best], values[best]),
             xytext=(0, -20),
             textcoords="offset points",
-            ha="right" if best > len(values) / 2 else "left",
+            ha="right" if 2 * steps[best] > steps[0] + steps[-1] else "left",
             fontsize=10,
             color=INK,
         )

@@ -76,16 +76,19 @@ def overlay_sheet(drawn: Sequence[Overlay]) -> Figure:
     figure = canvas(3 * panel + 0.4, sum(panel * ratio + 0.45 for ratio in ratios) + 0.6)
     rows = figure.subplots(len(drawn), 3, squeeze=False, height_ratios=ratios)
     for axes, overlay in zip(rows, drawn, strict=True):
+        gain = _gain(overlay.rgb)
         rgb, prediction, truth = _enlarged(overlay)
+        rgb = np.clip(rgb * gain, 0, 255).astype(np.uint8)
         wrong = prediction != truth
         outlined, errors = rgb.copy(), _faded(rgb)
-        _outline(outlined, truth, SKY)
-        _outline(outlined, prediction, ORANGE)
+        # The truth's line is the wider one: where the two agree, it shows on both sides.
+        _outline(outlined, truth, SKY, thickness=5)
+        _outline(outlined, prediction, ORANGE, thickness=2)
         errors[wrong] = _levels(_RED)
         _outline(errors, truth, "#ffffff", thickness=1)
         share = float((overlay.prediction != overlay.truth).mean())
         titles = (
-            f"{overlay.label}: {_short(overlay.path)}",
+            f"{overlay.label}: {_short(overlay.path)}" + (" (shown brighter)" if gain > 1 else ""),
             f"Dice {overlay.dice:.3f}",
             f"{share:.1%} of pixels wrong",
         )
@@ -117,6 +120,12 @@ def _enlarged(overlay: Overlay) -> tuple[NDArray[np.uint8], NDArray[np.uint8], N
         cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (overlay.prediction, overlay.truth)
     )
     return np.asarray(rgb, np.uint8), np.asarray(prediction, np.uint8), np.asarray(truth, np.uint8)
+
+
+def _gain(rgb: NDArray[np.uint8]) -> float:
+    """How much brighter a dark image is shown: fluorescence often ends at a level of 60."""
+    top = float(np.quantile(rgb.max(axis=2), 0.995))
+    return min(6.0, 220 / max(top, 1.0)) if top < 150 else 1.0
 
 
 def _faded(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

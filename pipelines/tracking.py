@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def quiet() -> None:
 
 def prefer_project_run(experiment: str) -> None:
     """Log to the run that `mlflow run` made; on our own, to `experiment` unless one is set."""
-    if not (os.environ.get("MLFLOW_RUN_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME")):
+    if not any(os.environ.get(f"MLFLOW_{name}") for name in ("RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME")):
         mlflow.set_experiment(experiment)
 
 
@@ -76,7 +77,8 @@ def log_result(fitted: Fitted, built: "BuiltVersion") -> None:
         scores[f"test_{metric}_low"] = interval.low
         scores[f"test_{metric}_high"] = interval.high
     for name, result in built.evaluation.slices.items():
-        key = name.replace("=", ".").replace(" ", "_")
+        # A slice's value is any text ("H&E"); a metric's name is not.
+        key = re.sub(r"[^\w.-]", "_", name.replace("=", ".", 1))
         scores |= {f"slice.{key}.{metric}": value.mean for metric, value in result.metrics.items()}
     mlflow.log_metrics(scores)
     for name, figure in built.figures.items():

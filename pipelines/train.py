@@ -14,10 +14,11 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-from pipelines.ancestry import fetch_ancestor
+from pipelines.ancestry import Ancestor, fetch_ancestor
 from pipelines.build_version import BuiltVersion, build_version
 from pipelines.cross_validation import cross_validate
 from pipelines.data_step import PreparedData, prepare_data, store
@@ -77,10 +78,7 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         DataError: the data cannot carry a metric; the message says how to mend it.
         SettingsError: options that contradict each other, or a run that cannot be resumed.
     """
-    if options.folds == 1 or options.folds < 0:
-        raise SettingsError("folds: 0 trains a version; 2 or more cross-validates")
-    if options.resume and options.folds:
-        raise SettingsError("resume: a cross-validation cannot be resumed; start it anew")
+    _check(options)
     quiet()
     data = prepare_data(options.data, options.where, options.groups, console)
     settings = options.fit.model_copy(update={"classes": data.classes})
@@ -94,23 +92,57 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         return _train_version(options, settings, data, run_id, console)
 
 
-@contextmanager
-def _run(options: TrainOptions, data: PreparedData) -> Iterator[tuple[str, bool]]:
-    """The MLflow run to log to: the one resumed, the one `mlflow run` made, or a new one."""
-    mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
-    prefer_project_run(EXPERIMENT)
+def _check(options: TrainOptions) -> None:
+    """Refuse before any work what would be refused after hours of it."""
+    if options.folds == 1 or options.folds < 0:
+        raise SettingsError("folds: 0 trains a version; 2 or more cross-validates")
+    if options.resume and options.folds:
+        raise SettingsError("resume: a cross-validation cannot be resumed; start it anew")
+    if options.parent and options.folds:
+        raise SettingsError("parent: a cross-validation starts from random weights; leave out --parent or --folds")
+    if not options.model_name.strip() or set(options.model_name) & set("/:"):
+        raise SettingsError(f"model_name: {options.model_name!r} cannot be registered; give a name without / and :")
+    key = TrainingSettings.load().signing_key
+    if key is not None and not key.is_file():
+        raise SettingsError(f"RESUNET_SIGNING_KEY: there is no file {key}; `python -m registry keygen` makes a pair")
     if options.resume and not checkpoint_of(options.resume).exists():
         raise SettingsError(
             f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
             "on another machine or with another RESUNET_HOME"
         )
+
+
+@contextmanager
+def _run(options: TrainOptions, data: PreparedData) -> Iterator[tuple[str, bool]]:
+    """The MLflow run to log to: the one resumed, the one `mlflow run` made, or a new one."""
+    mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
     name = None if options.resume else f"{options.fit.architecture}-{data.fingerprint.removeprefix('sha256:')[:8]}"
     try:
+        if options.resume:
+            # Its experiment is its own, which need not be the one that a new run would go to.
+            _check_resumed(MlflowClient().get_run(options.resume), options, data)
+        else:
+            prefer_project_run(EXPERIMENT)
         run = mlflow.start_run(run_id=options.resume or None, run_name=name, log_system_metrics=True)
     except MlflowException as error:
         raise SettingsError(f"cannot log to the tracking server: {error.message}") from error
     with run:
         yield str(run.info.run_id), bool(options.resume)
+
+
+def _check_resumed(run: Run, options: TrainOptions, data: PreparedData) -> None:
+    """A checkpoint knows neither its data nor its parent; going on with others would falsify the version."""
+    fingerprint, parent = run.data.tags.get("dataset_fingerprint"), run.data.params.get("parent", "")
+    if fingerprint != data.fingerprint:
+        raise SettingsError(
+            f"run {run.info.run_id} was trained on other data than {data.root.name} holds now; give the same --data, "
+            "--where and --groups, or start a new run"
+        )
+    if parent != options.parent:
+        raise SettingsError(
+            f"run {run.info.run_id} started from {f'version {parent}' if parent else 'random weights'}; give the same "
+            "--parent, or start a new run"
+        )
 
 
 def checkpoint_of(run_id: str) -> Path:
@@ -122,19 +154,16 @@ def _train_version(
     options: TrainOptions, settings: FitSettings, data: PreparedData, run_id: str, console: Console
 ) -> TrainedVersion:
     client = MlflowClient()
-    ancestor = None
-    if options.parent:
-        test = data.manifest[data.manifest["split"] == "test"]
-        ancestor = fetch_ancestor(client, options.model_name, options.parent, test)
     checkpoint = checkpoint_of(run_id)
-    fitted = fit_with_progress(
-        settings,
-        store(data.split("train"), data.manifest, settings.memory_budget_mb),
-        store(data.split("validation"), data.manifest, settings.memory_budget_mb),
-        console,
-        checkpoint=checkpoint,
-        initial=ancestor.weights if ancestor else None,
-    )
+    with _ancestor(client, options, data) as ancestor:
+        fitted = fit_with_progress(
+            settings,
+            store(data.split("train"), data.manifest, settings.memory_budget_mb),
+            store(data.split("validation"), data.manifest, settings.memory_budget_mb),
+            console,
+            checkpoint=checkpoint,
+            initial=ancestor.weights if ancestor else None,
+        )
     with tempfile.TemporaryDirectory(prefix="resunet-version-") as folder:
         # MLflow names the artifact's folder after this one.
         directory = Path(folder) / VERSION_ARTIFACT
@@ -155,6 +184,17 @@ def _train_version(
         f"(95 % interval {dice.low:.4f} … {dice.high:.4f}) on {built.evaluation.images} test images"
     )
     return TrainedVersion(options.model_name, version, run_id, built, logged)
+
+
+@contextmanager
+def _ancestor(client: MlflowClient, options: TrainOptions, data: PreparedData) -> Iterator[Ancestor | None]:
+    """The version to start from, if any; its weights are on this machine until the block ends."""
+    if not options.parent:
+        yield None
+        return
+    test = data.manifest[data.manifest["split"] == "test"]
+    with tempfile.TemporaryDirectory(prefix="resunet-parent-") as folder:
+        yield fetch_ancestor(client, options.model_name, options.parent, test, Path(folder))
 
 
 def _tags(

@@ -52,9 +52,7 @@ def test_a_missing_file_is_named(root: Path) -> None:
         verify_digests(root)
 
 
-@pytest.mark.parametrize(
-    "name", ["evil.py", "code/registered_model_meta", "code/model.sig", "code/digests.json"]
-)
+@pytest.mark.parametrize("name", ["evil.py", "code/registered_model_meta", "code/model.sig", "code/digests.json"])
 def test_an_unlisted_file_is_named(root: Path, name: str) -> None:
     write_digests(root)
     (root / name).write_text("import os\n")
@@ -66,9 +64,7 @@ def test_all_that_is_wrong_is_told_at_once(root: Path) -> None:
     write_digests(root)
     (root / "MLmodel").write_text("other")
     (root / "model.onnx").rename(root / "other.onnx")
-    with pytest.raises(
-        VersionError, match=r"changed.*MLmodel.*missing.*model\.onnx.*not listed.*other\.onnx"
-    ):
+    with pytest.raises(VersionError, match=r"changed.*MLmodel.*missing.*model\.onnx.*not listed.*other\.onnx"):
         verify_digests(root)
 
 

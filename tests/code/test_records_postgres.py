@@ -63,17 +63,13 @@ def test_a_row_survives_the_round_trip(url: str, tmp_path: Path) -> None:
     assert list(frame["event_time"]) == [NOON, NOON + minutes(1)]
     assert list(frame["width"]) == [31.0, 256.0]
     assert bytes(frame["embedding"][0]) == rows[0].embedding
-    assert [len(part) for part in read_window(engine, NOON, NOON + minutes(1), "resunet", chunk_rows=1)] == [
-        1
-    ]
+    assert [len(part) for part in read_window(engine, NOON, NOON + minutes(1), "resunet", chunk_rows=1)] == [1]
     (activity,) = versions_in_window(engine, NOON, NOON + minutes(60), "resunet")
     assert (activity.rows, activity.refused) == (2, 0)
     engine.dispose()
 
 
-def test_rows_wait_while_the_server_is_down_and_arrive_when_it_is_up(
-    server: Any, url: str, tmp_path: Path
-) -> None:
+def test_rows_wait_while_the_server_is_down_and_arrive_when_it_is_up(server: Any, url: str, tmp_path: Path) -> None:
     log = InferenceLog.open(url, tmp_path / "home", drain_interval_s=0.01)
     log.append([prediction("before")])
     wait_until(lambda: log.status().drained_rows == 1)

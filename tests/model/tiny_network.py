@@ -31,6 +31,9 @@ def trained_network(architecture: str = "resunet", classes: int = 1, steps: int 
         network = build_network(architecture, 4, classes=classes)
     optimizer = torch.optim.AdamW(network.parameters(), 0.02)
     pool = [nuclei(seed, 64, 64) for seed in range(16)]
+    # One thread: on a busy machine two wait for each other, and 4 s become 30.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     network.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -44,4 +47,5 @@ def trained_network(architecture: str = "resunet", classes: int = 1, steps: int 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    torch.set_num_threads(threads)
     return network.eval()

@@ -1,0 +1,270 @@
+"""What is exported answers as the trained network does: any size, any engine, whole or tiled, and int8 nearly."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from tiny_network import nuclei, trained_network
+
+from pipelines.evaluate import LabelledImage
+from pipelines.export import export_graph, export_weights
+from pipelines.fit import load_weights
+from pipelines.quantise import quantise
+from pipelines.serving_file import Candidate, _fastest, choose_serving_file, has_bf16
+from resunet.errors import DataError, VersionError
+from resunet.metrics import dice
+from resunet.networks import SegmentationNetwork, build_network
+from resunet.networks.graph import ServingGraph
+from serving.engine import EngineName, open_engine
+from serving.predictor import Predictor
+from serving.version import Calibration, EngineMeasurement, Precision, TileSpec, VersionSpec
+
+ENGINES: list[EngineName] = [n for n in ("onnxruntime", "openvino") if importlib.util.find_spec(n)]  # type: ignore[misc]
+SIZES = [(97, 131), (16, 16), (17, 500), (96, 96), (203, 96)]
+
+
+@pytest.fixture(scope="module")
+def network() -> SegmentationNetwork:
+    return trained_network()
+
+
+@pytest.fixture(scope="module")
+def graph(network: SegmentationNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("with a space") / "model.onnx"
+    export_graph(network, 1, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(graph: Path) -> Path:
+    path = graph.with_name("model.int8.onnx")
+    quantise(graph, path, (nuclei(seed)[0] for seed in range(8)), side=96)
+    return path
+
+
+def _torch(network: SegmentationNetwork, images: NDArray[np.uint8], classes: int = 1) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        probabilities: torch.Tensor = ServingGraph(network, classes).eval()(torch.from_numpy(images))[0]
+    return probabilities.numpy()
+
+
+def _mask(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(probabilities[0, 0] >= 0.5, np.uint8)
+
+
+def _labelled(seeds: range) -> list[LabelledImage]:
+    return [LabelledImage(f"images/{seed}.png", None, {}, *nuclei(seed)) for seed in seeds]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_every_engine_gives_the_networks_answer_at_every_size(
+    network: SegmentationNetwork, graph: Path, engine: EngineName, height: int, width: int
+) -> None:
+    images = nuclei(50, height, width)[0][None]
+    expected = _torch(network, images)
+    probabilities, embedding = open_engine(engine, graph, "fp32").run(images)
+    assert probabilities.shape == (1, 1, height, width)
+    assert embedding.shape == (1, 64)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    assert ((probabilities >= 0.5) == (expected >= 0.5)).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_is_answered_like_its_images(graph: Path, engine: EngineName) -> None:
+    images = np.stack([nuclei(seed, 40, 56)[0] for seed in range(3)])
+    opened = open_engine(engine, graph, "fp32")
+    probabilities, embedding = opened.run(images)
+    assert probabilities.shape == (3, 1, 40, 56)
+    for place in range(3):
+        alone = opened.run(images[place : place + 1])
+        np.testing.assert_allclose(probabilities[place], alone[0][0], atol=1e-5)
+        np.testing.assert_allclose(embedding[place], alone[1][0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor does not compute in bf16")
+def test_bf16_gives_the_same_masks_as_torch_fp32(network: SegmentationNetwork, graph: Path) -> None:
+    engine = open_engine("openvino", graph, "bf16")
+    images = [nuclei(seed, 128, 128)[0][None] for seed in range(60, 70)]
+    equal = [_mask(engine.run(image)[0]) == _mask(_torch(network, image)) for image in images]
+    # A width-4 network of 80 steps is unsure of more pixels than one that serves, which has to reach 0.9999.
+    assert np.mean(equal) >= 0.999
+
+
+@pytest.mark.parametrize(("architecture", "classes"), [("resunetpp", 1), ("resunet", 3)])
+def test_other_architectures_and_more_classes_export_too(architecture: str, classes: int, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = build_network(architecture, 4, classes=classes).eval()
+    path = tmp_path / "model.onnx"
+    export_graph(network, classes, path)
+    images = nuclei(50, 45, 60)[0][None]
+    expected = _torch(network, images, classes)
+    for engine in ENGINES:
+        probabilities = open_engine(engine, path, "fp32").run(images)[0]
+        assert probabilities.shape == (1, classes, 45, 60)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+
+def test_the_graph_is_one_file_that_tells_nothing_of_this_machine(graph: Path) -> None:
+    model = onnx.load(graph)
+    assert not any(value.HasField("data_location") and value.data_location for value in model.graph.initializer)
+    assert [path.name for path in graph.parent.iterdir() if path.suffix in (".data", ".weight")] == []
+    (images,) = model.graph.input
+    assert [axis.dim_param or axis.dim_value for axis in images.type.tensor_type.shape.dim] == [
+        "batch",
+        "height",
+        "width",
+        3,
+    ]
+    assert [output.name for output in model.graph.output] == ["probabilities", "embedding"]
+    content = graph.read_bytes()
+    for trace in (b"site-packages", str(Path(__file__).parents[2]).encode(), b".py"):
+        assert trace not in content
+
+
+def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(
+    network: SegmentationNetwork, graph: Path, tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    export_graph(network, 1, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == graph.read_bytes()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_come_back_as_they_were_written(network: SegmentationNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    export_weights(network.to(memory_format=torch.channels_last), path)  # type: ignore[call-overload]
+    loaded = build_network("resunet", 4)
+    load_weights(loaded, path)
+    written = network.state_dict()
+    assert all(torch.equal(value, written[name]) for name, value in loaded.state_dict().items())
+
+
+def _predictor(graph: Path, engine: EngineName, whole_side: int, halo: int = 48) -> Predictor:
+    spec = VersionSpec(
+        architecture="resunet",
+        width=4,
+        class_names=["nucleus"],
+        precision="fp32",
+        tile=TileSpec(tileable=True, halo=halo, stride=8, core=512, whole_side=whole_side),
+        calibration=Calibration(
+            temperature=1, confidence_x=[0, 1], confidence_y=[0, 1], conformal_halfwidth=1, images=0
+        ),
+        engines={engine: EngineMeasurement(eligible=True, pixel_agreement=1, latency_ms=1)},
+    )
+    return Predictor(spec, open_engine(engine, graph, "fp32"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_2000_px_image_gives_the_same_mask_whole_and_tiled(graph: Path, engine: EngineName) -> None:
+    rgb = nuclei(3, 1999, 2000)[0]
+    rgb[::2] = rgb[::2] // 2 + 30  # not the same every 128 px, nor aligned with a tile
+    rgb[:, 700:1300] = 255 - rgb[:, 700:1300]
+    whole = _predictor(graph, engine, whole_side=2000).predict(rgb)
+    tiled = _predictor(graph, engine, whole_side=512).predict(rgb)
+    assert 0.01 < whole.foreground_fractions[0] < 0.99
+    # Kernels may round otherwise at other sizes: a pixel at 0.5 exactly may fall either way.
+    assert np.count_nonzero(whole.mask != tiled.mask) <= 4
+    assert tiled.confidence == pytest.approx(whole.confidence, abs=1e-3)
+    # Tiles look at their halo too, so the embedding is near, not equal.
+    assert np.linalg.norm(tiled.embedding - whole.embedding) < 0.1 * np.linalg.norm(whole.embedding)
+    starved = _predictor(graph, engine, whole_side=512, halo=0).predict(rgb)
+    assert np.count_nonzero(whole.mask != starved.mask) > 4
+
+
+def test_the_embedding_of_tiles_is_their_mean_by_area(graph: Path) -> None:
+    rgb = nuclei(3, 512, 600)[0]
+    predictor = _predictor(graph, "onnxruntime", whole_side=512)
+    left = predictor.engine.run(np.ascontiguousarray(rgb[None, :, :560]))[1][0]
+    right = predictor.engine.run(np.ascontiguousarray(rgb[None, :, 464:]))[1][0]
+    expected = (512 * left + 88 * right) / 600
+    np.testing.assert_allclose(predictor.predict(rgb).embedding, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_int8_masks_are_nearly_those_of_torch(network: SegmentationNetwork, int8: Path, engine: EngineName) -> None:
+    opened = open_engine(engine, int8, "int8")
+    agreement = []
+    for seed in range(70, 76):
+        image = nuclei(seed)[0][None]
+        agreement.append(dice(_mask(opened.run(image)[0]), _mask(_torch(network, image))))
+    assert min(agreement) >= 0.9
+    assert np.mean(agreement) >= 0.95
+
+
+def test_int8_really_computes_in_int8_and_repeats_itself(graph: Path, int8: Path, tmp_path: Path) -> None:
+    operators = [node.op_type for node in onnx.load(int8).graph.node]
+    assert operators.count("QuantizeLinear") > 10
+    quantise(graph, tmp_path / "again.onnx", (nuclei(seed)[0] for seed in range(8)), side=96)
+    assert (tmp_path / "again.onnx").read_bytes() == int8.read_bytes()
+
+
+def test_int8_takes_small_images_and_refuses_none(graph: Path, tmp_path: Path) -> None:
+    quantise(graph, tmp_path / "small.onnx", [nuclei(1, 20, 40)[0]], side=96)
+    with pytest.raises(DataError, match="training"):
+        quantise(graph, tmp_path / "none.onnx", iter(()))
+
+
+def test_the_choice_tells_what_every_engine_measured(network: SegmentationNetwork, graph: Path, int8: Path) -> None:
+    seen: list[int] = []
+    choice = choose_serving_file(network, 1, _labelled(range(80, 86)), fp32=graph, int8=int8, advance=seen.append)
+    measured = {(c.precision, c.engine): c for c in choice.candidates}
+    assert measured["fp32", "onnxruntime"].pixel_agreement >= 0.9999
+    assert not measured["fp32", "onnxruntime"].refused
+    assert choice.images == len(seen) == 6
+    assert choice.engines["onnxruntime"].eligible
+    assert choice.path == (int8 if choice.precision == "int8" else graph)
+    served = [c for c in choice.candidates if c.precision == choice.precision and not c.refused]
+    assert served
+    assert all(c.latency_ms > 0 for c in choice.candidates)
+
+
+def test_int8_that_costs_dice_does_not_serve(network: SegmentationNetwork, graph: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    torch.manual_seed(5)
+    export_graph(build_network("resunet", 4), 1, other)
+    choice = choose_serving_file(network, 1, _labelled(range(80, 83)), fp32=graph, int8=other)
+    assert choice.precision != "int8"
+    assert all("Dice" in c.refused for c in choice.candidates if c.precision == "int8")
+
+
+def test_a_graph_that_is_not_the_network_is_refused(network: SegmentationNetwork, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    torch.manual_seed(5)
+    export_graph(build_network("resunet", 4), 1, other)
+    with pytest.raises(VersionError, match="not the network"):
+        choose_serving_file(network, 1, _labelled(range(80, 82)), fp32=other)
+
+
+def test_parity_is_measured_within_the_pixel_budget(network: SegmentationNetwork, graph: Path) -> None:
+    read = []
+
+    def images() -> Iterator[LabelledImage]:
+        for image in _labelled(range(80, 90)):
+            read.append(image.path)
+            yield image
+
+    choice = choose_serving_file(network, 1, images(), fp32=graph, pixel_budget=2 * 96 * 96)
+    assert choice.images == len(read) == 2
+    with pytest.raises(DataError, match="validation split is empty"):
+        choose_serving_file(network, 1, [], fp32=graph)
+
+
+def test_a_less_exact_precision_must_be_clearly_faster() -> None:
+    exact = Candidate("fp32", "onnxruntime", 100, 0.9, 1, 1, 1)
+
+    def other(precision: Precision, latency_ms: float, refused: str = "") -> Candidate:
+        return replace(exact, precision=precision, latency_ms=latency_ms, refused=refused)
+
+    assert _fastest([exact]) == "fp32"
+    assert _fastest([exact, other("bf16", 98)]) == "fp32"
+    assert _fastest([exact, other("bf16", 50)]) == "bf16"
+    assert _fastest([exact, other("bf16", 50), other("int8", 40)]) == "int8"
+    assert _fastest([exact, other("bf16", 50), other("int8", 49)]) == "bf16"
+    assert _fastest([exact, other("bf16", 50, "masks differ"), other("int8", 60)]) == "int8"
