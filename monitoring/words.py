@@ -1,10 +1,10 @@
 """How a report reads: units, numbers, the ranked table and the one-line summary."""
 
 from rich.table import Table
-from rich.text import Text
 
 from monitoring.drift import ColumnDrift, Drift
 
+STILL_SHOWN = 4
 _LEVELS = "grey levels"
 _UNITS = {
     "width": "px",
@@ -58,23 +58,26 @@ def _named(columns: tuple[ColumnDrift, ...]) -> str:
 
 
 def drift_table(drift: Drift, title: str) -> Table:
-    """The descriptors, ranked, as a table for a terminal."""
+    """What moved, ranked, and the first that did not, for a terminal of 80 columns."""
     table = Table(title=title, title_justify="left", caption=rule_text(drift), caption_justify="left")
-    table.add_column("descriptor")
-    table.add_column("moved")
-    for heading in ("effect", "p-value", "reference mean", "live mean", "shift"):
+    table.add_column("descriptor", no_wrap=True)
+    for heading in ("effect", "p-value", "reference", "live", "shift"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for column in drift.columns:
+    table.add_column("unit", no_wrap=True)
+    still = [column for column in drift.columns if not column.moved]
+    for column in (*drift.moved, *still[:STILL_SHOWN]):
         table.add_row(
-            label(column.column),
-            Text("moved", style="bold red") if column.moved else "",
+            column.column,
             f"{column.effect:.2f}",
             f"{column.p_value:.1e}",
             number(column.reference_mean),
             number(column.live_mean),
             shift_text(column.shift),
-            style=None if column.moved else "dim",
+            _UNITS.get(column.column, ""),
+            style="bold red" if column.moved else "dim",
         )
+    if len(still) > STILL_SHOWN:
+        table.add_row(f"and {len(still) - STILL_SHOWN} that did not move", style="dim")
     return table
 
 

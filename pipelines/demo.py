@@ -195,6 +195,8 @@ def _summarise(
     run = client.get_model_version(MODEL, version).run_id
     experiment = client.get_run(str(run)).info.experiment_id
     table = Table(title="What you have now", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("version", f"{MODEL} {version}, in Production")
     table.add_row("Dice on the test split", tags.get("dice", "?"))
     table.add_row("model in the UI", f"{tracking}/#/models/{MODEL}/versions/{version}")
