@@ -5,6 +5,7 @@ from rich.table import Table
 from monitoring.drift import ColumnDrift, Drift
 
 STILL_SHOWN = 4
+MOVED = "→"
 _LEVELS = "grey levels"
 _UNITS = {
     "width": "px",
@@ -40,7 +41,7 @@ def shift_text(shift: float | None) -> str:
 def rule_text(drift: Drift) -> str:
     """When a descriptor counts as moved."""
     return (
-        f"Moved: p at most {drift.threshold:.2g} ({drift.alpha:g} over {len(drift.columns)} descriptors) and "
+        f"{MOVED} moved: p at most {drift.threshold:.2g} ({drift.alpha:g} over {len(drift.columns)} descriptors) and "
         f"effect (largest gap between the cumulative distributions) at least {drift.min_effect:g}."
     )
 
@@ -67,7 +68,7 @@ def drift_table(drift: Drift, title: str) -> Table:
     still = [column for column in drift.columns if not column.moved]
     for column in (*drift.moved, *still[:STILL_SHOWN]):
         table.add_row(
-            column.column,
+            f"{MOVED if column.moved else ' '} {column.column}",
             f"{column.effect:.2f}",
             f"{column.p_value:.1e}",
             number(column.reference_mean),

@@ -52,9 +52,7 @@ def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataF
         raise SettingsError(f"parent: {name} has no version {version}") from error
     root = Path(
         mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{name}/{version}/artifacts/{VERSION_ARTIFACT}",
-            dst_path=str(folder),
-            tracking_uri=client.tracking_uri,
+            artifact_uri=f"models:/{name}/{version}/artifacts/{VERSION_ARTIFACT}", dst_path=str(folder)
         )
     )
     rows = [read_manifest(root / MANIFEST_FILE).assign(version=version)]

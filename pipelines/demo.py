@@ -56,12 +56,13 @@ class Workplace:
         return f"sqlite:///{(self.home / 'records.db').absolute()}"
 
 
-def demo(data: Path | None, minutes: float, console: Console, keep_open: bool) -> None:
+def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_open: bool) -> None:
     """Run every step and print where to look.
 
     Args:
         data: the data set's folder; None makes synthetic nuclei.
-        minutes: training time.
+        minutes: training time on a data set of one's own.
+        epochs: of training on synthetic nuclei, which so gives the same version every time.
         console: where the summary goes.
         keep_open: leave the UI up until interrupted.
 
@@ -81,8 +82,8 @@ def demo(data: Path | None, minutes: float, console: Console, keep_open: bool) -
         steps.run(
             "train, evaluate, register",
             "pipelines",
-            *("train", "--data", str(chosen), "--max-minutes", str(minutes), "--epochs", "100000"),
-            *("--groups", str(place.groups)),
+            *("train", "--data", str(chosen), "--groups", str(place.groups)),
+            *(("--epochs", str(epochs)) if data is None else ("--max-minutes", str(minutes), "--epochs", "100000")),
         )
         client = MlflowClient(tracking_uri=tracking)
         version = max(client.search_model_versions(f"name='{MODEL}'"), key=lambda each: int(each.version))

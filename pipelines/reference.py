@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipelines.dataset import Sample
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS, describe_image
 from resunet.images import read_image
-from serving.predictor import EMBEDDING_SIZE, Predictor
+from serving.predictor import Predictor
 
 HELD_OUT = frozenset({"validation", "test"})
 
@@ -67,7 +67,8 @@ def write_reference(rows: pd.DataFrame, path: Path) -> None:
     schema = pa.schema(
         [("path", pa.string()), ("split", pa.string())]
         + [(name, pa.float64()) for name in numbers]
-        + [("embedding", pa.list_(pa.float32(), EMBEDDING_SIZE))]
+        # Not of a fixed length: Parquet cannot read nulls among such lists back.
+        + [("embedding", pa.list_(pa.float32()))]
     )
     arrays = [pa.array(rows[name].tolist(), schema.field(name).type) for name in ("path", "split")]
     arrays += [pa.array(rows[name].to_numpy(np.float64), from_pandas=True) for name in numbers]

@@ -12,6 +12,7 @@ from mlflow.data.pandas_dataset import from_pandas
 
 from pipelines.data_step import PreparedData
 from pipelines.fit import Fitted
+from pipelines.manifest import fingerprint
 from pipelines.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def log_data(data: PreparedData) -> None:
                 rows[["path", "sha256", "group"]].astype(str),
                 source=data.root.as_uri(),
                 name=data.root.name,
-                digest=data.fingerprint.removeprefix("sha256:")[:16],
+                # Of these rows: MLflow takes inputs of one name and digest for one and the same.
+                digest=fingerprint(rows).removeprefix("sha256:")[:16],
             )
         mlflow.log_input(dataset, context=split)
     mlflow.log_text(data.report.to_json(), "data/prepare.json")

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 
-def random_crop(
-    rgb: Image, mask: Image, side: int, rng: np.random.Generator, tries: int = 3
-) -> tuple[Image, Image]:
+def random_crop(rgb: Image, mask: Image, side: int, rng: np.random.Generator, tries: int = 3) -> tuple[Image, Image]:
     """Cut a square at a random scale (0.75 … 1.33), rotated by a random angle in half of the cases.
 
     Args:

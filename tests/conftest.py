@@ -1,10 +1,13 @@
 """What several folders of tests share: one real tracking server a session."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.tracking._model_registry import utils as registry_state
+from mlflow.tracking._tracking_service import utils as tracking_state
 
 sys.path.insert(0, str(Path(__file__).parent / "system"))
 
@@ -16,3 +19,15 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real `mlflow server` that lives as long as the session. Name your own models."""
     with tracking_server(tmp_path_factory.mktemp("tracking")) as url:
         yield url
+
+
+@pytest.fixture(autouse=True, scope="module")
+def mlflow_as_before() -> Iterator[None]:
+    """MLflow keeps its servers in module globals and in the environment: no file of tests inherits another's."""
+    uris = tracking_state._tracking_uri, registry_state._registry_uri
+    variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    tracking_state._tracking_uri, registry_state._registry_uri = uris
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(variables)

@@ -12,9 +12,7 @@ from resunet.networks.resunetpp import ResUNetPlusPlus
 ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {"resunet": ResUNet, "resunetpp": ResUNetPlusPlus}
 
 
-def build_network(
-    architecture: str, width: int, in_channels: int = 3, classes: int = 1
-) -> SegmentationNetwork:
+def build_network(architecture: str, width: int, in_channels: int = 3, classes: int = 1) -> SegmentationNetwork:
     """Build an untrained network.
 
     Args:

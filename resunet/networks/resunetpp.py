@@ -41,8 +41,7 @@ class AtrousPyramid(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(conv3x3(inputs, outputs, dilation=rate), nn.BatchNorm2d(outputs))
-            for rate in (1, 6, 12, 18)
+            nn.Sequential(conv3x3(inputs, outputs, dilation=rate), nn.BatchNorm2d(outputs)) for rate in (1, 6, 12, 18)
         )
         self.mix = nn.Conv2d(outputs, outputs, 1)
 

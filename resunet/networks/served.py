@@ -3,8 +3,8 @@
     graph = ServedGraph(trained, classes=1)      # a ServingGraph for inference; `trained` stays as it is
 
 In float32 its answers are those of `ServingGraph`, but for rounding. Measured on 2 cores, one 256x256 image, width
-32, ResUNet: OpenVINO bf16 29 → 22 ms, fp32 79 → 65, ONNX Runtime 68 → 58. In bf16, 5 times fewer pixels change
-their class (one in 3,000 → one in 15,000 with a network trained for ten epochs).
+32, ResUNet: OpenVINO bf16 26 → 20 ms, fp32 70 → 56, ONNX Runtime 61 → 49. In bf16, less than half as many pixels
+change their class: one in 3,300 → one in 7,600 with a network trained for ten epochs.
 """
 
 import copy

@@ -16,7 +16,7 @@ from pipelines.evaluate import LabelledImage
 from pipelines.export import export_graph, export_weights
 from pipelines.fit import load_weights
 from pipelines.quantise import quantise
-from pipelines.serving_file import Candidate, _fastest, choose_serving_file, has_bf16
+from pipelines.serving_file import Candidate, _fastest, choose_serving_file, has_bf16, refusal
 from resunet.errors import DataError, VersionError
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
@@ -38,6 +38,15 @@ def network() -> SegmentationNetwork:
 def graph(network: SegmentationNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("with a space") / "model.onnx"
     export_graph(network, 1, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of a network that was never trained."""
+    path = tmp_path_factory.mktemp("other") / "other.onnx"
+    torch.manual_seed(5)
+    export_graph(build_network("resunet", 4), 1, path)
     return path
 
 
@@ -225,19 +234,13 @@ def test_the_choice_tells_what_every_engine_measured(network: SegmentationNetwor
     assert all(c.latency_ms > 0 for c in choice.candidates)
 
 
-def test_int8_that_costs_dice_does_not_serve(network: SegmentationNetwork, graph: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.onnx"
-    torch.manual_seed(5)
-    export_graph(build_network("resunet", 4), 1, other)
+def test_int8_that_costs_dice_does_not_serve(network: SegmentationNetwork, graph: Path, other: Path) -> None:
     choice = choose_serving_file(network, 1, _labelled(range(80, 83)), fp32=graph, int8=other)
     assert choice.precision != "int8"
     assert all("Dice" in c.refused for c in choice.candidates if c.precision == "int8")
 
 
-def test_a_graph_that_is_not_the_network_is_refused(network: SegmentationNetwork, tmp_path: Path) -> None:
-    other = tmp_path / "other.onnx"
-    torch.manual_seed(5)
-    export_graph(build_network("resunet", 4), 1, other)
+def test_a_graph_that_is_not_the_network_is_refused(network: SegmentationNetwork, other: Path) -> None:
     with pytest.raises(VersionError, match="not the network"):
         choose_serving_file(network, 1, _labelled(range(80, 82)), fp32=other)
 
@@ -268,3 +271,15 @@ def test_a_less_exact_precision_must_be_clearly_faster() -> None:
     assert _fastest([exact, other("bf16", 50), other("int8", 40)]) == "int8"
     assert _fastest([exact, other("bf16", 50), other("int8", 49)]) == "bf16"
     assert _fastest([exact, other("bf16", 50, "masks differ"), other("int8", 60)]) == "int8"
+
+
+def test_the_rules_of_each_precision_are_those_of_the_contract() -> None:
+    good = {"dice_cost": 0.005, "pixel_agreement": 0.9999, "lowest_mask_dice": 0.98, "engine_agreement": 0.9999}
+    for precision in ("fp32", "bf16", "int8"):
+        assert refusal(precision, **good) == ""  # type: ignore[arg-type]
+        assert "ONNX Runtime" in refusal(precision, **(good | {"engine_agreement": 0.9998}))  # type: ignore[arg-type]
+    assert "0.0060 Dice" in refusal("int8", **(good | {"dice_cost": 0.006}))
+    assert "0.970" in refusal("int8", **(good | {"lowest_mask_dice": 0.97}))
+    assert refusal("int8", **(good | {"pixel_agreement": 0.995})) == ""
+    assert "torch" in refusal("bf16", **(good | {"pixel_agreement": 0.9998}))
+    assert refusal("bf16", **(good | {"lowest_mask_dice": 0.9})) == ""

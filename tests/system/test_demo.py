@@ -43,7 +43,7 @@ def _wait_until_gone(home: Path, seconds: float) -> list[psutil.Process]:
 def test_the_demo_goes_the_whole_path_and_sees_the_shift(tmp_path: Path) -> None:
     home = tmp_path / "a home"
     ran = subprocess.run(
-        [sys.executable, "-m", "pipelines", "demo", "--minutes", "0.6", "--no-keep-open"],
+        [sys.executable, "-m", "pipelines", "demo", "--epochs", "20", "--no-keep-open"],
         cwd=PROJECT,
         env=_environment(home),
         capture_output=True,
@@ -68,7 +68,7 @@ def test_the_demo_goes_the_whole_path_and_sees_the_shift(tmp_path: Path) -> None
 def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "demo", "--minutes", "5", "--no-keep-open"],
+        [sys.executable, "-m", "pipelines", "demo", "--no-keep-open"],
         cwd=PROJECT,
         env=_environment(home),
         stdout=subprocess.PIPE,

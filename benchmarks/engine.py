@@ -1,0 +1,185 @@
+"""One 256x256 image through the engine that serves, against the same network in torch.
+
+    python -m benchmarks.engine              # about 4 minutes, most of them training
+    python -m benchmarks.engine --smoke
+
+A ResUNet of width 32 is trained on synthetic nuclei until its masks are firm, exported and quantised; its serving
+file is chosen as that of any version. The peers run the trained network under `inference_mode`: in plain fp32, and
+in channels_last under bf16 autocast. Every side takes the same bytes of pixels, gives probabilities and embedding
+as numpy arrays, and computes on two cores.
+"""
+
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.torch import load_model
+
+from benchmarks.rounds import arguments, interleave, print_comparison
+from pipelines.batches import SampleStore
+from pipelines.evaluate import LabelledImage
+from pipelines.export import export_graph, export_weights
+from pipelines.fit import fit
+from pipelines.quantise import INT8_FILE, quantise
+from pipelines.serving_file import ServingChoice, choose_serving_file
+from pipelines.settings import FitSettings
+from pipelines.synthetic import Knobs, draw
+from pipelines.tracking import quiet
+from resunet.networks import SegmentationNetwork, build_network
+from resunet.networks.graph import ServingGraph
+from serving.engine import OnnxRuntimeEngine, choose_engine, open_engine
+from serving.golden import make_golden
+from serving.predictor import Predictor
+from serving.version import GRAPH_FILE, WEIGHTS_FILE, Calibration, TileSpec, VersionSpec
+
+WIDTH, SIDE, THREADS = 32, 256, 2
+STEPS, SMOKE_STEPS, SMOKE_WIDTH = 120, 12, 8
+TRAINING_IMAGES, VALIDATION_IMAGES = 48, 16
+
+Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class MadeVersion:
+    """A version's folder that can be served, and the network it was made from."""
+
+    root: Path
+    network: SegmentationNetwork
+    spec: VersionSpec
+    choice: ServingChoice
+
+
+def drawn(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Synthetic image `index`, (256, 256, 3) uint8, and its mask."""
+    rgb, mask = draw(np.random.default_rng((0, index)), Knobs(size=(SIDE, SIDE)))
+    return rgb.copy(), mask  # torch warns of arrays that cannot be written to
+
+
+def make_version(root: Path, width: int, steps: int) -> MadeVersion:
+    """Train briefly and write all that serving reads.
+
+    Args:
+        root: empty folder.
+        width: channels of the network's first level.
+        steps: of training.
+    """
+    # In a process of its own: `fit` tells the allocator to keep freed memory, which no peer here would have.
+    training = multiprocessing.get_context("spawn").Process(target=_train, args=(root / WEIGHTS_FILE, width, steps))
+    training.start()
+    training.join()
+    if training.exitcode != 0:
+        raise RuntimeError(f"training ended with exit code {training.exitcode}")
+    network = build_network("resunet", width).eval()
+    load_model(network, root / WEIGHTS_FILE)
+    fp32, int8 = root / GRAPH_FILE, root / INT8_FILE
+    export_graph(network, 1, fp32)
+    quantise(fp32, int8, (drawn(index)[0] for index in range(TRAINING_IMAGES)))
+    held_out = range(TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES)
+    images = [LabelledImage(str(index), None, {}, *drawn(index)) for index in held_out]
+    choice = choose_serving_file(network, 1, images, fp32=fp32, int8=int8, threads=THREADS)
+    spec = VersionSpec(
+        architecture="resunet",
+        width=width,
+        class_names=["nucleus"],
+        serving_file=choice.path.name,
+        precision=choice.precision,
+        tile=TileSpec(tileable=False, halo=0, stride=network.stride, core=512, whole_side=1024),
+        calibration=Calibration(
+            temperature=1, confidence_x=[0, 1], confidence_y=[0, 1], conformal_halfwidth=1, images=0
+        ),
+        engines=choice.engines,
+    )
+    spec.write(root)
+    make_golden(Predictor.load(root), root, images[0].rgb)
+    return MadeVersion(root, network, spec, choice)
+
+
+def _train(weights: Path, width: int, steps: int) -> None:
+    quiet()
+    store = SampleStore(drawn, [4 * SIDE * SIDE] * TRAINING_IMAGES, 1 << 30)
+    store.warm()
+    settings = FitSettings.checked(width=width, crop=160, epochs=10_000, max_steps=steps, evaluations=1)
+    export_weights(fit(settings, store, [drawn(TRAINING_IMAGES)]).network, weights)
+
+
+def in_torch(network: SegmentationNetwork, *, bf16: bool) -> Run:
+    """The network as torch runs it: fp32 in the default memory format, or bf16 autocast in channels_last."""
+    graph = ServingGraph(network, 1).eval()
+    if bf16:
+        graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+
+    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            probabilities, embedding = graph(torch.from_numpy(images))
+        return probabilities.float().numpy(), embedding.float().numpy()
+
+    return run
+
+
+def milliseconds(run: Run, image: NDArray[np.uint8], calls: int) -> Callable[[], float]:
+    """Median wall time of a call; the first two of each round only warm up."""
+
+    def measure() -> float:
+        times = []
+        for _ in range(calls + 2):
+            started = time.perf_counter()
+            run(image)
+            times.append((time.perf_counter() - started) * 1000)
+        return statistics.median(times[2:])
+
+    return measure
+
+
+def print_choice(made: MadeVersion, console: Console) -> None:
+    """Say which file serves, and why no other does."""
+    spec = made.spec
+    engine = choose_engine(spec)
+    console.print(f"serving file: {spec.serving_file}, {spec.precision}, on {engine} (of {made.choice.images} images)")
+    for c in made.choice.candidates:
+        masks = (
+            f"Dice {c.dice:.4f}, {c.pixel_agreement:.4%} of pixels as torch fp32, worst mask {c.lowest_mask_dice:.3f}"
+        )
+        console.print(f"  {c.precision} {c.engine}: {c.latency_ms:.1f} ms, {masks} {c.refused and '✗ ' + c.refused}")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure and say whether the figures hold."""
+    options = arguments(__doc__, given)
+    width, steps = (SMOKE_WIDTH, SMOKE_STEPS) if options.smoke else (WIDTH, STEPS)
+    rounds, calls = (1, 2) if options.smoke else (9, 20)
+    console = Console()
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as folder:
+        made = make_version(Path(folder), width, steps)
+        print_choice(made, console)
+        spec = made.spec
+        serving = open_engine(choose_engine(spec), made.root / spec.serving_file, spec.precision, THREADS)
+        runs: dict[str, Run] = {
+            "ours": serving.run,
+            "torch fp32": in_torch(made.network, bf16=False),
+            "torch bf16": in_torch(made.network, bf16=True),
+            "ONNX Runtime fp32": OnnxRuntimeEngine(made.root / GRAPH_FILE, THREADS).run,
+        }
+        image = drawn(TRAINING_IMAGES)[0][None]
+        measured = interleave({name: milliseconds(run, image, calls) for name, run in runs.items()}, rounds)
+    held = print_comparison(
+        f"One {SIDE}x{SIDE} image, width {width}, {THREADS} threads; ours: {serving.name} {spec.precision}",
+        measured,
+        "ms",
+        [("torch fp32", "ours", 3.5), ("torch bf16", "ours", 1.1)],
+        console,
+    )
+    return 0 if held or options.smoke else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

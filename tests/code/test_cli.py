@@ -1,0 +1,149 @@
+"""What a user meets who makes a mistake: one sentence, exit code 2, no traceback; and help without waiting."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dataset_factory import make
+
+from pipelines.cli import app
+from pipelines.servers import free_port
+from records.console import run
+
+PROJECT = Path(__file__).resolve().parents[2]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `python -m pipelines …` in this process, against no server; its one sentence comes back."""
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'unused.db'}")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def command(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["pipelines", *words])
+        with pytest.raises(SystemExit) as ended:
+            run(app)
+        printed = capsys.readouterr()
+        assert ended.value.code == 2
+        return _one_sentence(printed.err)
+
+    return command
+
+
+def _one_sentence(told: str) -> str:
+    (line,) = told.strip().splitlines()
+    assert line.startswith("error: ") and "Traceback" not in line and len(line) < 600
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(make(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("--architecture", "unet"), ("architecture", "resunetpp", "unet")),
+        (("--crop", "100"), ("crop", "multiple of 8", "100")),
+        (("--width", "0"), ("width", "greater than")),
+        (("--folds", "1"), ("folds", "2 or more")),
+        (("--folds", "-3"), ("folds", "2 or more")),
+        (("--folds", "3", "--resume", "0123"), ("resume", "cross-validation")),
+        (("--folds", "3", "--parent", "1"), ("parent", "cross-validation")),
+        (("--schedule", "twice"), ("schedule", "0:0,100:0.09")),
+        (("--model-name", "a/b"), ("model_name", "a/b")),
+        (("--model-name", " "), ("model_name",)),
+        (("--resume", "0123456789abcdef"), ("0123456789abcdef", "no checkpoint here", "RESUNET_HOME")),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_before_any_work(
+    words: tuple[str, ...], names: tuple[str, ...], refused: Refused, tmp_path: Path
+) -> None:
+    told = refused("train", *words)
+    assert all(name in told for name in names), told
+    assert not (tmp_path / "home").exists() and not (tmp_path / "unused.db").exists()
+
+
+def test_a_signing_key_that_is_not_there_is_missed_before_training(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RESUNET_SIGNING_KEY", str(tmp_path / "key.pem"))
+    assert "RESUNET_SIGNING_KEY" in refused("train")
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_a_data_folder_that_is_not_there_is_named(command: str, refused: Refused, tmp_path: Path) -> None:
+    told = refused(command, "--data", str(tmp_path / "nowhere"))
+    assert "nowhere" in told and "images/ and masks/" in told
+
+
+@pytest.mark.parametrize("where", ["colour=red", "colour"])
+def test_a_slice_filter_that_fits_nothing_is_refused(where: str, refused: Refused, data: str) -> None:
+    told = refused("train", "--data", data, "--where", where)
+    assert "where: " in told and "colour" in told
+
+
+def test_a_tracking_server_that_does_not_answer_is_named(data: str, tmp_path: Path) -> None:
+    port = free_port()
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipelines", "train", "--data", data],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "RESUNET_HOME": str(tmp_path / "home"),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stderr[-2000:]
+    told = _one_sentence(ran.stderr)
+    assert "cannot log to the tracking server" in told and str(port) in told
+
+
+def test_help_of_every_command_imports_no_torch() -> None:
+    program = textwrap.dedent(
+        """
+        import sys
+        import click
+        from typer.main import get_command
+        from pipelines.console import app
+
+        def visit(command, path):
+            assert len(command.help) > 20, path
+            command.get_help(click.Context(command, info_name=path))
+            for name, each in getattr(command, "commands", {}).items():
+                visit(each, f"{path} {name}")
+            print(path, file=sys.stderr)
+
+        visit(get_command(app), "resunet")
+        for heavy in ("torch", "lightning_fabric", "evidently", "onnx", "matplotlib"):
+            assert heavy not in sys.modules, heavy
+        """
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "--max-minutes" in ran.stdout and "--reason" in ran.stdout
+    paths = ran.stderr.splitlines()
+    assert {"resunet pipelines train", "resunet registry promote", "resunet monitoring report"} <= set(paths)
+    assert len(paths) > 15
+
+
+def test_help_says_what_an_option_is_for() -> None:
+    command = [sys.executable, "-m", "pipelines", "train", "--help"]
+    variables = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
+    ran = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=True)
+    for words in ("--max-minutes", "--batch-size", "Same seed, same machine", "modality=fluorescence"):
+        assert words in ran.stdout
+    assert "--max-time" not in ran.stdout

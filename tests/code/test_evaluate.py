@@ -1,0 +1,246 @@
+"""A version's scores, confidence, reference and card come from the images that they claim to come from."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from labelled_images import labelled, truth_of
+from PIL import Image
+from rich.console import Console
+from version_factory import draw, write_version
+
+from pipelines.data_step import PreparedData, prepare_data
+from pipelines.evaluate import LabelledImage, LabelledImages, evaluate, evaluate_version
+from pipelines.fit import Evaluated, Fitted
+from pipelines.manifest import fingerprint, write_manifest
+from pipelines.model_card import CardFacts, model_card
+from pipelines.reference import build_reference, write_reference
+from pipelines.schedule import Schedule
+from pipelines.serving_file import Candidate, ServingChoice
+from pipelines.settings import FitSettings
+from registry.evidence import Evaluation, Metric
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import DataError, SettingsError, VersionError
+from resunet.metrics import METRICS, score
+from resunet.networks import build_network
+from serving.predictor import Predictor
+from serving.version import MANIFEST_FILE
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("a version")
+    write_version(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor(version: Path) -> Predictor:
+    return Predictor.load(version, "onnxruntime")
+
+
+def _wide(evaluation: Evaluation) -> float:
+    return evaluation.overall["dice"].high - evaluation.overall["dice"].low
+
+
+def test_the_names_of_the_metrics_are_those_of_the_evidence() -> None:
+    assert set(METRICS) == set(get_args(Metric))
+
+
+def test_an_evaluation_scores_the_masks_that_are_served(predictor: Predictor) -> None:
+    images = labelled(range(8))
+    seen: list[int] = []
+    evaluation = evaluate(predictor, images, fingerprint="sha256:x", advance=seen.append)
+    assert sum(seen) == evaluation.images == 8
+    for image, scored in zip(images, evaluation.per_image, strict=True):
+        prediction = predictor.predict(image.rgb)
+        expected = score(prediction.mask, image.mask, predictor.probabilities(image.rgb))
+        assert scored.path == image.path
+        assert {name: getattr(scored, name) for name in METRICS} == pytest.approx(expected)
+        assert scored.confidence == pytest.approx(prediction.confidence)
+    assert evaluation.overall["dice"].mean == pytest.approx(np.mean([s.dice for s in evaluation.per_image]))
+    assert evaluation.overall["dice"].low < evaluation.overall["dice"].mean < evaluation.overall["dice"].high
+    assert (evaluation.serving_file, evaluation.precision) == ("model.onnx", "fp32")
+    assert evaluation.engine == "onnxruntime"
+
+
+def test_slices_are_scored_alone_and_missing_ones_are_named(predictor: Predictor) -> None:
+    images = labelled(range(4), stain="a") + labelled(range(4, 10), stain="b")
+    known = ["stain=a", "stain=b", "stain=c"]
+    evaluation = evaluate(predictor, images, fingerprint="x", known_slices=known)
+    assert {name: part.images for name, part in evaluation.slices.items()} == {"stain=a": 4, "stain=b": 6}
+    first = np.mean([s.dice for s in evaluation.per_image[:4]])
+    assert evaluation.slices["stain=a"].metrics["dice"].mean == pytest.approx(first)
+    assert evaluation.unevaluated_slices == ["stain=c"]
+
+
+def test_images_of_one_group_count_as_one_draw(predictor: Predictor) -> None:
+    dark, light = [3] * 8, [4] * 8
+    images = [image._replace(path=f"{place}") for place, image in enumerate(labelled(dark + light))]
+    grouped = [image._replace(group="abcdefgh"[place // 2]) for place, image in enumerate(images)]
+    coarse = [image._replace(group="ab"[place // 8]) for place, image in enumerate(images)]
+    widths = [_wide(evaluate(predictor, part, fingerprint="x")) for part in (images, grouped, coarse)]
+    assert widths[0] < widths[1] < widths[2]
+
+
+def test_one_image_or_one_group_says_nothing_of_the_next(predictor: Predictor) -> None:
+    for images in (labelled([1]), labelled([1, 2, 3], groups=["g", "g", "g"])):
+        interval = evaluate(predictor, images, fingerprint="x").overall["dice"]
+        assert (interval.low, interval.high) == (0, 1)
+
+
+def test_an_image_without_foreground_has_no_auc_and_spoils_nothing(predictor: Predictor) -> None:
+    empty = LabelledImage("images/empty.png", None, {}, np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8))
+    evaluation = evaluate(predictor, [*labelled(range(3)), empty], fingerprint="x")
+    assert evaluation.per_image[-1].auc is None
+    assert evaluation.per_image[-1].dice == 1
+    known = [s.auc for s in evaluation.per_image[:3]]
+    assert evaluation.overall["auc"].mean == pytest.approx(np.mean(known))
+    assert "auc" not in evaluate(predictor, [empty], fingerprint="x").overall
+
+
+def test_an_empty_split_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="test split is empty"):
+        evaluate(predictor, [], fingerprint="x")
+
+
+def test_several_classes_are_evaluated(tmp_path: Path) -> None:
+    write_version(tmp_path, classes=3)
+    predictor = Predictor.load(tmp_path, "onnxruntime")
+    images = []
+    for image in labelled(range(6)):
+        truth = predictor.predict(image.rgb).mask.copy()
+        truth[:8] = 0
+        images.append(image._replace(mask=truth))
+    evaluation = evaluate(predictor, images, fingerprint="x")
+    assert 0.5 < evaluation.overall["dice"].mean < 1
+
+
+def _write_dataset(root: Path, count: int, first_seed: int = 0) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rows = ["file,stain"]
+    for seed in range(first_seed, first_seed + count):
+        rgb = draw(64, 72, seed)
+        Image.fromarray(rgb).save(root / "images" / f"{seed}.png")
+        Image.fromarray(truth_of(rgb) * 255).save(root / "masks" / f"{seed}.png")
+        rows.append(f"{seed}.png,{'b' if seed == first_seed else 'a'}")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return prepare_data(str(_write_dataset(tmp_path_factory.mktemp("data") / "spots", 40)))
+
+
+def _trained_on(prepared: PreparedData, root: Path) -> Path:
+    write_version(root)
+    write_manifest(prepared.manifest, root / MANIFEST_FILE)
+    return root
+
+
+def test_a_version_in_a_folder_is_evaluated_on_the_test_split(prepared: PreparedData, tmp_path: Path) -> None:
+    root = _trained_on(prepared, tmp_path / "version")
+    shown = io.StringIO()
+    evaluation = evaluate_version(str(root), str(prepared.root), console=Console(file=shown, width=200))
+    test = prepared.manifest[prepared.manifest["split"] == "test"]
+    assert [s.path for s in evaluation.per_image] == test["path"].tolist()
+    assert evaluation.fingerprint == fingerprint(test)
+    interval = evaluation.overall["dice"]
+    assert f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})" in shown.getvalue()
+    again = evaluate_version(str(root), str(prepared.root))
+    assert again == evaluation
+
+
+def test_images_that_were_trained_on_are_no_test(prepared: PreparedData, tmp_path: Path) -> None:
+    leaking = replace(prepared, manifest=prepared.manifest.assign(split="train"))
+    root = _trained_on(leaking, tmp_path / "version")
+    with pytest.raises(DataError, match="used to train"):
+        evaluate_version(str(root), str(prepared.root))
+
+
+def test_images_that_an_ancestor_was_trained_on_are_no_test(prepared: PreparedData, tmp_path: Path) -> None:
+    root = _trained_on(prepared, tmp_path / "version")
+    prepared.manifest.assign(split="train", version="1").to_parquet(root / "ancestors.parquet", index=False)
+    with pytest.raises(DataError, match="ancestor"):
+        evaluate_version(str(root), str(prepared.root))
+
+
+def test_other_classes_a_missing_model_and_a_stray_folder_are_told_apart(
+    prepared: PreparedData, tmp_path: Path
+) -> None:
+    write_version(tmp_path / "three", classes=3)
+    write_manifest(prepared.manifest, tmp_path / "three" / MANIFEST_FILE)
+    with pytest.raises(DataError, match="the version knows the classes background, dim, bright"):
+        evaluate_version(str(tmp_path / "three"), str(prepared.root))
+    with pytest.raises(VersionError, match="not a version"):
+        evaluate_version(str(tmp_path), str(prepared.root))
+    with pytest.raises(SettingsError, match="models:/<name>"):
+        evaluate_version(str(tmp_path / "nowhere"), str(prepared.root))
+
+
+def test_the_reference_predicts_held_out_images_only(
+    prepared: PreparedData, predictor: Predictor, tmp_path: Path
+) -> None:
+    splits = dict(zip(prepared.manifest["path"], prepared.manifest["split"], strict=True))
+    rows = build_reference(predictor, prepared.dataset.samples, splits)
+    write_reference(rows, tmp_path / "reference.parquet")
+    read = pd.read_parquet(tmp_path / "reference.parquet")
+    assert list(read.columns) == ["path", "split", *IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, "embedding"]
+    assert len(read) == 40
+    assert read[list(IMAGE_DESCRIPTORS)].notna().all(axis=None)
+    train = read["split"] == "train"
+    assert read.loc[train, [*PREDICTION_DESCRIPTORS, "embedding"]].isna().all(axis=None)
+    assert read.loc[~train, [*PREDICTION_DESCRIPTORS, "embedding"]].notna().all(axis=None)
+    image = next(iter(LabelledImages(prepared.split("test"))))
+    row = read[read["path"] == image.path].iloc[0]
+    expected = predictor.predict(image.rgb)
+    assert row["embedding"].dtype == np.float32
+    np.testing.assert_allclose(row["embedding"], expected.embedding)
+    assert row[list(PREDICTION_DESCRIPTORS)].to_dict() == pytest.approx(expected.prediction_descriptors)
+
+
+def test_the_card_says_what_was_measured_and_what_was_not(prepared: PreparedData, predictor: Predictor) -> None:
+    evaluation = evaluate(
+        predictor,
+        LabelledImages(prepared.split("test")),
+        fingerprint="x",
+        known_slices=["stain=a", "stain=b", "stain=c|d"],
+    )
+    candidates = [
+        Candidate("fp32", "onnxruntime", 12.3, 0.9, 1, 1, 1),
+        Candidate("int8", "onnxruntime", 8.1, 0.85, 0.99, 0.91, 1, "costs 0.0500 Dice"),
+    ]
+    choice = ServingChoice(Path("model.onnx"), "fp32", {}, candidates, 6, 0.9)
+    history = [Evaluated(10, 1.0, 0.5, 0.71, 1e-3, 3.0), Evaluated(20, 2.0, 0.4, 0.75, 1e-4, 6.0)]
+    network = build_network("resunet", 4)
+    fitted = Fitted(network, history, Schedule.of_steps(20), 20, 6.0, "schedule", "bf16")
+    facts = CardFacts(
+        FitSettings(width=4, seed=9), fitted, prepared, predictor.spec, evaluation, choice, "abc123", parent="2"
+    )
+    card = model_card(facts)
+    interval = evaluation.overall["dice"]
+    assert f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})" in card
+    assert prepared.fingerprint in card
+    assert "not evaluated, for want of a test image: `stain=" in card.lower()
+    assert "| int8 | onnxruntime | 8.1 | 0.8500 | 99.0000% | 0.9100 | no: costs 0.0500 Dice |" in card
+    assert "abc123" in card and "-P seed=9" in card and "-P parent=2" in card
+    assert f"schedule={fitted.schedule}" in card
+    assert "not for diagnosis" in card
+    assert "Licence of the weights: not stated" in card
+    assert "Licence of the weights: CC0" in model_card(replace(facts, licence="CC0"))
+    assert str(prepared.root.parent) not in card  # no path of this machine
+    assert "nan" not in card
+
+
+def test_evaluation_survives_json(predictor: Predictor, tmp_path: Path) -> None:
+    evaluation = evaluate(predictor, labelled(range(3)), fingerprint="x")
+    evaluation.write(tmp_path)
+    assert Evaluation.read(tmp_path) == evaluation
+    assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 3

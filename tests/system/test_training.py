@@ -1,0 +1,205 @@
+"""Training as a user does it: `mlflow run`, two at once, one killed and resumed; and what a version then holds."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from train_scene import FIT, STAINS, Pair, Trained, finished, kill_tree, wait_for
+
+from pipelines.manifest import fingerprint, read_manifest
+from records.digests import verify_digests
+from registry.evidence import Evaluation
+from registry.signing import verify
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.errors import VersionError
+from serving.version import SPEC_FILE, VersionSpec
+
+PICTURES = {"learning_curves", "overlays", "confusion_matrix", "calibration"}
+PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy"}
+
+
+def _artifacts(client: MlflowClient, run: str, folder: str = "") -> dict[str, int]:
+    return {file.path: file.file_size or 0 for file in client.list_artifacts(run, folder)}
+
+
+def test_two_trainings_at_once_give_two_versions_of_one_model(pair: Pair) -> None:
+    assert {pair.by_mlflow.version.version, pair.direct.version.version} == {"1", "2"}
+    assert pair.by_mlflow.run.info.run_id != pair.direct.run.info.run_id
+    assert {pair.by_mlflow.run.info.status, pair.direct.run.info.status} == {"FINISHED"}
+    assert pair.by_mlflow.weights == pair.direct.weights
+    assert pair.scene.leftovers() == []
+
+
+def test_a_run_records_what_was_trained_on_what_and_how_it_went(pair: Pair) -> None:
+    run = pair.by_mlflow.run
+    for name, value in FIT.items():
+        assert run.data.params[name] == str(value)
+    assert run.data.params["schedule_taken"].startswith(f"0:0.0,{run.data.params['steps_taken']}:1.0")
+    assert run.data.params["learning_rate"]
+    for metric in ("train_loss", "validation_dice", "learning_rate", "epoch"):
+        history = pair.scene.client.get_metric_history(run.info.run_id, metric)
+        assert len(history) >= 6 and len({row.step for row in history}) == len(history)
+    assert run.data.metrics["test_dice_low"] <= run.data.metrics["test_dice"] <= run.data.metrics["test_dice_high"]
+    assert run.data.metrics["test_dice"] > 0.6
+    assert any(name.startswith("system/cpu") for name in run.data.metrics)
+    contexts = {tag.value for data in run.inputs.dataset_inputs for tag in data.tags if tag.key.endswith("context")}
+    assert contexts == {"train", "validation", "test"}
+    assert run.data.tags["dataset_fingerprint"] == pair.by_mlflow.version.tags["dataset_fingerprint"]
+    assert run.data.tags["architecture"] == "resunet"
+
+
+def test_a_slice_of_any_name_has_its_metrics_in_the_run(pair: Pair) -> None:
+    names = {name for name in pair.direct.run.data.metrics if name.startswith("slice.stain.") and "dice" in name}
+    assert names == {"slice.stain.H_E__40x_.dice", "slice.stain.DAPI.dice"}
+    assert set(Evaluation.read(pair.direct.files).slices) == {f"stain={stain}" for stain in STAINS}
+
+
+def test_a_run_keeps_pictures_and_the_model_card(pair: Pair) -> None:
+    run = pair.by_mlflow.run.info.run_id
+    pictures = _artifacts(pair.scene.client, run, "pictures")
+    assert set(pictures) == {f"pictures/{name}.png" for name in PICTURES}
+    assert all(size > 2_000 for size in pictures.values())
+    top = _artifacts(pair.scene.client, run)
+    assert top["model_card.md"] > 500
+    card = (pair.by_mlflow.files / "model_card.md").read_text()
+    assert pair.commit in card and str(pair.scene.folder) not in card
+
+
+def test_a_version_says_how_good_it_is_and_where_it_comes_from(pair: Pair) -> None:
+    for made in (pair.by_mlflow, pair.direct):
+        evaluation = Evaluation.read(made.files)
+        manifest = read_manifest(made.files / "manifest.parquet")
+        test = manifest[manifest["split"] == "test"]
+        assert evaluation.fingerprint == fingerprint(test)
+        assert {score.path for score in evaluation.per_image} == set(test["path"])
+        assert made.version.tags == {
+            "dice": f"{evaluation.overall['dice'].mean:.4f}",
+            "dataset_fingerprint": fingerprint(manifest),
+            "git_commit": pair.commit,
+            "parent_version": "none",
+            "version_digest": verify_digests(made.root),
+            "architecture": "resunet",
+            "precision": VersionSpec.read(made.files).precision,
+        }
+
+
+def test_training_images_have_no_prediction_in_the_reference(pair: Pair) -> None:
+    rows = pd.read_parquet(pair.by_mlflow.files / "reference.parquet")
+    manifest = read_manifest(pair.by_mlflow.files / "manifest.parquet")
+    assert dict(zip(rows["path"], rows["split"], strict=True)) == dict(
+        zip(manifest["path"], manifest["split"], strict=True)
+    )
+    train, held_out = rows[rows["split"] == "train"], rows[rows["split"] != "train"]
+    assert len(train) > 0 and set(held_out["split"]) == {"validation", "test"}
+    assert rows[list(IMAGE_DESCRIPTORS)].notna().all(axis=None)
+    assert train[[*PREDICTION_DESCRIPTORS, "embedding"]].isna().all(axis=None)
+    assert held_out[[*PREDICTION_DESCRIPTORS, "embedding"]].notna().all(axis=None)
+
+
+def test_a_version_holds_no_path_of_the_machine_that_made_it(pair: Pair) -> None:
+    for made in (pair.by_mlflow, pair.direct):
+        described = yaml.safe_load((made.root / "MLmodel").read_text())
+        texts = list(_texts(described))
+        assert "code" in texts and "artifacts/version" in texts
+        assert [text for text in texts if text.startswith(("/", "file:")) or "tmp" in text] == []
+        for file in made.root.rglob("*"):
+            # MLflow wrote this one here, when it downloaded the model.
+            if file.is_file() and file.name != "registered_model_meta":
+                assert str(pair.scene.folder).encode() not in file.read_bytes(), file
+
+
+def _texts(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in _texts(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in _texts(value)]
+    return [str(node)]
+
+
+def test_a_version_loads_and_predicts_without_pickle_and_without_torch(pair: Pair, tmp_path: Path) -> None:
+    root = pair.by_mlflow.root
+    assert [file.name for file in root.rglob("*") if file.suffix in PICKLES] == []
+    requirements = (root / "requirements.txt").read_text()
+    assert "torch" not in requirements and "mlflow-skinny==" in requirements
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        import mlflow, pandas
+        root = Path(sys.argv[1])
+        model = mlflow.pyfunc.load_model(str(root))
+        image = (root / "artifacts" / "version" / "golden_input.png").read_bytes()
+        answer = model.predict(pandas.DataFrame({"image": [image]}))
+        assert 0 <= answer["confidence"][0] <= 1 and answer["mask"][0]
+        for name in ("torch", "lightning_fabric", "pipelines"):
+            assert name not in sys.modules, name
+        import serving, records, resunet
+        for package in (serving, records, resunet):
+            assert Path(package.__file__).is_relative_to(root / "code"), package.__file__
+        """
+    )
+    variables = pair.scene.environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(root)],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+def test_a_version_is_signed_where_there_is_a_key(pair: Pair) -> None:
+    verify(pair.by_mlflow.root, pair.scene.public_key)
+    with pytest.raises(VersionError, match="not signed"):
+        verify(pair.direct.root, pair.scene.public_key)
+
+
+@pytest.fixture(scope="module")
+def killed(pair: Pair) -> tuple[str, Path]:
+    """The run id and the checkpoint of a training that was killed at its first evaluation."""
+    scene = pair.scene
+    folder = scene.home / "checkpoints"
+    process = scene.start(scene.train(name="resumed"), MLFLOW_EXPERIMENT_NAME="another experiment")
+    checkpoint = wait_for(lambda: next(iter(folder.glob("*.ckpt")), None), "the first checkpoint")
+    kill_tree(process)
+    assert scene.versions("resumed") == []
+    return checkpoint.stem, checkpoint
+
+
+def test_a_training_killed_half_way_ends_as_if_it_had_not_been(pair: Pair, killed: tuple[str, Path]) -> None:
+    scene, (run_id, checkpoint) = pair.scene, killed
+    before = scene.client.get_run(run_id)
+    assert before.info.status == "RUNNING"
+    direct = pair.direct.run.info.run_id
+    steps = sorted(row.step for row in scene.client.get_metric_history(direct, "validation_dice"))
+
+    other = scene.start(scene.train("--where", f"stain={STAINS[1]}", "--resume", run_id, name="resumed"))
+    output, _ = other.communicate(timeout=120)
+    assert other.returncode == 2 and "other data" in output, output
+    output = finished(scene.start(scene.train("--resume", run_id, name="resumed")))
+
+    told = [int(step) for step in re.findall(r"^step (\d+) ", output, re.MULTILINE)]
+    assert told and told == steps[-len(told) :] and len(told) < len(steps)
+    (version,) = scene.versions("resumed")
+    resumed = Trained(scene, version)
+    assert version.run_id == run_id
+    assert resumed.run.info.status == "FINISHED"
+    assert resumed.run.info.experiment_id == before.info.experiment_id
+    assert resumed.run.data.params["steps_taken"] == pair.direct.run.data.params["steps_taken"]
+    assert resumed.weights == pair.direct.weights
+    assert not checkpoint.exists()
+
+
+def test_trainings_leave_nothing_in_the_folder_for_temporary_files(pair: Pair) -> None:
+    assert pair.scene.leftovers() == []
+    assert (pair.direct.files / SPEC_FILE).is_file()
