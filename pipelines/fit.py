@@ -75,6 +75,7 @@ class _Progress:
     seconds: float = 0.0
     best_dice: float = -1.0
     since_best: int = 0
+    stopped: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -173,7 +174,7 @@ class _Run:
         state, pacer = self.progress, self.pacer
         started = self.clock() - state.seconds
         losses: list[float] = []
-        stopped = "schedule" if pacer.finished(state.step) else ""
+        stopped = state.stopped
         source = batches(
             self.train,
             batch_size=self.settings.batch_size,
@@ -203,8 +204,9 @@ class _Run:
                 if evaluated is None:
                     evaluated = self._evaluate(float(np.mean(losses)))
             if evaluated is not None:
-                self._save()
+                state.stopped = stopped
                 on_evaluation(evaluated)
+                self._save()
         return self._finish(stopped)
 
     def _lap(self, started: float) -> float:

@@ -85,6 +85,6 @@ class Schedule:
         """Linear warm-up over the first 3 % of progress, then a half cosine to 1 % of the peak."""
         progress = self.progress(step)
         if progress < WARMUP:
-            return peak * (progress + self.progress(step + 1)) / 2 / WARMUP
+            return peak * min(1.0, (progress + self.progress(step + 1)) / 2 / WARMUP)
         angle = math.pi * (progress - WARMUP) / (1 - WARMUP)
         return peak * (FINAL_FRACTION + (1 - FINAL_FRACTION) * (1 + math.cos(angle)) / 2)

@@ -40,3 +40,9 @@ def test_knots_read_back_exactly_as_written() -> None:
 def test_a_schedule_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="schedule"):
         Schedule.parse(text)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 30])
+def test_a_short_run_never_exceeds_the_peak(steps: int) -> None:
+    schedule = Schedule.of_steps(steps)
+    assert all(schedule.learning_rate(step, 1.0) <= 1.0 for step in range(steps))

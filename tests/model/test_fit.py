@@ -135,6 +135,14 @@ def test_it_stops_early_when_validation_no_longer_improves() -> None:
     assert "no better Dice" in fitted.stopped
 
 
+def test_a_run_that_had_ended_does_not_go_on_when_resumed(tmp_path: Path) -> None:
+    settings = _settings(epochs=40, evaluations=40, learning_rate=1e-9, patience=3)
+    ended = _fit(settings, tmp_path / "run.ckpt")
+    resumed = _fit(settings, tmp_path / "run.ckpt")
+    assert (resumed.steps, resumed.stopped) == (ended.steps, ended.stopped)
+    assert _same(resumed, ended)
+
+
 def test_more_classes_than_two_are_learnt() -> None:
     def three(index: int) -> Pixels:
         rgb, mask = blobs(index)
