@@ -43,7 +43,8 @@ from serving.version import GRAPH_FILE, WEIGHTS_FILE, Calibration, TileSpec, Ver
 
 WIDTH, SIDE, THREADS = 32, 256, 2
 STEPS, SMOKE_STEPS, SMOKE_WIDTH = 120, 12, 8
-TRAINING_IMAGES, VALIDATION_IMAGES = 48, 16
+TRAINING_IMAGES, SMOKE_IMAGES = 48, 6
+PROBE = 1000  # number of the drawn image that is timed; never trained on
 
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -64,16 +65,18 @@ def drawn(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return rgb.copy(), mask  # torch warns of arrays that cannot be written to
 
 
-def make_version(root: Path, width: int, steps: int) -> MadeVersion:
+def make_version(root: Path, *, smoke: bool) -> MadeVersion:
     """Train briefly and write all that serving reads.
 
     Args:
         root: empty folder.
-        width: channels of the network's first level.
-        steps: of training.
+        smoke: a small network, hardly trained.
     """
+    width, steps, count = (SMOKE_WIDTH, SMOKE_STEPS, SMOKE_IMAGES) if smoke else (WIDTH, STEPS, TRAINING_IMAGES)
     # In a process of its own: `fit` tells the allocator to keep freed memory, which no peer here would have.
-    training = multiprocessing.get_context("spawn").Process(target=_train, args=(root / WEIGHTS_FILE, width, steps))
+    training = multiprocessing.get_context("spawn").Process(
+        target=_train, args=(root / WEIGHTS_FILE, width, steps, count)
+    )
     training.start()
     training.join()
     if training.exitcode != 0:
@@ -82,8 +85,8 @@ def make_version(root: Path, width: int, steps: int) -> MadeVersion:
     load_model(network, root / WEIGHTS_FILE)
     fp32, int8 = root / GRAPH_FILE, root / INT8_FILE
     export_graph(network, 1, fp32)
-    quantise(fp32, int8, (drawn(index)[0] for index in range(TRAINING_IMAGES)))
-    held_out = range(TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES)
+    quantise(fp32, int8, (drawn(index)[0] for index in range(count)))
+    held_out = range(count, count + count // 3)
     images = [LabelledImage(str(index), None, {}, *drawn(index)) for index in held_out]
     choice = choose_serving_file(network, 1, images, fp32=fp32, int8=int8, threads=THREADS)
     spec = VersionSpec(
@@ -103,12 +106,12 @@ def make_version(root: Path, width: int, steps: int) -> MadeVersion:
     return MadeVersion(root, network, spec, choice)
 
 
-def _train(weights: Path, width: int, steps: int) -> None:
+def _train(weights: Path, width: int, steps: int, count: int) -> None:
     quiet()
-    store = SampleStore(drawn, [4 * SIDE * SIDE] * TRAINING_IMAGES, 1 << 30)
+    store = SampleStore(drawn, [4 * SIDE * SIDE] * count, 1 << 30)
     store.warm()
     settings = FitSettings.checked(width=width, crop=160, epochs=10_000, max_steps=steps, evaluations=1)
-    export_weights(fit(settings, store, [drawn(TRAINING_IMAGES)]).network, weights)
+    export_weights(fit(settings, store, [drawn(count)]).network, weights)
 
 
 def in_torch(network: SegmentationNetwork, *, bf16: bool) -> Run:
@@ -154,12 +157,11 @@ def print_choice(made: MadeVersion, console: Console) -> None:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and say whether the figures hold."""
     options = arguments(__doc__, given)
-    width, steps = (SMOKE_WIDTH, SMOKE_STEPS) if options.smoke else (WIDTH, STEPS)
     rounds, calls = (1, 2) if options.smoke else (9, 20)
     console = Console()
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as folder:
-        made = make_version(Path(folder), width, steps)
+        made = make_version(Path(folder), smoke=options.smoke)
         print_choice(made, console)
         spec = made.spec
         serving = open_engine(choose_engine(spec), made.root / spec.serving_file, spec.precision, THREADS)
@@ -169,10 +171,10 @@ def main(given: Sequence[str] | None = None) -> int:
             "torch bf16": in_torch(made.network, bf16=True),
             "ONNX Runtime fp32": OnnxRuntimeEngine(made.root / GRAPH_FILE, THREADS).run,
         }
-        image = drawn(TRAINING_IMAGES)[0][None]
+        image = drawn(PROBE)[0][None]
         measured = interleave({name: milliseconds(run, image, calls) for name, run in runs.items()}, rounds)
     held = print_comparison(
-        f"One {SIDE}x{SIDE} image, width {width}, {THREADS} threads; ours: {serving.name} {spec.precision}",
+        f"One {SIDE}x{SIDE} image, width {spec.width}, {THREADS} threads; ours: {serving.name} {spec.precision}",
         measured,
         "ms",
         [("torch fp32", "ours", 3.5), ("torch bf16", "ours", 1.1)],

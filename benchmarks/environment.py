@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.rounds import arguments
@@ -30,7 +31,7 @@ PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 def build(folder: Path, requirements: Sequence[str]) -> None:
     """Make a virtual environment with the requirements in it."""
     venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     subprocess.run([*command, *requirements], check=True)
 
 
@@ -53,7 +54,7 @@ def smoke(requirements: Sequence[str], console: Console) -> int:
     """List the requirements, and look for torch among them."""
     table = Table("requirement", title="Requirements of a version")
     for requirement in requirements:
-        table.add_row(requirement)
+        table.add_row(escape(requirement))
     console.print(table)
     return int(any(requirement.lower().startswith("torch") for requirement in requirements))
 

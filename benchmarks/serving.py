@@ -34,18 +34,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.engine import (
-    SIDE,
-    SMOKE_STEPS,
-    SMOKE_WIDTH,
-    STEPS,
-    TRAINING_IMAGES,
-    WIDTH,
-    MadeVersion,
-    drawn,
-    make_version,
-    print_choice,
-)
+from benchmarks.engine import PROBE, SIDE, MadeVersion, drawn, make_version, print_choice
 from benchmarks.rounds import arguments, interleave, print_comparison
 from pipelines.register import log_version
 from pipelines.servers import scoring_server
@@ -67,7 +56,7 @@ ENVIRONMENT = {f"RESUNET_{name}": "" for name in ("INFERENCE_LOG", "ENGINE", "TH
 Mask = NDArray[np.uint8]
 
 # Peer (b), as its author would write it.
-PYFUNC = """
+AUTHORS_CODE = """
 import base64
 
 import cv2
@@ -240,7 +229,7 @@ def servers(made: MadeVersion, folder: Path) -> Iterator[dict[str, Server]]:
             PYTORCH: log_pytorch(made),
             PYFUNC: log_pyfunc(made, folder),
         }
-    rgb, _ = drawn(TRAINING_IMAGES)
+    rgb, _ = drawn(PROBE)
     png, pixels = png_of(rgb), pixels_of(rgb)
     ready = write_tensor(pixels)
     with contextlib.ExitStack() as stack:
@@ -271,7 +260,6 @@ def disagreements(up: dict[str, Server]) -> list[str]:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and say whether the figures hold."""
     options = arguments(__doc__, given)
-    width, steps = (SMOKE_WIDTH, SMOKE_STEPS) if options.smoke else (WIDTH, STEPS)
     rounds = 1 if options.smoke else 5
     # Requests a client: (a) takes ten times as long for each.
     alone = {OURS: 30, PYTORCH: 6, READY: 6, PYFUNC: 30}
@@ -284,13 +272,13 @@ def main(given: Sequence[str] | None = None) -> int:
         folder = Path(name)
         # MLflow names the artifact's folder after this one.
         (folder / VERSION_ARTIFACT).mkdir()
-        made = make_version(folder / VERSION_ARTIFACT, width, steps)
+        made = make_version(folder / VERSION_ARTIFACT, smoke=options.smoke)
         print_choice(made, console)
         with servers(made, folder) as up:
             differing = disagreements(up)
             latencies = interleave({n: _latency(up[n], alone[n]) for n in up}, rounds)
             rates = interleave({n: _rate(up[n], together[n]) for n in up}, rounds)
-    title = f"mlflow models serve, one {SIDE}x{SIDE} image, width {width}"
+    title = f"mlflow models serve, one {SIDE}x{SIDE} image, width {made.spec.width}"
     wanted = [(PYTORCH, OURS, 8.0), (PYFUNC, OURS, 1.2)]
     held = print_comparison(f"{title}: latency of 1 client", latencies, "ms", wanted, console)
     wanted = [(OURS, PYTORCH, 8.0), (OURS, PYFUNC, 1.2)]
