@@ -114,15 +114,19 @@ def _train(weights: Path, width: int, steps: int, count: int) -> None:
     export_weights(fit(settings, store, [drawn(count)]).network, weights)
 
 
-def in_torch(network: SegmentationNetwork, *, bf16: bool) -> Run:
-    """The network as torch runs it: fp32 in the default memory format, or bf16 autocast in channels_last."""
+def in_torch(network: SegmentationNetwork, *, bf16: bool = False, channels_last: bool = False) -> Run:
+    """The network as torch runs it: fp32 or bf16 autocast, in the default memory format or in channels_last."""
     graph = ServingGraph(network, 1).eval()
-    if bf16:
+    if channels_last:
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            probabilities, embedding = graph(torch.from_numpy(images))
+            pixels = torch.from_numpy(images)
+            if not channels_last:
+                # The same values and shape; the graph's own permutation then gives torch's default format.
+                pixels = pixels.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+            probabilities, embedding = graph(pixels)
         return probabilities.float().numpy(), embedding.float().numpy()
 
     return run
@@ -167,8 +171,9 @@ def main(given: Sequence[str] | None = None) -> int:
         serving = open_engine(choose_engine(spec), made.root / spec.serving_file, spec.precision, THREADS)
         runs: dict[str, Run] = {
             "ours": serving.run,
-            "torch fp32": in_torch(made.network, bf16=False),
-            "torch bf16": in_torch(made.network, bf16=True),
+            "torch fp32": in_torch(made.network),
+            "torch fp32 channels_last": in_torch(made.network, channels_last=True),
+            "torch bf16": in_torch(made.network, bf16=True, channels_last=True),
             "ONNX Runtime fp32": OnnxRuntimeEngine(made.root / GRAPH_FILE, THREADS).run,
         }
         image = drawn(PROBE)[0][None]

@@ -59,11 +59,9 @@ Mask = NDArray[np.uint8]
 AUTHORS_CODE = """
 import base64
 
-import cv2
-import mlflow
+import cv2, mlflow, torch
 import numpy as np
 import pandas as pd
-import torch
 from safetensors.torch import load_model
 
 from resunet.networks import build_network

@@ -9,7 +9,7 @@ holds all the rest.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ from resunet.losses import segmentation_loss
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph, normalise
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class PixelsByIndex(Protocol):
@@ -147,7 +149,9 @@ class _Run:
         if initial is not None:
             load_weights(network, initial)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-        optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self.best: dict[str, Tensor] = {}
         self.network, self.optimizer = self.fabric.setup(network, optimizer)
@@ -155,15 +159,15 @@ class _Run:
         self.pacer = Pacer(settings, self.steps_per_epoch)
         self.progress = _Progress()
 
-    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         """Exponential moving average whose decay grows with the number of steps taken."""
         steps = int(count)
         decay = min(self.settings.ema_decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value.to(mean.dtype), 1 - decay)
-            else:
-                mean.copy_(value)
+        # Torch hands over one data type at a time: weights, or the counters of batch norms.
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:
+            torch._foreach_copy_(averaged, current)
 
     def go(
         self,
