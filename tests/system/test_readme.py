@@ -55,6 +55,8 @@ def copy_of_project(target: Path) -> Path:
 
 @pytest.mark.timeout(DEADLINE_S + 60)
 def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
+    built = Path(sys.executable).parent.parent / ".setup"
+    assert built.exists(), "this test needs the environment that `make test` builds; else make would install the copy"
     project = copy_of_project(tmp_path / "a clone")
     commands, outputs = console_lines()
     ports = {"5000": str(free_port()), "5001": str(free_port())}
