@@ -281,7 +281,6 @@ class _Run:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
         state = {
             "settings": self.settings.model_dump(),
@@ -292,8 +291,15 @@ class _Run:
             "progress": asdict(self.progress),
             "pace": asdict(self.pacer.snapshot()),
         }
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, partial)
+            partial.replace(self.checkpoint)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise DataError(
+                f"the checkpoint {self.checkpoint} cannot be written; free some space or set RESUNET_HOME. The one "
+                "before it, if any, is whole: resume from it"
+            ) from error
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():

@@ -107,6 +107,19 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> No
         _fit(_settings(epochs=1, crop=40), tmp_path / "run.ckpt")
 
 
+def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_the_one_before_whole(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.ckpt"
+
+    def fill_the_disk(evaluated: Evaluated) -> None:
+        if evaluated.step == 8:
+            checkpoint.with_suffix(".partial").symlink_to("/dev/full")
+
+    with pytest.raises(DataError, match=r"cannot be written.*resume"):
+        _fit(_settings(), checkpoint, on_evaluation=fill_the_disk)
+    checkpoint.with_suffix(".partial").unlink()
+    assert _same(_fit(_settings(), checkpoint), _fit(_settings()))
+
+
 def test_a_run_limited_by_time_is_repeated_exactly_from_its_steps_and_schedule() -> None:
     ticks = itertools.count()
 
