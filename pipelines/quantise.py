@@ -2,6 +2,12 @@
 
     quantise(root / "model.onnx", root / "model.int8.onnx", training_images)
 
+The 3x3 and transposed convolutions, nine tenths of the arithmetic, read int8; sums, and with them the residual
+stream, stay in float. That is faster in OpenVINO than a residual stream that is rounded at every sum, closer to the
+network, and leaves two engines nothing to round differently: masks of OpenVINO and ONNX Runtime agree on 99.9987 % of
+the pixels of nuclei images where they did on 99.89 %. ONNX Runtime has no int8 kernel for it and runs it about 15 %
+slower than fp32.
+
 Whether it serves is decided by measurement, in `pipelines.serving_file`.
 """
 
@@ -31,6 +37,7 @@ from resunet.errors import DataError
 INT8_FILE = "model.int8.onnx"
 CALIBRATION_IMAGES = 48
 CALIBRATION_SIDE = 256
+_QUANTISED = ["Conv", "ConvTranspose"]
 
 
 def quantise(
@@ -65,12 +72,13 @@ def quantise(
             str(target),
             _Crops(crops),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "ConvTranspose"],
+            op_types_to_quantize=_QUANTISED,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_ends(onnx.load(str(prepared)).graph),
+            nodes_to_exclude=_in_float(onnx.load(str(prepared)).graph),
+            extra_options={"OpTypesToExcludeOutputQuantization": _QUANTISED},
         )
 
 
@@ -95,17 +103,21 @@ def _crop(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
 
 
-def _ends(graph: Any) -> list[str]:
-    """The convolutions that see the image, and those that give the logits: they stay in float.
+def _in_float(graph: Any) -> list[str]:
+    """The convolutions that see the image, those that give the logits, and the 1x1 ones of the shortcuts.
 
-    Measured on 16 nuclei images, width 16: the lowest Dice between an int8 and a torch mask is 0.95 with them in
-    int8, and 0.98 without; a histogram calibration (entropy) changes nothing, percentile costs 0.003 Dice.
+    Measured on 26 nuclei images, width 16: the lowest Dice between an int8 and a torch mask is 0.983 so, and 0.977
+    with the shortcuts in int8. A histogram calibration (entropy) changes nothing, percentile costs 0.003 Dice.
     """
     shapes = {value.name: tuple(value.dims) for value in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     classes = _channels(graph.output[0])
     seen = convolutions[0].input[0]
-    return [node.name for node in convolutions if node.input[0] == seen or shapes[node.input[1]][0] == classes]
+    return [
+        node.name
+        for node in convolutions
+        if node.input[0] == seen or shapes[node.input[1]][0] == classes or shapes[node.input[1]][2:] == (1, 1)
+    ]
 
 
 def _channels(probabilities: Any) -> int:
