@@ -207,6 +207,21 @@ def test_int8_masks_are_nearly_those_of_torch(network: SegmentationNetwork, int8
     assert np.mean(agreement) >= 0.95
 
 
+@pytest.mark.skipif(len(ENGINES) < 2, reason="one engine is installed here")
+def test_int8_masks_of_the_two_engines_agree(int8: Path) -> None:
+    answers = []
+    for engine in ENGINES:
+        opened = open_engine(engine, int8, "int8")
+        answers.append([_mask(opened.run(nuclei(seed)[0][None])[0]) for seed in range(60, 80)])
+    assert np.mean(np.equal(*answers)) >= 0.9999
+
+
+def test_int8_rounds_what_convolutions_read_and_no_sum(int8: Path) -> None:
+    nodes = onnx.load(int8).graph.node
+    rounded = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    assert not {output for node in nodes if node.op_type in ("Add", "Conv") for output in node.output} & rounded
+
+
 def test_int8_really_computes_in_int8_and_repeats_itself(graph: Path, int8: Path, tmp_path: Path) -> None:
     operators = [node.op_type for node in onnx.load(int8).graph.node]
     assert operators.count("QuantizeLinear") > 10
