@@ -6,9 +6,17 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
+# Each is the half-width of a uniform range. Geometry: logarithm of the scale, share of crops at a free angle.
+SCALE = 0.2
+FREE_ANGLE = 0.5
+# Light: logarithms of gamma and gain, offset as a share of full scale, logarithms of a channel's own gamma and gain.
+GAMMA, GAIN, OFFSET, STAIN = 0.2, 0.1, 0.02, 0.1
+# Shares of crops that are blurred, and to which noise is added.
+BLURRED = NOISY = 0.1
+
 
 def random_crop(rgb: Image, mask: Image, side: int, rng: np.random.Generator, tries: int = 3) -> tuple[Image, Image]:
-    """Cut a square at a random scale (0.75 … 1.33), rotated by a random angle in half of the cases.
+    """Cut a square at a random scale (0.82 … 1.22), rotated by a random angle in half of the cases.
 
     Args:
         rgb: (H, W, 3).
@@ -21,8 +29,8 @@ def random_crop(rgb: Image, mask: Image, side: int, rng: np.random.Generator, tr
         (side, side, 3) and (side, side).
     """
     height, width = mask.shape
-    scale = float(np.exp(rng.uniform(-0.288, 0.288)))
-    angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else 0.0
+    scale = float(np.exp(rng.uniform(-SCALE, SCALE)))
+    angle = rng.uniform(0, 2 * np.pi) if rng.random() < FREE_ANGLE else 0.0
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     linear = np.array([[cosine, -sine], [sine, cosine]])
     for _ in range(tries):
@@ -67,18 +75,18 @@ def random_orientation(rgb: Image, mask: Image, rng: np.random.Generator) -> tup
 def random_light(rgb: Image, rng: np.random.Generator) -> Image:
     """Gamma, gain, offset and a stain jitter of each channel, as one lookup table; sometimes blur and noise."""
     levels = np.arange(256, dtype=np.float32)[:, None] / 255
-    gamma = np.exp(rng.uniform(-0.6, 0.6))
-    gain = np.exp(rng.uniform(-0.35, 0.35))
-    offset = rng.uniform(-0.06, 0.06)
+    gamma = np.exp(rng.uniform(-GAMMA, GAMMA))
+    gain = np.exp(rng.uniform(-GAIN, GAIN))
+    offset = rng.uniform(-OFFSET, OFFSET)
     coloured = rng.random() < 0.5
-    stain_gain = np.exp(rng.uniform(-0.15, 0.15, 3)) if coloured else np.ones(3)
-    stain_gamma = np.exp(rng.uniform(-0.15, 0.15, 3)) if coloured else np.ones(3)
+    stain_gain = np.exp(rng.uniform(-STAIN, STAIN, 3)) if coloured else np.ones(3)
+    stain_gamma = np.exp(rng.uniform(-STAIN, STAIN, 3)) if coloured else np.ones(3)
     curve = gain * stain_gain * levels ** (gamma * stain_gamma) + offset
     table = np.clip(np.rint(curve * 255), 0, 255).astype(np.uint8)
     changed = cv2.LUT(np.ascontiguousarray(rgb), table.reshape(256, 1, 3))
-    if rng.random() < 0.15:
+    if rng.random() < BLURRED:
         changed = cv2.GaussianBlur(changed, (0, 0), float(rng.uniform(0.3, 1.2)))
-    if rng.random() < 0.15:
+    if rng.random() < NOISY:
         noise = rng.normal(0, rng.uniform(1, 8), rgb.shape[:2]).astype(np.float32)
         changed = np.clip(np.rint(changed + noise[..., None]), 0, 255)
     return np.asarray(changed, np.uint8)
