@@ -1,18 +1,23 @@
 """Dice on the test split of a data set after a fixed time of training: mean over seeds, with its interval.
 
     python -m benchmarks.dice --data ../shared/data/nuclei --minutes 10     # 3 seeds
+    python -m benchmarks.dice --data ../shared/data/nuclei --minutes 45 --width 32 --at-least 0.925 --json dice.jsonl
     python -m benchmarks.dice --smoke
 
 Each seed goes the way of a real version: `fit`, export, choice of the serving file, calibration, evaluation through
-that file. Settings are the defaults of `train`, which were tuned on validation only.
+that file. Settings are the defaults of `train`, which were tuned on validation only. Training is limited by time,
+so the machine must have nothing else to do. A seed that the `--json` file holds for the same data, settings and
+code is not trained again.
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +28,47 @@ from pipelines.build_version import build_version
 from pipelines.data_step import PreparedData, prepare_data, store
 from pipelines.fit import Evaluated, fit
 from pipelines.settings import FitSettings
-from registry.evidence import Evaluation
 from resunet.metrics import bootstrap_interval
 
+_TRAINS = ("fit.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
 
-def train_once(data: PreparedData, settings: FitSettings, console: Console) -> tuple[Evaluation, float, int]:
-    """Train, build and evaluate a version: its evaluation, best validation Dice and steps."""
+
+@dataclass(frozen=True)
+class Measured:
+    """What one seed gave."""
+
+    seed: int
+    minutes: float
+    key: str
+    steps: int
+    validation: float
+    test: float
+    low: float
+    high: float
+    slices: str
+    per_image: list[float]
+
+
+def measurement_key(data: PreparedData, settings: FitSettings) -> str:
+    """What must be the same for a measurement to count: data, settings but for the seed, and the code that trains."""
+    digest = hashlib.sha256(data.fingerprint.encode())
+    digest.update(settings.model_copy(update={"seed": 0}).model_dump_json().encode())
+    here = Path(__file__).parents[1]
+    for path in sorted([*(here / "resunet").rglob("*.py"), *(here / "pipelines" / name for name in _TRAINS)]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def measured_before(path: Path | None, seed: int, key: str) -> Measured | None:
+    """The line of a seed in the file, if it was measured under the same conditions."""
+    if path is None or not path.is_file():
+        return None
+    found = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return next((Measured(**line) for line in found if (line["seed"], line["key"]) == (seed, key)), None)
+
+
+def train_once(data: PreparedData, settings: FitSettings, console: Console) -> Measured:
+    """Train, build and evaluate a version."""
 
     def tell(result: Evaluated) -> None:
         told = f"step {result.step}, {result.seconds:.0f} s: validation Dice {result.validation_dice:.4f}"
@@ -40,9 +80,21 @@ def train_once(data: PreparedData, settings: FitSettings, console: Console) -> t
     validation.warm()
     fitted = fit(settings, training, validation, on_evaluation=tell)
     with tempfile.TemporaryDirectory() as folder:
-        built = build_version(Path(folder), fitted, settings, data, None, console)
-    best = max(row.validation_dice for row in fitted.history)
-    return built.evaluation, best, fitted.steps
+        evaluation = build_version(Path(folder), fitted, settings, data, None, console).evaluation
+    dice = evaluation.overall["dice"]
+    slices = ", ".join(f"{n} {s.metrics['dice'].mean:.3f} ({s.images})" for n, s in evaluation.slices.items())
+    return Measured(
+        seed=settings.seed,
+        minutes=settings.max_minutes,
+        key=measurement_key(data, settings),
+        steps=fitted.steps,
+        validation=max(row.validation_dice for row in fitted.history),
+        test=dice.mean,
+        low=dice.low,
+        high=dice.high,
+        slices=slices,
+        per_image=[image.dice for image in evaluation.per_image],
+    )
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -53,7 +105,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--at-least", type=float, default=0.91)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--json", type=Path, help="add one line a seed to this file")
+    parser.add_argument("--json", type=Path, help="keep a line a seed in this file, and train no seed twice")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few seconds; proves nothing")
     options = parser.parse_args(given)
     if options.smoke:
@@ -67,17 +119,14 @@ def main(given: Sequence[str] | None = None) -> int:
         settings = FitSettings.checked(
             width=options.width, classes=data.classes, seed=seed, epochs=1_000_000, max_minutes=options.minutes
         )
-        evaluation, best, steps = train_once(data, settings, console)
-        scores.append([image.dice for image in evaluation.per_image])
-        dice = evaluation.overall["dice"]
-        slices = ", ".join(f"{n} {s.metrics['dice'].mean:.3f} ({s.images})" for n, s in evaluation.slices.items())
-        table.add_row(
-            str(seed), str(steps), f"{best:.4f}", f"{dice.mean:.4f} ({dice.low:.4f} … {dice.high:.4f})", slices
-        )
-        if options.json is not None:
-            line = {"seed": seed, "minutes": options.minutes, "steps": steps, "validation": best, "test": dice.mean}
-            with options.json.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        known = measured_before(options.json, seed, measurement_key(data, settings))
+        result = known or train_once(data, settings, console)
+        if options.json is not None and known is None:
+            with options.json.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+        scores.append(result.per_image)
+        interval = f"{result.test:.4f} ({result.low:.4f} … {result.high:.4f})"
+        table.add_row(str(seed), str(result.steps), f"{result.validation:.4f}", interval, result.slices)
     mean, low, high = bootstrap_interval(np.mean(scores, axis=0).tolist())
     means = [statistics.fmean(row) for row in scores]
     spread = statistics.stdev(means) if len(means) > 1 else float("nan")

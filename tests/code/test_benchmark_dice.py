@@ -1,0 +1,36 @@
+"""A measured seed counts only for the data, settings and code it was measured with."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.dice import Measured, measured_before, measurement_key
+from pipelines.data_step import PreparedData, prepare_data
+from pipelines.settings import FitSettings
+from pipelines.synthetic import generate
+
+RESULT = Measured(0, 10, "key", 4000, 0.9, 0.91, 0.9, 0.92, "", [0.9, 0.92])
+
+
+def _data(root: Path, count: int) -> PreparedData:
+    generate(root, count=count)
+    return prepare_data(str(root))
+
+
+def test_a_seed_measured_before_is_found_by_seed_and_key(tmp_path: Path) -> None:
+    kept = tmp_path / "dice.jsonl"
+    assert measured_before(kept, 0, "key") is None
+    lines = [json.dumps(asdict(result)) for result in (replace(RESULT, key="other"), RESULT)]
+    kept.write_text("\n".join(lines) + "\n", "utf-8")
+    assert measured_before(kept, 0, "key") == RESULT
+    assert measured_before(kept, 1, "key") is None
+    assert measured_before(kept, 0, "changed") is None
+
+
+def test_the_key_changes_with_data_and_settings_and_not_with_the_seed(tmp_path: Path) -> None:
+    data, other = _data(tmp_path / "one", 12), _data(tmp_path / "two", 13)
+    settings = FitSettings.checked(seed=0, max_minutes=10)
+    key = measurement_key(data, settings)
+    assert measurement_key(data, settings.model_copy(update={"seed": 2})) == key
+    assert measurement_key(data, settings.model_copy(update={"width": 32})) != key
+    assert measurement_key(other, settings) != key
