@@ -30,7 +30,7 @@ from pipelines.fit import Evaluated, fit
 from pipelines.settings import FitSettings
 from resunet.metrics import bootstrap_interval
 
-_TRAINS = ("fit.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
+_TRAINS = ("fit.py", "learner.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def main(given: Sequence[str] | None = None) -> int:
     scores: list[list[float]] = []
     for seed in options.seeds:
         settings = FitSettings.checked(
-            width=options.width, classes=data.classes, seed=seed, epochs=1_000_000, max_minutes=options.minutes
+            width=options.width, classes=data.classes, seed=seed, max_minutes=options.minutes
         )
         known = measured_before(options.json, seed, measurement_key(data, settings))
         result = known or train_once(data, settings, console)

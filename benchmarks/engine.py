@@ -110,7 +110,7 @@ def _train(weights: Path, width: int, steps: int, count: int) -> None:
     quiet()
     store = SampleStore(drawn, [4 * SIDE * SIDE] * count, 1 << 30)
     store.warm()
-    settings = FitSettings.checked(width=width, crop=160, epochs=10_000, max_steps=steps, evaluations=1)
+    settings = FitSettings.checked(width=width, crop=160, max_steps=steps, evaluations=1)
     export_weights(fit(settings, store, [drawn(count)]).network, weights)
 
 

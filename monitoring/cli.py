@@ -4,7 +4,8 @@
 import os
 import signal
 import sys
-from datetime import UTC, datetime, timedelta
+import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,7 @@ def report(
     min_effect: MinEffect = 0.1,
     route: Route = None,
     brief: Annotated[bool, typer.Option("--brief", help="One line instead of the table.")] = False,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when standard input ends.")] = False,
 ) -> None:
     """Compare a window of live images with the version's training data.
 
@@ -63,13 +65,18 @@ def report(
 
     Exit code: 0 no drift, 3 drift, 2 too few rows or an error.
     """
+    from monitoring.lifeline import CLOSING_S, end_with_starter
     from monitoring.window import Window as TimeWindow
     from monitoring.window import parse_duration, parse_moment
 
     _stop_politely()
+    if tied:
+        end_with_starter(CLOSING_S)
     end = parse_moment(until) if until is not None else datetime.now(UTC)
     asked = TimeWindow.ending(end, parse_duration(window))
     routes = _routes(route)
+    if out is not None:
+        _check_folder(out)
 
     # One line a file is for notebooks.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -128,6 +135,7 @@ def schedule(
     min_effect: MinEffect = 0.1,
     route: Route = None,
     once: Annotated[bool, typer.Option("--once", help="One report now, then exit with its code (for cron).")] = False,
+    limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
     grace: Annotated[str, typer.Option(help="How long a running report may go on after SIGTERM or Ctrl-C.")] = "20s",
 ) -> None:
     """Report now, then again and again, until SIGTERM or Ctrl-C.
@@ -140,16 +148,15 @@ def schedule(
     from monitoring.window import parse_duration
     from records.settings import RecordsSettings
 
-    pause, patience = parse_duration(every), parse_duration(grace)
+    pause, patience, longest = parse_duration(every), parse_duration(grace), parse_duration(limit)
     parse_duration(window)
-    # A report takes seconds; a tracking server that does not answer is tried for minutes.
-    limit = max(pause, timedelta(minutes=10))
-    command = [sys.executable, "-m", "monitoring", "report", "--brief", "--window", window, "--model", model]
+    command = [sys.executable, "-m", "monitoring", "report", "--brief", "--tied"]
+    command += ["--window", window, "--model", model]
     command += ["--stage", stage] if version is None else ["--version", str(version)]
     command += ["--min-rows", str(min_rows), "--alpha", str(alpha), "--min-effect", str(min_effect)]
     command += [part for name in _routes(route) for part in ("--route", name)]
-    with single(RecordsSettings.load().home, model):
-        code = run_schedule(Reports(command, limit), every=pause, grace=patience, once=once)
+    with single(RecordsSettings.load().home, model) as lock:
+        code = run_schedule(Reports(command, longest, lock), every=pause, grace=patience, once=once)
     raise typer.Exit(code)
 
 
@@ -161,6 +168,20 @@ def _routes(given: list[str] | None) -> tuple[str, ...]:
     if wrong:
         raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
     return tuple(given) if given else tuple(name for name in ROUTES if name != "batch")
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before the work, not after it, that a folder cannot take the report."""
+    from resunet.errors import SettingsError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"--out {folder} cannot be written: {error.strerror}. Name a folder that you may write to"
+        ) from error
 
 
 def _stop_politely() -> None:

@@ -1,14 +1,17 @@
 """Reports on a clock: one at a time, whatever becomes of each of them.
 
-    with single(home, "resunet"):
-        run_schedule(Reports(command, limit), every=timedelta(hours=1), grace=timedelta(seconds=20))
+    with single(home, "resunet") as lock:
+        run_schedule(Reports(command, limit, lock), every=timedelta(hours=1), grace=timedelta(seconds=20))
 
 Each report is a process of its own: its crash, its memory or its hanging cannot take the schedule down, and
-it can be stopped half-way and still close its MLflow run.
+it can be stopped half-way and still close its MLflow run. It does not outlive a schedule that is killed (see
+`monitoring.lifeline`), and while it may, it holds the schedule's lock, so that no other one starts beside it.
 """
 
 import contextlib
+import fcntl
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -22,41 +25,44 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
-from filelock import FileLock, Timeout
 
+from monitoring.lifeline import CLOSING_S, lifeline
 from resunet.errors import SettingsError
 
 log = logging.getLogger("monitoring.schedule")
 
-# What a stopped report gets to close its MLflow run before it is killed.
-CLOSING_S = 5.0
+_POLL_S = 0.1
 # Exit codes of a report that came to one.
 _VERDICTS = (0, 3)
 
 
 @contextlib.contextmanager
-def single(home: Path, model: str) -> Iterator[None]:
-    """Hold the lock of a model's schedule; the system frees it even when this process is killed.
+def single(home: Path, model: str) -> Iterator[int]:
+    """Hold the lock of a model's schedule; the system frees it when the last process that holds it is gone.
+
+    Yields:
+        its file descriptor: a process that inherits it holds the lock too.
 
     Raises:
         SettingsError: another process holds it, or the folder cannot be written.
     """
     path = home / f"schedule-{quote(model, safe='')}.lock"
-    lock = FileLock(path, timeout=0)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise SettingsError(
-            f"a schedule for {model!r} runs already in RESUNET_HOME {home}: stop that one first, or give "
-            "this one another RESUNET_HOME"
-        ) from None
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise SettingsError(f"RESUNET_HOME {home} cannot be written: {error.strerror}") from error
     try:
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"a schedule for {model!r} runs already in RESUNET_HOME {home}, or the last report of one that was "
+                "killed: stop that one first, or give this one another RESUNET_HOME"
+            ) from None
+        yield lock
     finally:
-        lock.release()
+        os.close(lock)
 
 
 class Reports:
@@ -65,10 +71,12 @@ class Reports:
     Args:
         command: of a report that prints one line.
         limit: a report that takes longer is stopped as hung.
+        lock: a file descriptor that each report keeps open, as `single` gives it.
     """
 
-    def __init__(self, command: Sequence[str], limit: timedelta) -> None:
+    def __init__(self, command: Sequence[str], limit: timedelta, lock: int | None = None) -> None:
         self._command = list(command)
+        self._kept_open = () if lock is None else (lock,)
         self._limit_s = limit.total_seconds()
         self._stopping = threading.Event()
         self._idle = threading.Event()
@@ -78,6 +86,10 @@ class Reports:
 
     def run(self) -> int:
         """Run one report and return its exit code: 0, 2 or 3, or something else when it broke."""
+        with lifeline() as line:
+            return self._run(line)
+
+    def _run(self, line: int) -> int:
         began = time.monotonic()
         with self._guard:
             if self._stopping.is_set():
@@ -85,7 +97,8 @@ class Reports:
             # A session of its own: Ctrl-C at the terminal reaches the schedule alone, which decides.
             process = self._process = subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=line,
+                pass_fds=self._kept_open,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -96,12 +109,12 @@ class Reports:
         try:
             try:
                 output, errors = process.communicate(timeout=self._limit_s)
-                line = _last_line(output if process.returncode in _VERDICTS else errors or output)
+                told = _last_line(output if process.returncode in _VERDICTS else errors or output)
             except subprocess.TimeoutExpired:
                 _end(process)
                 process.communicate()
-                line = f"it gave no answer in {self._limit_s:.0f} s and was stopped"
-            self._say(process.returncode, line, began)
+                told = f"it gave no answer in {self._limit_s:.0f} s and was stopped"
+            self._say(process.returncode, told, began)
         finally:
             self._idle.set()
         return process.returncode
@@ -139,8 +152,11 @@ def run_schedule(reports: Reports, *, every: timedelta, grace: timedelta, once: 
     log.setLevel(logging.INFO)
     # Its warning about a report that is left out names a Python function: ours, below, says it in words.
     logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
-    asked = threading.Event()
-    before = {sign: signal.signal(sign, lambda *_: asked.set()) for sign in (signal.SIGTERM, signal.SIGINT)}
+    # Not an Event: its lock is not for handlers. One that runs while the other, or the wait, holds it never ends.
+    asked: list[str] = []
+    before = {
+        sign: signal.signal(sign, lambda *_: asked.append("by a signal")) for sign in (signal.SIGTERM, signal.SIGINT)
+    }
     result: list[int] = []
 
     def job() -> None:
@@ -148,7 +164,7 @@ def run_schedule(reports: Reports, *, every: timedelta, grace: timedelta, once: 
             result.append(reports.run())
         finally:
             if once:
-                asked.set()
+                asked.append("after one report")
 
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(1)},
@@ -164,7 +180,8 @@ def run_schedule(reports: Reports, *, every: timedelta, grace: timedelta, once: 
         scheduler.start()
         if not once:
             log.info("a report every %s; stop with SIGTERM or Ctrl-C", every)
-        asked.wait()
+        while not asked:
+            time.sleep(_POLL_S)
     finally:
         scheduler.shutdown(wait=False)
         reports.stop(0 if once and result else grace.total_seconds())

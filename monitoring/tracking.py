@@ -30,6 +30,8 @@ from resunet.errors import ResunetError, SettingsError, VersionError
 REFERENCE_PATH = "artifacts/version/reference.parquet"
 # No report takes this long: a run still open then lost its process to a `kill -9` or a power cut.
 STALE_AFTER_S = 6 * 3600
+# Tells reports from other runs: a training in the same experiment may well take longer.
+_OURS = ("resunet_report", "drift")
 _UNANSWERED = (MlflowException, RequestException)
 
 
@@ -158,12 +160,12 @@ def report_run(
 
     Args:
         experiment: its name; made when it is missing.
-        now: seconds since the epoch; runs left open long before it are closed as KILLED first.
+        now: seconds since the epoch; reports left open long before it are closed as KILLED first.
     """
     with explained_tracking():
         home = _experiment(client, experiment)
         _close_stale(client, home, time.time() if now is None else now)
-        run: str = client.create_run(home, run_name=name, tags=dict(tags)).info.run_id
+        run: str = client.create_run(home, run_name=name, tags=dict([*tags.items(), _OURS])).info.run_id
     status = "KILLED"
     try:
         with explained_tracking():
@@ -200,6 +202,6 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def _close_stale(client: MlflowClient, experiment_id: str, now: float) -> None:
     before = int((now - STALE_AFTER_S) * 1000)
-    query = f"attributes.status = 'RUNNING' and attributes.start_time < {before}"
+    query = f"attributes.status = 'RUNNING' and attributes.start_time < {before} and tags.{_OURS[0]} = '{_OURS[1]}'"
     for run in client.search_runs([experiment_id], query, ViewType.ACTIVE_ONLY, max_results=100):
         client.set_terminated(run.info.run_id, "KILLED")

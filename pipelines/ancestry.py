@@ -10,9 +10,12 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from rich.console import Console
 
+from pipelines.data_step import PreparedData
+from pipelines.leaks import find_leaks, refuse_leaks, trained_rows
 from pipelines.manifest import read_manifest
-from resunet.errors import DataError, SettingsError
+from resunet.errors import SettingsError
 from serving.pyfunc import VERSION_ARTIFACT
 from serving.version import ANCESTORS_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
@@ -32,7 +35,15 @@ class Ancestor:
     manifests: pd.DataFrame
 
 
-def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataFrame, folder: Path) -> Ancestor:
+def fetch_ancestor(
+    client: MlflowClient,
+    name: str,
+    version: str,
+    test: pd.DataFrame,
+    folder: Path,
+    data: PreparedData | None = None,
+    console: Console | None = None,
+) -> Ancestor:
     """Download a version's weights and manifests.
 
     Args:
@@ -41,10 +52,12 @@ def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataF
         version: number of the version to start from.
         test: manifest rows of the new version's test split.
         folder: where the files go.
+        data: what that split belongs to; with it images that look alike are opened and compared.
+        console: where doubts about test images are said; None takes stderr.
 
     Raises:
         SettingsError: there is no such version.
-        DataError: the ancestor was trained on an image of the test split.
+        DataError: the ancestor was trained on an image of the test split, a copy of one, or one of its group.
     """
     try:
         client.get_model_version(name, version)
@@ -59,11 +72,10 @@ def fetch_ancestor(client: MlflowClient, name: str, version: str, test: pd.DataF
     if (root / ANCESTORS_FILE).exists():
         rows.append(pd.read_parquet(root / ANCESTORS_FILE))
     manifests = pd.concat(rows, ignore_index=True)
-    trained = set(manifests.loc[manifests["split"] != "test", "pixels"])
-    leaked = test.loc[test["pixels"].isin(trained), "path"].tolist()
-    if leaked:
-        raise DataError(
-            f"{len(leaked)} test images were trained on by version {version} or its ancestors (first: {leaked[0]}): "
-            "a metric on them would be a lie. Train without a parent, or keep groups.csv as it was then"
-        )
+    refuse_leaks(
+        find_leaks(test, trained_rows([manifests]), data),
+        f"version {version} or its ancestors",
+        console or Console(stderr=True),
+        "Train without a parent, or keep groups.csv as it was then",
+    )
     return Ancestor(version, root / WEIGHTS_FILE, manifests)

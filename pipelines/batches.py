@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step), so a resumed run sees what an uninte
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,14 @@ from resunet.augment import augmented_crop
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 Load = Callable[[int], Pixels]
+
+
+class PixelsByIndex(Protocol):
+    """Images with their masks: a list, or a `SampleStore`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Pixels: ...
 
 
 class SampleStore:
@@ -30,6 +39,7 @@ class SampleStore:
         self._load = load
         self._count = len(sizes)
         self.in_memory = sum(sizes) <= budget
+        self.kept_bytes = sum(sizes) if self.in_memory else 0
         self._kept: list[Pixels] | None = None
 
     def __len__(self) -> int:

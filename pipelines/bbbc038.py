@@ -1,6 +1,7 @@
 """From BBBC038's `stage1_train.zip` (Data Science Bowl 2018, CC0) to a data set folder.
 
-    convert(Path("stage1_train.zip"), Path("nuclei"))
+    obtain(Path("nuclei"), console=Console())               # fetch and convert
+    convert(Path("stage1_train.zip"), Path("nuclei"))       # what is here already
 
 The archive holds `<id>/images/<id>.png` and one mask a nucleus, `<id>/masks/*.png`, at its top or in a
 folder. Nothing is unpacked: members are read in memory, and only a checked id becomes a file name.
@@ -14,21 +15,75 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from pipelines.download import ChecksumError, download, record, record_file, recorded
 from pipelines.progress import progress_bar
 from pipelines.tables import METADATA_FILE
-from resunet.errors import DataError, ImageError
+from resunet.errors import DataError, ImageError, SettingsError
 from resunet.images import decode_image, decode_mask
 
+# The data set's own site, the Broad Institute's. This project has verified no checksum of what it serves.
+ADDRESS: Final = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
 MAX_IMAGES: Final = 10_000
 MAX_NUCLEI: Final = 5_000
 MAX_MEMBER_BYTES: Final = 64 * 1024**2
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console: Console | None = None) -> int:
+    """Fetch the archive beside a folder, and write the data set into the folder.
+
+    Without a checksum the first archive that converts is trusted; its checksum is written down beside it, and what
+    is fetched later must be the same.
+
+    Args:
+        folder: new or empty.
+        url: of the archive.
+        sha256: of the archive, 64 hexadecimal digits.
+        console: where progress and the checksum go.
+
+    Returns:
+        How many images there are.
+
+    Raises:
+        SettingsError: the address cannot be trusted without a checksum, or one of the two is none.
+        DataError: the folder is not empty, or the archive cannot be fetched or is not what it should be.
+    """
+    folder = folder.resolve()
+    _refuse_full(folder)
+    archive = folder.with_name(folder.name + ".zip")
+    known = sha256 or recorded(archive)
+    if known is None and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("127.0.0.1", "localhost"):
+        raise SettingsError(
+            "on the way of an http:// address anyone can change what arrives; give https:// or the --sha256"
+        )
+    try:
+        download(url, known, archive, console)
+    except ChecksumError as error:
+        if sha256:
+            raise
+        first = record_file(archive)
+        raise DataError(
+            f"{error}. {first} holds the checksum of the first download; remove it to trust another"
+        ) from None
+    count = convert(archive, folder, console)
+    found = record(archive)
+    if console is not None:
+        console.print(f"{count} images in {folder}", markup=False, soft_wrap=True)
+        if known is None:
+            console.print(
+                f"sha256 of {archive.name}: {found}\nNobody vouched for it: this first download is trusted, and "
+                f"later ones are compared with {record_file(archive)}. To pin it elsewhere, give --sha256 {found}",
+                markup=False,
+                soft_wrap=True,
+            )
+    return count
 
 
 def convert(archive: Path, root: Path, console: Console | None = None) -> int:
@@ -42,24 +97,35 @@ def convert(archive: Path, root: Path, console: Console | None = None) -> int:
     Raises:
         DataError: the archive is not BBBC038's, is damaged or unsafe, or the folder is not empty.
     """
-    if root.exists() and any(root.iterdir()):
-        raise DataError(f"{root} is not empty; choose another folder")
+    root = root.resolve()
+    _refuse_full(root)
+    # An empty folder that is there may be where someone stands, or a mount: it is filled, not replaced.
+    beside = root if root.exists() else root.parent
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(parents=True, exist_ok=True)
         with (
             zipfile.ZipFile(archive) as source,
-            tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder,
+            tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=beside) as folder,
         ):
             new = Path(folder) / "new"
             count = _write(source, new, console)
-            if root.exists():
-                root.rmdir()
-            new.rename(root)
+            if beside != root:
+                new.rename(root)
+            else:
+                for part in sorted(new.iterdir()):
+                    part.rename(root / part.name)
             return count
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DataError(f"{archive.name} is damaged or no plain zip ({error}); download it again") from None
+        raise DataError(f"{archive} is damaged or no plain zip ({error}); remove it and download it again") from None
     except OSError as error:
         raise DataError(f"{root} cannot be made of {archive.name} ({error.strerror or error})") from None
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; choose another folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty; choose another folder")
 
 
 def modality_of(rgb: NDArray[np.uint8]) -> str:

@@ -8,30 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.console import Console
 
 from pipelines.ancestry import Ancestor
 from pipelines.calibrate import Validated, validate
 from pipelines.data_step import PreparedData
-from pipelines.evaluate import LabelledImages, evaluate, known_slices
-from pipelines.export import export_graph, export_weights
+from pipelines.evaluate import evaluate, file_digests, known_slices
+from pipelines.export import export_graph, export_weights, tile_spec
 from pipelines.figures import calibration_curve, confusion_matrix, learning_curves
 from pipelines.fit import Fitted
+from pipelines.golden_image import write_golden
+from pipelines.labelled import LabelledImages, over_slices
 from pipelines.manifest import fingerprint, write_manifest
 from pipelines.model_card import CardFacts, model_card
 from pipelines.overlays import overlay_sheet, overlays
+from pipelines.parity import UNCALIBRATED
 from pipelines.progress import progress_bar
 from pipelines.quantise import INT8_FILE, quantise
 from pipelines.reference import build_reference, write_reference
 from pipelines.serving_file import ServingChoice, choose_serving_file
 from pipelines.settings import FitSettings
+from pipelines.tracking import WORKING_TREE_TAG
 from registry.evidence import Evaluation
 from resunet.images import read_image
 from resunet.networks import SegmentationNetwork
-from serving.golden import make_golden
 from serving.predictor import Predictor
 from serving.version import (
     ANCESTORS_FILE,
@@ -40,17 +41,8 @@ from serving.version import (
     MANIFEST_FILE,
     REFERENCE_FILE,
     WEIGHTS_FILE,
-    Calibration,
-    TileSpec,
     VersionSpec,
 )
-
-# Whole images up to this are one call to the engine; larger ones are cut. On a 2600² image at width 16, ONNX
-# Runtime peaked at 444 MB with a core of 512 and at 949 MB with 1024.
-WHOLE_SIDE, TILE_CORE = 1024, 512
-# An architecture that cannot be tiled runs whole up to this; above it, a request is answered 413.
-WHOLE_SIDE_UNTILEABLE = 2048
-GOLDEN_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -90,10 +82,7 @@ def build_version(
     choice = _serving_file(directory, fitted.network, data, console)
     spec = _spec(settings, data, fitted.network, choice)
     spec.write(directory)
-    validated = _validate(Predictor.load(directory), data, console)
-    spec = spec.model_copy(update={"calibration": validated.calibration})
-    spec.write(directory)
-    predictor = Predictor.load(directory)
+    spec, validated, predictor = _calibrate(directory, spec, data, console)
     export_weights(fitted.network, directory / WEIGHTS_FILE)
     write_manifest(data.manifest, directory / MANIFEST_FILE)
     if ancestor is not None:
@@ -101,9 +90,8 @@ def build_version(
     evaluation = _evaluate(predictor, data, console)
     evaluation.write(directory)
     _reference(predictor, data, directory, console)
-    make_golden(predictor, directory, _golden(data))
     parent = ancestor.version if ancestor else ""
-    card = model_card(CardFacts(settings, fitted, data, spec, evaluation, choice, _commit(), parent))
+    card = model_card(CardFacts(settings, fitted, data, spec, evaluation, choice, parent=parent, **_origin()))
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
     return BuiltVersion(directory, spec, evaluation, choice, _figures(predictor, fitted, validated, data))
 
@@ -112,10 +100,9 @@ def _serving_file(directory: Path, network: SegmentationNetwork, data: PreparedD
     """Leave one graph in the directory: the one that serves."""
     fp32, int8 = directory / GRAPH_FILE, directory / INT8_FILE
     export_graph(network, data.classes, fp32)
-    training = (read_image(sample.image) for sample in data.split("train"))
-    quantise(fp32, int8, training)
-    samples = data.split("validation")
-    with progress_bar(console, "Comparing engines", len(samples)) as advance:
+    quantise(fp32, int8, (read_image(sample.image) for sample in over_slices(data.split("train"))))
+    samples = over_slices(data.split("validation"))
+    with progress_bar(console, "Comparing engines", 2 * len(samples)) as advance:
         choice = choose_serving_file(
             network, data.classes, LabelledImages(samples), fp32=fp32, int8=int8, advance=advance
         )
@@ -128,31 +115,33 @@ def _serving_file(directory: Path, network: SegmentationNetwork, data: PreparedD
 def _spec(
     settings: FitSettings, data: PreparedData, network: SegmentationNetwork, choice: ServingChoice
 ) -> VersionSpec:
-    halo = network.halo
-    tile = TileSpec(
-        tileable=halo is not None,
-        halo=halo or 0,
-        stride=network.stride,
-        core=TILE_CORE,
-        whole_side=WHOLE_SIDE if halo is not None else WHOLE_SIDE_UNTILEABLE,
-    )
-    uncalibrated = Calibration(temperature=1, confidence_x=[0, 1], confidence_y=[0, 1], conformal_halfwidth=1, images=0)
     return VersionSpec(
         architecture=settings.architecture,
         width=settings.width,
         class_names=list(data.dataset.class_names),
         serving_file=choice.path.name,
         precision=choice.precision,
-        tile=tile,
-        calibration=uncalibrated,
+        tile=tile_spec(network),
+        calibration=UNCALIBRATED,
         engines=choice.engines,
     )
 
 
-def _validate(predictor: Predictor, data: PreparedData, console: Console) -> Validated:
+def _calibrate(
+    directory: Path, spec: VersionSpec, data: PreparedData, console: Console
+) -> tuple[VersionSpec, Validated, Predictor]:
+    """Calibrate through the engine that will serve; one that fails the golden image is no such engine."""
     samples = data.split("validation")
-    with progress_bar(console, "Calibrating", 2 * len(samples)) as advance:
-        return validate(predictor, LabelledImages(samples), advance=advance)
+    while True:
+        predictor = Predictor.load(directory)
+        with progress_bar(console, "Calibrating", 2 * len(samples)) as advance:
+            validated = validate(predictor, LabelledImages(samples), advance=advance)
+        spec = spec.model_copy(update={"calibration": validated.calibration})
+        spec.write(directory)
+        spec = write_golden(directory, spec, samples)
+        calibrated = Predictor.load(directory)
+        if calibrated.engine.name == predictor.engine.name:
+            return spec, validated, calibrated
 
 
 def _evaluate(predictor: Predictor, data: PreparedData, console: Console) -> Evaluation:
@@ -163,6 +152,7 @@ def _evaluate(predictor: Predictor, data: PreparedData, console: Console) -> Eva
             predictor,
             LabelledImages(samples),
             fingerprint=fingerprint(test),
+            digests=file_digests(test),
             known_slices=known_slices(data.manifest),
             advance=advance,
         )
@@ -187,13 +177,15 @@ def _figures(predictor: Predictor, fitted: Fitted, validated: Validated, data: P
     }
 
 
-def _golden(data: PreparedData) -> NDArray[np.uint8]:
-    """The centre of the first validation image, which shows foreground unless the data set hardly has any."""
-    rgb = read_image(data.split("validation")[0].image)
-    top, left = (max(0, (side - GOLDEN_SIDE) // 2) for side in rgb.shape[:2])
-    return np.ascontiguousarray(rgb[top : top + GOLDEN_SIDE, left : left + GOLDEN_SIDE])
-
-
-def _commit() -> str:
-    run = mlflow.active_run()
-    return run.data.tags.get("mlflow.source.git.commit", "") if run is not None else ""
+def _origin() -> dict[str, str]:
+    """What the run notes of the code and of the model it makes; nothing where there is no run."""
+    active = mlflow.active_run()
+    if active is None:
+        return {}
+    # What was noted since it began is not in the active run.
+    noted = mlflow.get_run(active.info.run_id).data
+    return {
+        "commit": noted.tags.get("mlflow.source.git.commit", ""),
+        "working_tree": noted.tags.get(WORKING_TREE_TAG, ""),
+        "model_name": noted.params.get("model_name", ""),
+    }

@@ -5,15 +5,15 @@ validated.calibration, validated.dice["images/a.png"], validated.reliability_aft
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluate import LabelledImage
+from pipelines.labelled import LabelledImage, LabelledSet
 from resunet.confidence import (
     apply_confidence_map,
     apply_temperature,
@@ -23,6 +23,7 @@ from resunet.confidence import (
 )
 from resunet.errors import DataError
 from resunet.metrics import confusion, dice
+from resunet.tiling import Tile
 from serving.predictor import Predictor
 from serving.version import Calibration
 
@@ -30,14 +31,6 @@ BAND_PX: Final = 5
 _FOLDS: Final = 5
 _PIXELS: Final = 400_000
 _LEVELS: Final = 20
-
-
-class LabelledSet(Protocol):
-    """Labelled images that can be gone through more than once."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[LabelledImage]: ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +110,7 @@ def validate(
     share = max(64, _PIXELS // len(images))
     drawn = []
     for image in images:
-        drawn.append(_draw(predictor.probabilities(image.rgb), image.mask, share, rng))
+        drawn.append(_draw(predictor, image, share, rng))
         advance(1)
     temperature = fit_temperature(
         [part.probabilities for part in drawn],
@@ -193,18 +186,33 @@ def _with_temperature(predictor: Predictor, temperature: float) -> Predictor:
     return Predictor(predictor.spec.model_copy(update={"calibration": plain}), predictor.engine)
 
 
-def _draw(probabilities: NDArray[np.float32], mask: NDArray[np.uint8], share: int, rng: np.random.Generator) -> _Drawn:
-    near = _near_boundary(mask).ravel()
-    chosen = np.arange(mask.size)
-    if mask.size > share:
-        chosen = rng.choice(mask.size, share, replace=False)
-    return _Drawn(probabilities.reshape(len(probabilities), -1)[:, chosen], mask.ravel()[chosen], near[chosen])
+def _draw(predictor: Predictor, image: LabelledImage, share: int, rng: np.random.Generator) -> _Drawn:
+    """Draw pixels first and then look at them tile by tile: of a large image, the probabilities never lie in memory."""
+    mask = image.mask
+    chosen = np.arange(mask.size) if mask.size <= share else np.sort(rng.choice(mask.size, share, replace=False))
+    rows, columns = np.divmod(chosen, mask.shape[1])
+    probabilities = np.empty((len(predictor.spec.class_names), chosen.size), np.float32)
+    near = np.empty(chosen.size, np.bool_)
+    for tile, found in predictor.by_tile(image.rgb):
+        top, left = tile.keep_top, tile.keep_left
+        inside = np.flatnonzero(
+            (rows >= top) & (rows < tile.keep_bottom) & (columns >= left) & (columns < tile.keep_right)
+        )
+        within = rows[inside] - top, columns[inside] - left
+        probabilities[:, inside] = found[:, *within]
+        near[inside] = _near_boundary(mask, tile)[within]
+    return _Drawn(probabilities, mask[rows, columns], near)
 
 
-def _near_boundary(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(H, W): whether the mask changes within `BAND_PX` pixels."""
+def _near_boundary(mask: NDArray[np.uint8], tile: Tile) -> NDArray[np.bool_]:
+    """(h, w) of what a tile keeps: whether the mask changes within `BAND_PX` pixels."""
+    top, left = max(0, tile.keep_top - BAND_PX), max(0, tile.keep_left - BAND_PX)
+    seen = np.ascontiguousarray(mask[top : tile.keep_bottom + BAND_PX, left : tile.keep_right + BAND_PX])
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BAND_PX + 1, 2 * BAND_PX + 1))
-    return np.asarray(cv2.dilate(mask, disk) != cv2.erode(mask, disk))
+    changes = cv2.dilate(seen, disk) != cv2.erode(seen, disk)
+    return np.asarray(
+        changes[tile.keep_top - top : tile.keep_bottom - top, tile.keep_left - left : tile.keep_right - left]
+    )
 
 
 def _reliability(drawn: Sequence[_Drawn], temperature: float) -> Reliability:

@@ -11,6 +11,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__ and "Steps from a folder of
 Data = Annotated[str, typer.Option(help="Folder with images/ and masks/; empty: synthetic nuclei, made on first use.")]
 Where = Annotated[str, typer.Option(help="Use only a slice: modality=fluorescence, or stain=a|b,site=c.")]
 Groups = Annotated[str, typer.Option(help="Where groups.csv is kept, for a data folder that is read-only.")]
+Slices = Annotated[str, typer.Option(help="Slice columns, comma-separated; default: text columns of ≤ 20 values.")]
 
 
 @app.command()
@@ -19,7 +20,10 @@ def train(
     where: Where = "",
     architecture: Annotated[str, typer.Option(help="resunet or resunetpp.")] = "resunet",
     width: Annotated[int, typer.Option(help="Channels of the first level; cost grows with its square.")] = 16,
-    epochs: Annotated[int, typer.Option(help="Each image is seen once an epoch, as one random crop.")] = 100,
+    epochs: Annotated[
+        int,
+        typer.Option(help="Each image is seen once an epoch, as one crop. 0: 100, or as many as --max-minutes takes."),
+    ] = 0,
     max_minutes: Annotated[float, typer.Option(help="Plan the run for this long; 0: by epochs alone.")] = 0,
     max_time: Annotated[float, typer.Option(help="The same as --max-minutes.", hidden=True)] = 0,
     max_steps: Annotated[int, typer.Option(help="Stop after this many steps; 0: no such limit.")] = 0,
@@ -27,15 +31,20 @@ def train(
     crop: Annotated[int, typer.Option(help="Side of a training crop in pixels, a multiple of 8.")] = 160,
     batch_size: Annotated[int, typer.Option(help="Crops a step.")] = 8,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same weights, bit for bit.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.")] = 4e-3,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
     patience: Annotated[int, typer.Option(help="Stop after so many evaluations without a better Dice; 0: never.")] = 0,
     folds: Annotated[int, typer.Option(help="2 or more: cross-validate instead of making a version.")] = 0,
     model_name: Annotated[str, typer.Option(help="Registered model that the version is added to.")] = "resunet",
     groups: Groups = "",
+    slices: Slices = "",
     parent: Annotated[str, typer.Option(help="Start from the weights of this version instead of random ones.")] = "",
     resume: Annotated[
         str, typer.Option(help="Run id of a training that was interrupted: go on where it stopped.")
     ] = "",
-    memory_budget_mb: Annotated[int, typer.Option(help="Decoded images up to this stay in memory.")] = 4096,
+    memory_budget_mb: Annotated[
+        int, typer.Option(help="Decoded images of all splits up to this stay in memory.")
+    ] = 4096,
     workers: Annotated[int, typer.Option(help="Processes that read images ahead when they do not fit.")] = 2,
 ) -> None:
     """Train, evaluate and register a new version (or cross-validate with --folds)."""
@@ -53,39 +62,44 @@ def train(
         crop=crop,
         batch_size=batch_size,
         seed=seed,
+        learning_rate=learning_rate,
+        precision=precision,
         patience=patience,
         memory_budget_mb=memory_budget_mb,
         workers=workers,
     )
-    run(TrainOptions(data, where, groups, folds, model_name, parent, resume, fit), Console())
+    run(TrainOptions(data, where, groups, slices, folds, model_name, parent, resume, fit), Console())
 
 
 @app.command()
 def prepare(
     data: Data = "",
     groups: Groups = "",
-    slices: Annotated[
-        str, typer.Option(help="Slice columns, comma-separated; default: text columns of ≤ 20 values.")
-    ] = "",
+    slices: Slices = "",
     mend: Annotated[
         bool, typer.Option("--mend", help="Put near-duplicates into one group (writes groups.csv).")
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write the report as JSON.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where the report goes as JSON; default: RESUNET_HOME/reports.")
+    ] = None,
 ) -> None:
     """Check a data set before anything trains on it; exits 2 when a metric on it would be a lie."""
-    from pipelines.data_step import data_folder
+    from pipelines.data_step import data_folder, report_file
+    from pipelines.dataset import parse_slices
     from pipelines.prepare import prepare as run
 
+    root = data_folder(data)
     run_report = run(
-        data_folder(data),
+        root,
         groups_file=Path(groups) if groups else None,
-        slices=slices.split(",") if slices else None,
+        slices=parse_slices(slices),
         mend=mend,
         console=Console(stderr=True),
     )
     Console().print(run_report.table())
-    if report is not None:
-        run_report.write(report)
+    path = report or report_file(root)
+    run_report.write(path)
+    typer.echo(f"report: {path}")
     if run_report.refused:
         raise typer.Exit(2)
 
@@ -96,11 +110,15 @@ def evaluate(
     data: Data = "",
     where: Where = "",
     groups: Groups = "",
+    slices: Slices = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the scores: all of them (.json), or a row an image (.csv).")
+    ] = None,
 ) -> None:
     """Score a version on a data set's test split, overall and by slice, with 95 % intervals."""
     from pipelines.evaluate import evaluate_version
 
-    evaluate_version(model, data, where, groups, Console())
+    evaluate_version(model, data, where, groups, Console(), out=out, slices=slices)
 
 
 @app.command()
@@ -124,17 +142,16 @@ def synthesize(
 
 @app.command()
 def download(
-    url: Annotated[str, typer.Argument(help="URL of BBBC038's stage1_train.zip.")],
-    sha256: Annotated[str, typer.Option(help="What the archive's sha256 must be.")],
-    folder: Annotated[Path, typer.Argument(help="Where the data set goes.")],
+    folder: Annotated[Path, typer.Argument(help="Where the data set goes: a new or an empty folder.")],
+    url: Annotated[str, typer.Option(help="Another address of stage1_train.zip than the data set's own site.")] = "",
+    sha256: Annotated[
+        str, typer.Option(help="What the archive's sha256 must be; without it, the first download is trusted.")
+    ] = "",
 ) -> None:
     """Fetch BBBC038 (Data Science Bowl 2018 nuclei), resuming what was begun, and bring it to the folder layout."""
-    from pipelines.bbbc038 import convert
-    from pipelines.download import download as fetch
+    from pipelines.bbbc038 import ADDRESS, obtain
 
-    console = Console(stderr=True)
-    archive = fetch(url, sha256, folder.with_name(folder.name + ".zip"), console=console)
-    typer.echo(f"{convert(archive, folder, console)} images in {folder}")
+    obtain(folder, url or ADDRESS, sha256 or None, Console(stderr=True))
 
 
 @app.command()

@@ -4,6 +4,7 @@ import typer
 
 from monitoring.cli import app as monitoring
 from pipelines.cli import app as pipelines
+from records.cli import app as records
 from records.console import run
 from registry.cli import app as registry
 from serving.cli import app as serving
@@ -16,6 +17,7 @@ app.add_typer(pipelines, name="pipelines")
 app.add_typer(registry, name="registry")
 app.add_typer(serving, name="serving")
 app.add_typer(monitoring, name="monitoring")
+app.add_typer(records, name="records")
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """How much a result owes to the choice of images: k-fold cross-validation as nested MLflow runs.
 
-The folds are cut from the training and validation splits by group, else by image content; the test split is
-never read. Nothing is registered: the result is the mean and the spread.
+The folds are cut from the training and validation splits by group, else by image content, copies and near-copies
+together; the test split is never read. A fold's Dice is that of the averaged weights at the end of its training, on
+whole images that decided nothing: neither which weights are kept nor when training stops. Nothing is registered: the
+result is the mean and the spread.
 """
 
 import hashlib
@@ -14,8 +16,10 @@ from rich.table import Table
 from pipelines.data_step import PreparedData, store
 from pipelines.dataset import Sample
 from pipelines.fit_progress import fit_with_progress
+from pipelines.groups import joined_keys
+from pipelines.held_out import whole_image_dice
+from pipelines.progress import progress_bar
 from pipelines.settings import FitSettings
-from pipelines.splits import key_of
 from resunet.errors import DataError
 
 
@@ -34,8 +38,8 @@ def cut_folds(data: PreparedData, folds: int) -> list[list[Sample]]:
     usable = data.manifest[data.manifest["split"] != "test"]
     samples = {sample.file: sample for sample in data.dataset.samples}
     parts: list[list[Sample]] = [[] for _ in range(folds)]
-    for row in usable.to_dict("records"):
-        parts[fold_of(key_of(row["group"], row["pixels"]), folds)].append(samples[row["path"]])
+    for path, key in joined_keys(usable, data.report.pairs).items():
+        parts[fold_of(key, folds)].append(samples[path])
     if any(not part for part in parts):
         raise DataError(f"folds: {len(usable)} images do not fill {folds} folds; ask for fewer")
     return parts
@@ -44,30 +48,35 @@ def cut_folds(data: PreparedData, folds: int) -> list[list[Sample]]:
 def cross_validate(folds: int, settings: FitSettings, data: PreparedData, console: Console) -> list[float]:
     """Train once a fold; log each as a nested run, the mean and the spread on the active run.
 
+    Args:
+        folds: 2 or more.
+        settings: with `keep="last"` and no patience, so that a fold's images have no say in its weights.
+        data: the data set.
+        console: where progress and the table go.
+
     Returns:
-        the best validation Dice of each fold.
+        the mean Dice of each fold's held-out images.
     """
     parts = cut_folds(data, folds)
     scores = []
     for held_out, part in enumerate(parts):
         rest = [sample for other, samples in enumerate(parts) if other != held_out for sample in samples]
         console.print(f"fold {held_out + 1} of {folds}: {len(rest)} images to train on, {len(part)} held out")
-        with mlflow.start_run(run_name=f"fold-{held_out + 1}", nested=True):
+        with mlflow.start_run(run_name=f"fold-{held_out + 1}", nested=True) as run:
             mlflow.log_params({"fold": held_out + 1, "folds": folds, "images": len(rest), "held_out": len(part)})
-            fitted = fit_with_progress(
-                settings,
-                store(rest, data.manifest, settings.memory_budget_mb),
-                store(part, data.manifest, settings.memory_budget_mb),
-                console,
-            )
-            score = max(evaluated.validation_dice for evaluated in fitted.history)
+            fitted = fit_with_progress(settings, rest, part, data.manifest, console, run.info.run_id)
+            with progress_bar(console, "Scoring", len(part)) as advance:
+                images = store(part, data.manifest, budget_mb=0)
+                found = whole_image_dice(fitted.network, settings.classes, images, advance=advance)
+            score = statistics.fmean(found)
             mlflow.log_metric("fold_dice", score)
             scores.append(score)
     spread = statistics.stdev(scores)
     mlflow.log_metrics({"cv_dice_mean": statistics.fmean(scores), "cv_dice_sd": spread})
-    table = Table("fold", "Dice", title=f"Cross-validation, {folds} folds; the test split was not read")
-    for fold, score in enumerate(scores, start=1):
-        table.add_row(str(fold), f"{score:.4f}")
-    table.add_row("mean ± sd", f"{statistics.fmean(scores):.4f} ± {spread:.4f}")
+    table = Table("fold", "images", "Dice", title=f"Cross-validation, {folds} folds; the test split was not read")
+    table.caption = "Mean Dice of whole held-out images, with the weights at the end of training"
+    for fold, (part, score) in enumerate(zip(parts, scores, strict=True), start=1):
+        table.add_row(str(fold), str(len(part)), f"{score:.4f}")
+    table.add_row("mean ± sd", "", f"{statistics.fmean(scores):.4f} ± {spread:.4f}")
     console.print(table)
     return scores

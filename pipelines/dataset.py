@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.groups import GROUPS_FILE, effective_groups, read_groups
+from pipelines.strays import Strays, find_strays
 from pipelines.tables import (
     CLASSES_FILE,
     MAX_CLASSES,
@@ -30,7 +31,7 @@ from pipelines.tables import (
     read_classes,
     read_metadata,
 )
-from resunet.errors import DataError, ImageError
+from resunet.errors import DataError, ImageError, SettingsError
 from resunet.images import read_image, read_mask
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -67,7 +68,8 @@ class Dataset:
         stem_clashes: files that share a stem, so that pairing them is a guess.
         ignored_files: hidden files, folders and files that are no image.
         ignored_columns: text columns of `metadata.csv` with too many values, and how many they have.
-        missing_files: rows of `metadata.csv` without an image.
+        strays: rows of `metadata.csv` and `groups.csv` without an image.
+        absent_groups: what group the tables give to files that are not there.
     """
 
     root: Path
@@ -78,7 +80,8 @@ class Dataset:
     stem_clashes: tuple[str, ...] = ()
     ignored_files: tuple[str, ...] = ()
     ignored_columns: Mapping[str, int] = field(default_factory=dict)
-    missing_files: tuple[str, ...] = ()
+    strays: tuple[Strays, ...] = ()
+    absent_groups: Mapping[str, str] = field(default_factory=dict)
     known_classes: tuple[str, ...] | None = None
 
     @cached_property
@@ -130,8 +133,13 @@ def read_dataset(root: Path, slices: Sequence[str] | None = None, groups_file: P
         groups_file: a further `groups.csv`, for folders that cannot be written to; its rows win.
 
     Raises:
+        SettingsError: there is no such `groups_file`.
         DataError: the folder holds no images, or a table in it makes no sense.
     """
+    if groups_file is not None and not groups_file.is_file():
+        raise SettingsError(
+            f"groups: there is no file {groups_file}; correct the path, or let `prepare --mend` write it there"
+        )
     images_folder = root / "images"
     if not images_folder.is_dir():
         raise DataError(f"{root} has no folder 'images'; a data set is images/* and masks/<same stem>.png")
@@ -143,13 +151,15 @@ def read_dataset(root: Path, slices: Sequence[str] | None = None, groups_file: P
 
     names = {path.name: f"images/{path.name}" for path in images}
     rows, columns = read_metadata(root / METADATA_FILE)
-    unknown = tuple(sorted(name for name in rows if name not in names))
     slice_columns, too_many = choose_slices(rows, columns, slices)
     declared = {file: row["group"] for file, row in rows.items() if row.get("group")}
-    written = read_groups(root / GROUPS_FILE)
-    if groups_file is not None:
-        written = {**written, **read_groups(groups_file)}
+    tables = {METADATA_FILE: {file: row.get("group", "") for file, row in rows.items()}}
+    tables[GROUPS_FILE] = written = read_groups(root / GROUPS_FILE)
+    if groups_file is not None and groups_file.resolve() != (root / GROUPS_FILE).resolve():
+        tables[str(groups_file)] = read_groups(groups_file)
+        written = {**written, **tables[str(groups_file)]}
     groups = effective_groups(declared, written)
+    strays = (find_strays(table, given, names) for table, given in tables.items())
 
     by_stem: dict[str, Path] = {mask.stem: mask for mask in masks}
     samples = tuple(
@@ -173,7 +183,8 @@ def read_dataset(root: Path, slices: Sequence[str] | None = None, groups_file: P
         stem_clashes=_clashes("images", images) + _clashes("masks", masks),
         ignored_files=tuple(f"images/{n}" for n in ignored) + tuple(f"masks/{n}" for n in ignored_masks),
         ignored_columns=too_many,
-        missing_files=unknown,
+        strays=tuple(stray for stray in strays if stray is not None),
+        absent_groups={file: group for file, group in groups.items() if file not in names},
     )
 
 
@@ -231,6 +242,20 @@ def classes_of(declared: Sequence[str] | None, values: Sequence[frozenset[int]])
     indices = [value for held in values if max(held, default=0) < MAX_CLASSES for value in held]
     count = max(indices, default=1) + 1
     return ("foreground",) if count <= 2 else ("background", *(f"class {i}" for i in range(1, count)))
+
+
+def parse_slices(text: str) -> list[str] | None:
+    """`modality, stain` as the columns it names; None, which means the default, if it is empty.
+
+    Raises:
+        SettingsError: a name is missing between two commas.
+    """
+    if not text.strip():
+        return None
+    columns = [column.strip() for column in text.split(",")]
+    if "" in columns:
+        raise SettingsError(f"slices: '{text}' is not understood; write the columns of metadata.csv as a,b")
+    return columns
 
 
 def parse_where(expression: str) -> dict[str, frozenset[str]]:

@@ -3,13 +3,16 @@
     python -m pipelines demo                      # synthetic nuclei
     python -m pipelines demo --data my/images     # your folder of images and masks
 
-Every step is a command that a user would type; this only types them, in order, against real servers.
+Every step is a command that a user would type; this only types them, in order, against real servers. Each data
+folder has a registered model of its own: versions that were tested on different images cannot be compared.
 """
 
 import base64
 import io
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,9 +27,13 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.data_step import folder_name
 from pipelines.dataset import read_dataset
 from pipelines.servers import ServerError, free_port, port_is_free, scoring_server, tracking_server
 from records.settings import RecordsSettings
+from registry.gates import Evidence, Limits, blocking, judge
+from registry.settings import RegistrySettings
+from registry.versions import collect, read_model
 from resunet.errors import ResunetError
 from resunet.images import read_image
 
@@ -47,9 +54,9 @@ class Workplace:
     def folder(self) -> Path:
         return self.home / "demo"
 
-    @property
-    def groups(self) -> Path:
-        return self.folder / "groups.csv"
+    def groups(self, data: Path) -> Path:
+        """Where near-duplicates of a data folder are grouped: one file each, as two folders may share file names."""
+        return self.folder / f"groups-{folder_name(data)}.csv"
 
     @property
     def database(self) -> str:
@@ -79,19 +86,18 @@ def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_
         variables |= {"RESUNET_INFERENCE_LOG": place.database, "RESUNET_DATABASE": place.database}
         steps = Steps(variables, console)
         chosen = _prepare(steps, place, data)
+        model = model_of(data)
         steps.run(
             "train, evaluate, register",
             "pipelines",
-            *("train", "--data", str(chosen), "--groups", str(place.groups)),
-            *(("--epochs", str(epochs)) if data is None else ("--max-minutes", str(minutes), "--epochs", "100000")),
+            *("train", "--data", str(chosen), "--groups", str(place.groups(chosen)), "--model-name", model),
+            *(("--epochs", str(epochs)) if data is None else ("--max-minutes", str(minutes))),
         )
         client = MlflowClient(tracking_uri=tracking)
-        version = max(client.search_model_versions(f"name='{MODEL}'"), key=lambda each: int(each.version))
-        number = str(version.version)
-        for stage in ("Staging", "Production"):
-            steps.run(f"promote to {stage}", "registry", "promote", MODEL, number, stage, "--reason", "demo")
-        reports = _serve_and_watch(steps, place, chosen, tracking)
-        _summarise(console, client, number, tracking, reports, time.monotonic() - started)
+        number = max(read_model(client, model).versions, key=int)
+        promote_in_demo(steps, client, model, number)
+        reports = _serve_and_watch(steps, place, chosen, model, tracking)
+        _summarise(console, client, model, number, tracking, reports, time.monotonic() - started)
         if keep_open:
             console.print("\nThe UI stays up until you press Ctrl-C; [bold]make server[/] brings it back later.")
             try:
@@ -99,6 +105,27 @@ def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_
                     time.sleep(3600)
             except KeyboardInterrupt:
                 console.print("stopped")
+
+
+def model_of(data: Path | None) -> str:
+    """The registered model of a data folder, `resunet-<folder>`; `resunet` for the synthetic nuclei."""
+    if data is None:
+        return MODEL
+    return f"{MODEL}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', data.resolve().name).strip('-.') or 'data'}"
+
+
+def why_incomparable(evidence: Evidence, limits: Limits) -> str:
+    """Why the live version has to make way unbeaten; empty if the gates can decide, or something else is wrong.
+
+    Only where the comparison with the live version is all that stands in the way, and cannot be made, as when the
+    folder has other test images since. A live version that was altered is for a person to look into.
+    """
+    if evidence.champion is None or evidence.champion.damage:
+        return ""
+    blocks = blocking(judge("Production", evidence, limits))
+    if [(verdict.gate, verdict.outcome) for verdict in blocks] == [("not_worse", "undecided")]:
+        return blocks[0].evidence
+    return ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +142,7 @@ class Steps:
             ResunetError: it ended with a code that is not allowed here.
         """
         self.console.rule(f"[bold]{title}", align="left")
-        self.console.print(f"python -m {module} {' '.join(arguments)}", style="dim", soft_wrap=True)
+        self.console.print(f"python -m {module} {shlex.join(arguments)}", style="dim", markup=False, soft_wrap=True)
         code = subprocess.run([sys.executable, "-m", module, *arguments], env=self.variables, check=False).returncode
         if code not in allowed:
             raise ResunetError(f"the step “{title}” ended with exit code {code}; what it printed is above")
@@ -130,15 +157,41 @@ def _prepare(steps: Steps, place: Workplace, data: Path | None) -> Path:
     chosen = data or place.home / "data" / "synthetic"
     if data is None:
         steps.run("make a synthetic data set", "pipelines", "synthesize", str(chosen))
-    arguments = ("prepare", "--data", str(chosen), "--groups", str(place.groups))
+    arguments = ("prepare", "--data", str(chosen), "--groups", str(place.groups(chosen)))
     steps.run("check the data", "pipelines", *arguments, "--mend")
     return chosen
 
 
-def _serve_and_watch(steps: Steps, place: Workplace, data: Path, tracking: str) -> list[tuple[str, Path, int]]:
+def promote_in_demo(steps: Steps, client: MlflowClient, model: str, number: str) -> None:
+    """Promote a version to Production; a live one that it cannot be compared with is archived first.
+
+    Raises:
+        ResunetError: a gate refused it.
+    """
+    steps.run("promote to Staging", "registry", "promote", model, number, "Staging", "--reason", "demo")
+    settings = RegistrySettings.load()
+    live = read_model(client, model).live
+    if live is not None:
+        new, old = (collect(client, model, one, settings.trusted_key) for one in (number, live))
+        why = why_incomparable(Evidence(new, old), Limits(settings.dice_floor, settings.champion_margin))
+        if why:
+            steps.console.print(
+                f"{why}. The demo archives version {live}, so that version {number} can go live without a comparison.",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
+            reason = f"tested on other images than version {number}, the demo's next"
+            steps.run("archive the live version", "registry", "archive", model, live, "--reason", reason)
+    steps.run("promote to Production", "registry", "promote", model, number, "Production", "--reason", "demo")
+
+
+def _serve_and_watch(
+    steps: Steps, place: Workplace, data: Path, model: str, tracking: str
+) -> list[tuple[str, Path, int]]:
     """Serve the Production version, post live images and report: first as trained on, then shifted."""
     log = place.folder / "models-serve.log"
-    uri = f"models:/{MODEL}/Production"
+    uri = f"models:/{model}/Production"
     reports = []
     serving = scoring_server(uri, tracking, log=log, port=_preferred(SERVING_PORT), environment=steps.variables)
     steps.console.rule("[bold]serve", align="left")
@@ -146,23 +199,23 @@ def _serve_and_watch(steps: Steps, place: Workplace, data: Path, tracking: str) 
     with serving as scoring:
         for kind in ("normal", "shifted"):
             began = time.time()
-            _post(scoring, list(_live_images(data, place, shifted=kind == "shifted")), kind)
+            _post(scoring, list(_live_images(data, shifted=kind == "shifted")), kind)
             steps.console.print(f"posted {LIVE_IMAGES} {kind} images to {scoring}/invocations")
             out = place.folder / f"drift-{kind}"
             seconds = max(2, int(time.time() - began) + 2)
             code = steps.run(
                 f"drift report on the {kind} images",
                 "monitoring",
-                *("report", "--window", f"{seconds}s", "--out", str(out)),
+                *("report", "--model", model, "--window", f"{seconds}s", "--out", str(out)),
                 allowed=(0, DRIFT_EXIT),
             )
             reports.append((kind, out, code))
     return reports
 
 
-def _live_images(data: Path, place: Workplace, *, shifted: bool) -> Iterator[Image.Image]:
+def _live_images(data: Path, *, shifted: bool) -> Iterator[Image.Image]:
     """Images as they are, training images among them, or as a mis-set camera would deliver them."""
-    samples = read_dataset(data, groups_file=place.groups).samples
+    samples = read_dataset(data).samples
     samples = tuple(random.Random(0).sample(samples, min(len(samples), LIVE_IMAGES)))
     for index in range(LIVE_IMAGES):
         picture = Image.fromarray(read_image(samples[index % len(samples)].image))
@@ -187,20 +240,21 @@ def _post(scoring: str, pictures: list[Image.Image], client: str) -> None:
 def _summarise(
     console: Console,
     client: MlflowClient,
+    model: str,
     version: str,
     tracking: str,
     reports: list[tuple[str, Path, int]],
     seconds: float,
 ) -> None:
-    tags = client.get_model_version(MODEL, version).tags
-    run = client.get_model_version(MODEL, version).run_id
+    tags = client.get_model_version(model, version).tags
+    run = client.get_model_version(model, version).run_id
     experiment = client.get_run(str(run)).info.experiment_id
     table = Table(title="What you have now", show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("version", f"{MODEL} {version}, in Production")
+    table.add_row("version", f"{model} {version}, in Production")
     table.add_row("Dice on the test split", tags.get("dice", "?"))
-    table.add_row("model in the UI", f"{tracking}/#/models/{MODEL}/versions/{version}")
+    table.add_row("model in the UI", f"{tracking}/#/models/{model}/versions/{version}")
     table.add_row("run, pictures, model card", f"{tracking}/#/experiments/{experiment}/runs/{run}/artifacts")
     for kind, folder, code in reports:
         table.add_row(f"{kind} images", "drift" if code == DRIFT_EXIT else "no drift")

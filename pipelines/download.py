@@ -1,7 +1,9 @@
 """Fetch a large file once: resumed where it stopped, checked before it is used, never half there.
 
     archive = download(url, sha256, Path("downloads/stage1_train.zip"), console=Console())
-    convert(archive, Path("nuclei"))            # pipelines.bbbc038
+
+A file whose checksum nobody knows can be trusted the first time: `record` writes down what came, in
+`<name>.sha256`, and `recorded` gives it back to whoever fetches it again.
 
 While it runs, the bytes are in `<name>.part` and what they belong to in `<name>.part.json`; a later call
 goes on from there (RFC 9110, sections 13.1.5 and 14: Range with If-Range, so that two versions never mix).
@@ -26,6 +28,7 @@ from pipelines.progress import progress_bar
 from resunet.errors import DataError, SettingsError
 
 MAX_BYTES: Final = 50 * 1024**3
+_CHECKSUM: Final = re.compile(r"[0-9a-f]{64}")
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -37,13 +40,17 @@ class _Part:
     validator: str | None
 
 
+class ChecksumError(DataError):
+    """What came is not the file that was meant."""
+
+
 class _InterruptedError(Exception):
     """The transfer stopped; what has arrived is kept."""
 
 
 def download(
     url: str,
-    sha256: str,
+    sha256: str | None,
     destination: Path,
     console: Console | None = None,
     attempts: int = 5,
@@ -51,11 +58,11 @@ def download(
     max_bytes: int = MAX_BYTES,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Fetch a file whose checksum is known; at once if it is there already.
+    """Fetch a file; at once if it is there already.
 
     Args:
         url: http or https.
-        sha256: 64 hexadecimal digits, of the whole file.
+        sha256: 64 hexadecimal digits, of the whole file; None takes what comes.
         destination: the file to write.
         attempts: how often to try when the connection breaks; each goes on where the last stopped.
         timeout: seconds without a byte after which a connection counts as broken.
@@ -67,10 +74,11 @@ def download(
 
     Raises:
         SettingsError: the address or the checksum is none.
-        DataError: it cannot be fetched, is not the file that was meant, or there is no room for it.
+        ChecksumError: it is not the file that was meant.
+        DataError: it cannot be fetched, or there is no room for it.
     """
-    wanted = sha256.strip().lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
+    wanted = None if sha256 is None else sha256.strip().lower()
+    if wanted is not None and not _CHECKSUM.fullmatch(wanted):
         raise SettingsError("the checksum must be 64 hexadecimal digits (sha256)")
     if not url.startswith(("http://", "https://")):
         raise SettingsError("the address must begin with http:// or https://")
@@ -89,15 +97,42 @@ def download(
         raise DataError(f"{destination} cannot be written ({error.strerror})") from None
 
 
-def _already_there(destination: Path, wanted: str) -> Path:
-    if _sha256(destination) != wanted:
-        raise DataError(f"{destination} exists with another checksum; remove it or choose another name")
+def record_file(destination: Path) -> Path:
+    """Where the checksum of a file is written down, as `sha256sum -c` reads it."""
+    return destination.with_name(destination.name + ".sha256")
+
+
+def record(destination: Path) -> str:
+    """Write down the checksum of a file that is there, and return it."""
+    found = _sha256(destination)
+    record_file(destination).write_text(f"{found}  {destination.name}\n", encoding="utf-8")
+    return found
+
+
+def recorded(destination: Path) -> str | None:
+    """The checksum that was written down; None if none was.
+
+    Raises:
+        DataError: what is there is no checksum.
+    """
+    path = record_file(destination)
+    if not path.is_file():
+        return None
+    found = path.read_text(encoding="utf-8", errors="replace")[:64]
+    if not _CHECKSUM.fullmatch(found):
+        raise DataError(f"{path} holds no checksum; remove it, or give --sha256")
+    return found
+
+
+def _already_there(destination: Path, wanted: str | None) -> Path:
+    if wanted is not None and _sha256(destination) != wanted:
+        raise ChecksumError(f"{destination} exists with another checksum; remove it or choose another name")
     return destination
 
 
 def _fetch(
     transfer: "_Transfer",
-    wanted: str,
+    wanted: str | None,
     destination: Path,
     attempts: int,
     pause: Callable[[float], None],
@@ -122,14 +157,14 @@ def _fetch(
                 f"{destination.name} cannot be downloaded ({type(error).__name__}); check the address"
             ) from None
         found = _sha256(transfer.part)
-        if found == wanted:
+        if wanted is None or found == wanted:
             transfer.part.replace(destination)
             transfer.forget()
             return destination
         transfer.forget()
         # A resumed file may have been spoilt by what was there before: that deserves one clean try.
         if not resumed or restarted:
-            raise DataError(
+            raise ChecksumError(
                 f"{destination.name} has sha256 {found}, not {wanted}: the address serves another file "
                 "or the checksum is wrong. Nothing was kept"
             )

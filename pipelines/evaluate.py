@@ -7,66 +7,44 @@ evaluate_version("models:/resunet/Production", "nuclei", console=console)
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, cast
+from types import MappingProxyType
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.data_step import PreparedData, prepare_data
-from pipelines.dataset import Sample, load
+from pipelines.evaluation_report import check_scores_file, evaluation_table, metric_name, write_scores
+from pipelines.labelled import LabelledImage as LabelledImage
+from pipelines.labelled import LabelledImages as LabelledImages
+from pipelines.leaks import find_leaks, refuse_leaks, trained_rows
 from pipelines.manifest import SLICE_PREFIX, fingerprint, read_manifest
 from pipelines.progress import progress_bar
+from pipelines.tracking import log_evaluation
+from records.database import describe, open_database
 from records.digests import DIGESTS_FILE, verify_digests
+from records.evaluations import keep
+from records.settings import RecordsSettings
 from registry.evidence import Evaluation, ImageScore, Interval, Metric, SliceResult
 from resunet.errors import DataError, SettingsError, VersionError
-from resunet.metrics import METRICS, bootstrap_interval, score
+from resunet.metrics import METRICS, bootstrap_interval, overlap_scores
+from resunet.ranking import Ranking
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.pyfunc import VERSION_ARTIFACT
 from serving.version import ANCESTORS_FILE, MANIFEST_FILE, SPEC_FILE
 
 
-class LabelledImage(NamedTuple):
-    """An image and its truth.
+class FileDigests(NamedTuple):
+    """sha256 (hex) of an image file and of its mask's; empty where nobody knows."""
 
-    Attributes:
-        path: its name in the data set.
-        group: what it has in common with others (patient, slide); None if it stands alone.
-        slices: value of each slice column in which it has one.
-        rgb: (H, W, 3) uint8.
-        mask: (H, W) uint8 class index.
-    """
-
-    path: str
-    group: str | None
-    slices: Mapping[str, str]
-    rgb: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-
-
-class LabelledImages:
-    """Samples of a data set, decoded one at a time each time they are gone through."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __iter__(self) -> Iterator[LabelledImage]:
-        for sample in self._samples:
-            yield LabelledImage(sample.file, sample.group, sample.slices, *load(sample))
-
-    def only(self, paths: Iterable[str]) -> "LabelledImages":
-        """Those of the images that are named, in the order of the names."""
-        by_path = {sample.file: sample for sample in self._samples}
-        return LabelledImages([by_path[path] for path in paths])
+    image: str = ""
+    mask: str = ""
 
 
 def evaluate(
@@ -74,6 +52,7 @@ def evaluate(
     images: Iterable[LabelledImage],
     *,
     fingerprint: str,
+    digests: Mapping[str, FileDigests] = MappingProxyType({}),
     known_slices: Iterable[str] = (),
     seed: int = 0,
     advance: Callable[[int], None] = lambda done: None,
@@ -84,6 +63,7 @@ def evaluate(
         predictor: of the version, with its serving file.
         images: the test split.
         fingerprint: of the manifest's test rows.
+        digests: of the files of each image, by path: by them a later version's images are known to be the same.
         known_slices: `column=value` of the whole data set; those without a test image are reported as such.
         seed: of the bootstrap.
         advance: told how many images were done.
@@ -95,7 +75,7 @@ def evaluate(
     groups: list[str | None] = []
     slices: list[Mapping[str, str]] = []
     for image in images:
-        scores.append(_score(predictor, image))
+        scores.append(_score(predictor, image, digests.get(image.path, FileDigests())))
         groups.append(image.group)
         slices.append(image.slices)
         advance(1)
@@ -122,13 +102,19 @@ def evaluate(
     )
 
 
-def _score(predictor: Predictor, image: LabelledImage) -> ImageScore:
-    prediction = predictor.predict(image.rgb)
-    values = score(prediction.mask, image.mask, predictor.probabilities(image.rgb))
-    auc = values.pop("auc")
+def _score(predictor: Predictor, image: LabelledImage, digests: FileDigests) -> ImageScore:
+    """Score one image; the network runs once, and its probabilities are ranked tile by tile."""
+    ranking = Ranking(len(predictor.spec.class_names), image.mask.size)
+    prediction = predictor.predict(
+        image.rgb, on_tile=lambda tile, probabilities: ranking.add(probabilities, image.mask[tile.keep])
+    )
+    auc = ranking.auc()
     return ImageScore(
         path=image.path,
-        **values,
+        sha256=digests.image,
+        mask_sha256=digests.mask,
+        group=image.group,
+        **overlap_scores(prediction.mask, image.mask),
         auc=None if np.isnan(auc) else auc,
         confidence=min(1.0, max(0.0, prediction.confidence)),
     )
@@ -152,11 +138,6 @@ def _intervals(
     return intervals
 
 
-def metric_name(name: str) -> Metric:
-    """A name of `METRICS` as the type that `evaluation.json` is checked by; a test holds that they are the same."""
-    return cast(Metric, name)
-
-
 def known_slices(manifest: pd.DataFrame) -> list[str]:
     """Every `column=value` that a manifest knows, in alphabetical order."""
     columns = [column for column in manifest.columns if column.startswith(SLICE_PREFIX)]
@@ -167,6 +148,12 @@ def known_slices(manifest: pd.DataFrame) -> list[str]:
     )
 
 
+def file_digests(manifest: pd.DataFrame) -> dict[str, FileDigests]:
+    """The digests of every image and mask of a manifest, by the image's path."""
+    rows = manifest[["path", "sha256", "mask_sha256"]].itertuples(index=False, name=None)
+    return {path: FileDigests(image, mask or "") for path, image, mask in rows}
+
+
 def evaluate_version(
     model: str,
     data: str = "",
@@ -174,10 +161,15 @@ def evaluate_version(
     groups: str = "",
     console: Console | None = None,
     *,
+    out: Path | None = None,
+    slices: str = "",
     engine: str = "auto",
     seed: int = 0,
 ) -> Evaluation:
     """Score a version, registered or in a folder, on the test split of a data set, and print the table.
+
+    The scores of a version whose files were checked are kept in the records database, by the digest of its bytes: a
+    promotion over it compares with them. They are logged to a run of their own where there is a tracking server.
 
     Args:
         model: a model URI such as `models:/resunet/3`, or a folder.
@@ -185,39 +177,56 @@ def evaluate_version(
         where: slice filter such as `modality=fluorescence`.
         groups: another place for `groups.csv` than the data folder.
         console: where progress and the table go; None prints nothing.
+        out: also write the scores here, see `write_scores`.
+        slices: columns of `metadata.csv` to slice by, comma-separated; empty takes its text columns of few values.
         engine: auto, onnxruntime or openvino.
         seed: of the bootstrap.
 
     Raises:
-        SettingsError: there is no such model.
+        SettingsError: there is no such model, or `out` cannot be written.
         VersionError: its files are damaged or missing.
-        DataError: its classes are not the data set's, or it was trained on one of the test images.
+        DataError: its classes are not the data set's, or it was trained on one of the test images or of their groups.
+        RecordsError: the scores cannot be kept.
     """
-    with _version_folder(model) as root:
+    if out is not None:
+        check_scores_file(out)
+    with _version_folder(model) as (root, digest):
         predictor = Predictor.load(root, engine)
         check_golden(predictor, root)
-        prepared = prepare_data(data, where, groups, console)
+        prepared = prepare_data(data, where, groups, console, slices)
         test = prepared.manifest[prepared.manifest["split"] == "test"]
         _refuse_other_classes(predictor, prepared)
-        _refuse_training_images(root, test)
+        _refuse_training_images(root, test, prepared, console)
         samples = prepared.split("test")
         with progress_bar(console, "Evaluating", len(samples)) as advance:
             evaluation = evaluate(
                 predictor,
                 LabelledImages(samples),
                 fingerprint=fingerprint(test),
+                digests=file_digests(test),
                 known_slices=known_slices(prepared.manifest),
                 seed=seed,
                 advance=advance,
             )
     if console is not None:
         console.print(evaluation_table(evaluation, f"{model} on the test split of {prepared.root.name}"))
+    if out is not None:
+        write_scores(evaluation, out)
+    if digest:
+        records = open_database(RecordsSettings.load().database_url)
+        keep(records, digest, evaluation.fingerprint, evaluation.model_dump_json(), datetime.now(UTC))
+        if console is not None:
+            told = f"kept in {describe(records)}: a promotion over this version compares on these images"
+            console.print(told, style="dim", soft_wrap=True)
+    tracked: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    if tracked or not Path(model).is_dir():
+        log_evaluation(evaluation, model, digest, prepared)
     return evaluation
 
 
 @contextmanager
-def _version_folder(model: str) -> Iterator[Path]:
-    """The folder that holds `version.json`, downloaded if need be and checked against its list of files."""
+def _version_folder(model: str) -> Iterator[tuple[Path, str]]:
+    """The folder that holds `version.json`, downloaded if need be, and the digest of its files if they are listed."""
     with tempfile.TemporaryDirectory(prefix="resunet-evaluate-") as folder:
         root = Path(model)
         if not root.is_dir():
@@ -229,54 +238,34 @@ def _version_folder(model: str) -> Iterator[Path]:
                     f"model: cannot get {model} ({reason}); give models:/<name>/<version or stage>, "
                     "with MLFLOW_TRACKING_URI set, or a folder"
                 ) from error
-        if (root / DIGESTS_FILE).is_file():
-            verify_digests(root)
+        digest = verify_digests(root) if (root / DIGESTS_FILE).is_file() else ""
         for place in (root, root / "artifacts" / VERSION_ARTIFACT):
             if (place / SPEC_FILE).is_file():
-                yield place
+                yield place, digest
                 return
         raise VersionError(f"{model} holds no {SPEC_FILE}: it is not a version made by this platform")
 
 
 def _refuse_other_classes(predictor: Predictor, prepared: PreparedData) -> None:
-    if len(predictor.spec.class_names) != prepared.classes:
-        raise DataError(
-            f"the version knows the classes {', '.join(predictor.spec.class_names)}; "
-            f"{prepared.root.name} has {', '.join(prepared.dataset.class_names)}: give another data set"
-        )
+    """Several classes are told apart by index, so names and order must be the same; one class may have any name."""
+    known, given = tuple(predictor.spec.class_names), prepared.dataset.class_names
+    if len(known) == len(given) == 1 or known == given:
+        return
+    advice = "give another data set"
+    if len(known) == len(given):
+        advice = f"bring its masks to that order and name them in classes.txt, one a line, or {advice}"
+    raise DataError(
+        f"the version knows the classes {', '.join(known)}; {prepared.root.name} has {', '.join(given)}: {advice}"
+    )
 
 
-def _refuse_training_images(root: Path, test: pd.DataFrame) -> None:
+def _refuse_training_images(root: Path, test: pd.DataFrame, prepared: PreparedData, console: Console | None) -> None:
     manifests = [read_manifest(root / MANIFEST_FILE)]
     if (root / ANCESTORS_FILE).is_file():
         manifests.append(read_manifest(root / ANCESTORS_FILE))
-    trained: set[str] = set()
-    for manifest in manifests:
-        trained |= set(manifest.loc[manifest["split"] != "test", "pixels"])
-    leaked = test.loc[test["pixels"].isin(trained), "path"].tolist()
-    if leaked:
-        raise DataError(
-            f"{len(leaked)} of these test images were used to train this version or an ancestor (first: "
-            f"{leaked[0]}): a metric on them would be a lie; remove them or give another data set"
-        )
-
-
-def evaluation_table(evaluation: Evaluation, title: str) -> Table:
-    """An evaluation as a table: a row overall and a row a slice, each metric with its 95 % interval."""
-    table = Table("", "images", title=f"{title}: mean (95 % interval)")
-    metrics = [metric for metric in METRICS if metric_name(metric) in evaluation.overall]
-    for metric in metrics:
-        table.add_column(metric.replace("_", " "), no_wrap=True)
-    rows: list[tuple[str, int, Mapping[Metric, Interval]]] = [("all", evaluation.images, evaluation.overall)]
-    rows += [(name, part.images, part.metrics) for name, part in evaluation.slices.items()]
-    for name, count, values in rows:
-        cells = [format_interval(values.get(metric_name(metric))) for metric in metrics]
-        table.add_row(name, str(count), *cells)
-    for name in evaluation.unevaluated_slices:
-        table.add_row(name, "0", "not evaluated", *[""] * (len(metrics) - 1))
-    return table
-
-
-def format_interval(interval: Interval | None) -> str:
-    """`0.912 (0.900–0.925)`, or a dash where there is none."""
-    return "–" if interval is None else f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})"
+    refuse_leaks(
+        find_leaks(test, trained_rows(manifests), prepared),
+        "this version or an ancestor",
+        console,
+        "Remove them, with the others of their groups, or give another data set",
+    )

@@ -1,49 +1,85 @@
 """Training that can be watched: a progress bar on a terminal, a line an evaluation elsewhere, metrics in MLflow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import mlflow
+import pandas as pd
+from mlflow import MlflowClient
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.batches import SampleStore
+from pipelines.data_step import store
+from pipelines.dataset import Sample
 from pipelines.fit import Evaluated, Fitted, fit
+from pipelines.metric_log import MetricLog
 from pipelines.settings import FitSettings
+
+# Fewer steps than this are a trial of the commands, whatever the data.
+FEW_STEPS = 50
 
 
 def fit_with_progress(
     settings: FitSettings,
-    training: SampleStore,
-    validation: SampleStore,
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    manifest: pd.DataFrame,
     console: Console,
+    run_id: str,
     *,
     checkpoint: Path | None = None,
     initial: Path | None = None,
 ) -> Fitted:
-    """`fit`, drawn on the console, with its metrics in the active MLflow run."""
-    with _FitProgress(console, settings.max_minutes) as progress:
-        progress.decode(training, validation)
+    """`fit`, drawn on the console, with its metrics in an MLflow run.
 
-        def evaluated(result: Evaluated) -> None:
-            progress.evaluated(result)
-            metrics = {
-                "train_loss": result.train_loss,
-                "validation_dice": result.validation_dice,
-                "learning_rate": result.learning_rate,
-                "epoch": result.epoch,
-            }
-            mlflow.log_metrics(metrics, step=result.step)
+    Raises:
+        MlflowException: training ended, and the tracking server is away and does not have all metrics.
+    """
 
-        return fit(
-            settings,
-            training,
-            validation,
-            checkpoint=checkpoint,
-            initial=initial,
-            on_step=progress.stepped,
-            on_evaluation=evaluated,
-        )
+    def tell(line: str) -> None:
+        console.print(escape(line), style="yellow", soft_wrap=True)
+
+    stores = shared_stores(training, validation, manifest, settings.memory_budget_mb)
+    with MetricLog(MlflowClient(), run_id, tell) as log:
+        with _FitProgress(console, settings.max_minutes) as progress:
+            progress.decode(*stores)
+
+            def evaluated(result: Evaluated) -> None:
+                progress.evaluated(result)
+                log.add(result.step, _metrics(result))
+
+            fitted = fit(
+                settings,
+                *stores,
+                checkpoint=checkpoint,
+                initial=initial,
+                on_step=progress.stepped,
+                on_evaluation=evaluated,
+            )
+        log.fill({row.step: _metrics(row) for row in fitted.history})
+    if fitted.steps < FEW_STEPS:
+        tell(f"only {fitted.steps} steps were taken: this network has hardly learnt; give it more minutes or epochs")
+    return fitted
+
+
+def shared_stores(
+    training: Sequence[Sample], validation: Sequence[Sample], manifest: pd.DataFrame, budget_mb: int
+) -> tuple[SampleStore, SampleStore]:
+    """Both splits as pixels under one budget; training, which is read most, has it first."""
+    first = store(training, manifest, budget_mb)
+    left = budget_mb - -(-first.kept_bytes // 1_000_000)
+    return first, store(validation, manifest, left)
+
+
+def _metrics(row: Evaluated) -> dict[str, float]:
+    return {
+        "validation_dice": row.validation_dice,
+        "train_loss": row.train_loss,
+        "learning_rate": row.learning_rate,
+        "epoch": row.epoch,
+    }
 
 
 class _FitProgress:
@@ -76,12 +112,12 @@ class _FitProgress:
     def decode(self, *stores: SampleStore) -> None:
         """Decode what is kept in memory."""
         if self._task is None:
-            for store in stores:
-                store.warm()
+            for each in stores:
+                each.warm()
             return
-        task = self._bar.add_task("decode", total=sum(len(store) for store in stores), told="")
-        for store in stores:
-            store.warm(lambda: self._bar.advance(task))
+        task = self._bar.add_task("decode", total=sum(map(len, stores)), told="")
+        for each in stores:
+            each.warm(lambda: self._bar.advance(task))
         self._bar.remove_task(task)
 
     def stepped(self, step: int, total: int, loss: float) -> None:

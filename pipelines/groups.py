@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipelines.splits import PIXELS_PREFIX, key_of, split_of
 from resunet.errors import DataError
 
@@ -78,6 +80,53 @@ def mend(
         name = (fixed or named or [PIXELS_PREFIX + pixels[members[0]]])[0]
         rows.update(dict.fromkeys(new, name))
     return Mending(rows, tuple(bridges))
+
+
+def joined_keys(manifest: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """One key for all that must stay together: a group, copies, near-copies, and whatever these join.
+
+    Cut by it (folds, folds of folds), nothing that was trained on is seen again where it is held out. Prepare does
+    the same for the splits only as far as it must: copies within one split need no group.
+
+    Args:
+        manifest: rows of the images that are cut.
+        pairs: near-copies by `path`, those of other images among them.
+
+    Returns:
+        The key of each `path`, in the manifest's order: the first, by name, of the keys that were joined.
+    """
+    pixels = dict(zip(manifest["path"], manifest["pixels"], strict=True))
+    groups = {path: group for path, group in zip(pixels, manifest["group"], strict=True) if isinstance(group, str)}
+    inside = [(a, b) for a, b in pairs if a in pixels and b in pixels]
+    keys: dict[str, str] = {}
+    for members in _components(pixels, groups, inside):
+        key = min(key_of(groups.get(file), pixels[file]) for file in members)
+        keys.update(dict.fromkeys(members, key))
+    return {path: keys[path] for path in pixels}
+
+
+def foreign_rows(written: Mapping[str, str], pixels: Mapping[str, str]) -> frozenset[str]:
+    """Files whose rows `mend` wrote for other images of the same names.
+
+    Args:
+        written: the rows of `groups.csv`.
+        pixels: each present file's hash of its decoded pixels.
+
+    Returns:
+        The present files with such a row, if no row names the pixels of any image that is there; else none: an
+        image that gave a group its name may be gone, and the others of the group stay where they are.
+    """
+    named = {file: group for file, group in written.items() if file in pixels and group.startswith(PIXELS_PREFIX)}
+    present = {PIXELS_PREFIX + value for value in pixels.values()}
+    return frozenset() if present & set(named.values()) else frozenset(named)
+
+
+def straddles(pixels: Mapping[str, str], groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> bool:
+    """Whether copies, or one of the pairs, are in two splits."""
+    split = {file: split_of(key_of(groups.get(file), pixels[file])) for file in pixels}
+    first: dict[str, str] = {}
+    copies = [(first.setdefault(value, file), file) for file, value in pixels.items()]
+    return any(split[a] != split[b] for a, b in [*copies, *pairs])
 
 
 def _components(

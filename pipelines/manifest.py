@@ -43,7 +43,7 @@ from pipelines.splits import SPLITS as SPLITS
 from pipelines.splits import Split as Split
 from pipelines.splits import split_of as split_of
 from resunet.errors import DataError, ImageError
-from resunet.images import MAX_PIXELS, decode_image, decode_mask
+from resunet.images import MAX_PIXELS, decode_image_and_orientation, decode_mask_and_orientation
 
 SLICE_PREFIX: Final = "slice:"
 _COLUMNS: Final = (
@@ -69,6 +69,7 @@ class FileFacts:
         size, mask_size: (height, width) in pixels.
         values: pixels of each value that the mask file stores.
         mask_pixels: sha256 of the mask as class indices.
+        orientation, mask_orientation: EXIF orientation that was undone, 1 for none.
     """
 
     file: str
@@ -82,6 +83,8 @@ class FileFacts:
     mask_size: tuple[int, int] | None = None
     values: Mapping[int, int] | None = None
     mask_error: str | None = None
+    orientation: int = 1
+    mask_orientation: int = 1
 
 
 def examine(dataset: Dataset, console: Console | None = None, workers: int | None = None) -> list[FileFacts]:
@@ -190,7 +193,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 def _examine(sample: Sample) -> FileFacts:
     try:
         data = sample.image.read_bytes()
-        rgb = decode_image(data)
+        rgb, orientation = decode_image_and_orientation(data)
     except (ImageError, OSError) as error:
         return FileFacts(sample.file, error=_reason(error))
     facts = FileFacts(
@@ -199,13 +202,14 @@ def _examine(sample: Sample) -> FileFacts:
         pixels=pixel_digest(rgb),
         seen=look(rgb),
         size=(rgb.shape[0], rgb.shape[1]),
+        orientation=orientation,
     )
     del rgb, data
     if sample.mask is None:
         return facts
     try:
         mask_data = sample.mask.read_bytes()
-        mask = decode_mask(mask_data)
+        mask, mask_orientation = decode_mask_and_orientation(mask_data)
     except (ImageError, OSError) as error:
         return FileFacts(**{**vars(facts), "mask_error": _reason(error)})
     counts = count_values(mask)
@@ -214,6 +218,7 @@ def _examine(sample: Sample) -> FileFacts:
         "mask_size": (mask.shape[0], mask.shape[1]),
         "values": {int(value): int(counts[value]) for value in np.flatnonzero(counts)},
         "mask_pixels": pixel_digest(to_indices(mask)),
+        "mask_orientation": mask_orientation,
     }
     return FileFacts(**{**vars(facts), **found})
 

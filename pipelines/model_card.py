@@ -6,19 +6,25 @@ Every number comes from the version's own evidence; what was not measured is sai
 Mitchell et al. 2019, "Model cards for model reporting" (arXiv 1810.03993).
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.data_step import PreparedData
-from pipelines.evaluate import format_interval, metric_name
+from pipelines.evaluation_report import format_interval, metric_name
 from pipelines.fit import Fitted
 from pipelines.manifest import SLICE_PREFIX, SPLITS, fingerprint
+from pipelines.repeat import hidden_settings, repeating
 from pipelines.serving_file import MAX_DICE_COST, MIN_MASK_DICE, MIN_PIXEL_AGREEMENT, ServingChoice
 from pipelines.settings import FitSettings
 from registry.evidence import Evaluation, Interval, Metric
 from resunet.metrics import METRICS
 from serving.version import VersionSpec
 
+_UNCOMMITTED = {
+    "dirty": " **with changes that were not committed** (whoever has the commit alone does not have this code)",
+    "unknown": " (whether there were further changes is unknown)",
+}
 _PAPERS = {
     "resunet": "ResUNet (Zhang, Liu & Wang 2018, arXiv 1711.10684)",
     "resunetpp": "ResUNet++ (Jha et al. 2019, arXiv 1911.07067)",
@@ -33,7 +39,9 @@ class CardFacts:
         settings, fitted, data: of the training.
         spec, evaluation, choice: of the version.
         commit: of the code; empty if unknown.
+        working_tree: whether that commit is all of the code, see `working_tree`; empty if unknown.
         parent: number of the version whose weights training started from; empty for none.
+        model_name: of the registered model that the parent is a version of; empty if nobody noted it.
         licence: of the weights; empty if nobody said.
         intended_use: in the owner's words; empty if nobody said.
     """
@@ -45,7 +53,9 @@ class CardFacts:
     evaluation: Evaluation
     choice: ServingChoice
     commit: str = ""
+    working_tree: str = ""
     parent: str = ""
+    model_name: str = ""
     licence: str = ""
     intended_use: str = ""
 
@@ -183,18 +193,19 @@ def _serving(facts: CardFacts) -> list[str]:
         "## Serving file",
         "",
         f"`{facts.spec.serving_file}` in **{choice.precision}**, chosen by measurement where the version was made. "
-        f"Masks were compared with torch fp32's (Dice {choice.network_dice:.4f}) on {choice.images} validation "
-        f"images; fp32 and bf16 must agree on {MIN_PIXEL_AGREEMENT:.2%} of pixels, int8 may cost {MAX_DICE_COST} "
-        f"Dice and must have a Dice of {MIN_MASK_DICE} with it on every image, and an engine must agree with ONNX "
-        f"Runtime on {MIN_PIXEL_AGREEMENT:.2%} of pixels.",
+        f"Its masks were compared with torch fp32's (Dice {choice.network_dice:.4f}) on {choice.images} validation "
+        "images, those of the others on as many as the table says; fp32 and bf16 must agree on "
+        f"{MIN_PIXEL_AGREEMENT:.2%} of pixels, int8 may cost {MAX_DICE_COST} Dice and must have a Dice of "
+        f"{MIN_MASK_DICE} with it on every image, and an engine must agree with ONNX Runtime on "
+        f"{MIN_PIXEL_AGREEMENT:.2%} of pixels.",
         "",
-        "| precision | engine | ms, 256x256 | Dice | pixels as torch | lowest mask Dice | may serve |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        "| precision | engine | ms, 256x256 | images | Dice | torch | pixels as torch | lowest mask Dice | may serve |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for c in choice.candidates:
         lines.append(
-            f"| {c.precision} | {c.engine} | {c.latency_ms:.1f} | {c.dice:.4f} | {c.pixel_agreement:.4%} | "
-            f"{c.lowest_mask_dice:.4f} | {f'no: {c.refused}' if c.refused else 'yes'} |"
+            f"| {c.precision} | {c.engine} | {c.latency_ms:.1f} | {c.images} | {c.dice:.4f} | {c.network_dice:.4f} | "
+            f"{c.pixel_agreement:.4%} | {c.lowest_mask_dice:.4f} | {f'no: {c.refused}' if c.refused else 'yes'} |"
         )
     return lines
 
@@ -203,6 +214,7 @@ def _training(facts: CardFacts) -> list[str]:
     fitted = facts.fitted
     best = max((row.validation_dice for row in fitted.history), default=float("nan"))
     results: dict[str, object] = {
+        "length asked for": facts.settings.length,
         "steps": fitted.steps,
         "minutes": fitted.seconds / 60,
         "ended because": fitted.stopped,
@@ -220,24 +232,33 @@ def _training(facts: CardFacts) -> list[str]:
 
 
 def _again(facts: CardFacts) -> list[str]:
-    settings = facts.settings
-    kept = ("architecture", "width", "crop", "batch_size", "seed")
-    options = [f"-P {name}={getattr(settings, name)}" for name in kept]
-    options.append(f"-P 'schedule={facts.fitted.schedule}'")
-    if facts.data.where:
-        options.append(f"-P 'where={facts.data.where}'")
+    options = [_option(name, value) for name, value in repeating(facts.settings, facts.fitted).items()]
+    options += [_option(name, getattr(facts.data, name)) for name in ("where", "slices") if getattr(facts.data, name)]
+    if facts.data.groups:
+        options.append("-P groups=<groups.csv>")
     if facts.parent:
         options.append(f"-P parent={facts.parent}")
-    return [
+        options += [_option("model_name", facts.model_name)] if facts.model_name else []
+    lines = [
         "## To make it again",
         "",
-        f"Code at commit `{facts.commit or 'unknown'}`, the data with the fingerprint above, and a machine of the "
-        "same kind, for the same weights bit for bit:",
+        f"Code at commit `{facts.commit or 'unknown'}`{_UNCOMMITTED.get(facts.working_tree, '')}, the data with the "
+        "fingerprint above, and a machine of the same kind, for the same weights bit for bit:",
         "",
         "```",
         "mlflow run . -e train -P data=<folder> " + " ".join(options),
         "```",
     ]
+    if facts.data.groups:
+        lines += ["", "`groups.csv` lay elsewhere than the data; the groups it gave are in `manifest.parquet`."]
+    if hidden := hidden_settings(facts.settings):
+        told = ", ".join(f"`{name}={value}`" for name, value in hidden.items())
+        lines += ["", f"That command gives other weights: {told} cannot be given to it, only to `pipelines.fit`."]
+    return lines
+
+
+def _option(name: str, value: object) -> str:
+    return "-P " + shlex.quote(f"{name}={value}")
 
 
 def _seen(facts: CardFacts) -> str:

@@ -1,8 +1,8 @@
 """When a run validates, when it ends, and, if it is limited by time, how it plans what is left.
 
-A run of epochs, or one that repeats a schedule, knows all that at the start. A run limited by time learns its pace
-from its own steps: every few steps it spreads the rest of the progress over the rest of the time, so that the
-learning rate is down when the time is up, however busy the machine was.
+A run of epochs or steps, or one that repeats a schedule, knows all that at the start. A run limited by time learns
+its pace from its own steps: every few steps it spreads the rest of the progress over the rest of the time, so that
+the learning rate is down when the time is up, however busy the machine was.
 """
 
 import statistics
@@ -11,24 +11,40 @@ from dataclasses import dataclass, field
 from pipelines.schedule import Schedule
 from pipelines.settings import FitSettings
 
+# Validation in a run of few steps would take more time than the steps: so many, or an epoch, lie between two.
+LEAST_GAP = 20
 # A run limited by time spends at most about this much of it on validation,
 EVALUATION_SHARE = 0.1
-# knows its pace after so many steps,
-PROBE_STEPS = 20
-# and then plans anew this often in a whole run.
+# but at least this much on steps, and ends late where validation alone takes the rest,
+LEAST_TRAINING_SHARE = 0.25
+# plans after these steps (a short run has no others, though the first of a process may be slower than the rest),
+EARLY_PLANS = (1, 3, 20)
+# and then anew this often in a whole run.
 PLANS = 40
+# Before its first plan it goes as if it had so many steps: the learning rate is nearly nothing.
+UNPLANNED_STEPS = 100_000
 
 
 @dataclass
 class Pace:
-    """What planning has to remember; part of a checkpoint."""
+    """What planning has to remember; part of a checkpoint.
+
+    Attributes:
+        schedule: the plan so far, as knots.
+        next_plan: the step after which it plans again.
+        evaluations, evaluation_seconds: validations so far and what they took together.
+        evaluation_estimate: seconds that one was thought to take before there was any.
+        evaluated_progress: progress at the last one.
+        evaluation_gap: progress between two.
+    """
 
     schedule: str = ""
-    next_plan: int = PROBE_STEPS
+    next_plan: int = EARLY_PLANS[0]
     evaluations: int = 0
     evaluation_seconds: float = 0.0
+    evaluation_estimate: float = 0.0
     evaluated_progress: float = 0.0
-    evaluation_gap: float = 0.0
+    evaluation_gap: float = 1.0
 
 
 @dataclass
@@ -46,15 +62,16 @@ class Pacer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.timed = bool(settings.max_minutes) and not settings.schedule
+        self.timed = settings.timed
         self._step_seconds: list[float] = []
-        total = settings.epochs * self.steps_per_epoch
+        self._limit = settings.step_limit(self.steps_per_epoch)
         if settings.schedule:
             self.schedule = Schedule.parse(settings.schedule)
-        elif settings.max_steps and not self.timed:
-            self.schedule = Schedule.of_steps(min(total, settings.max_steps))
+        elif self.timed or self._limit is None:
+            self.schedule = Schedule.of_steps(min(self._limit or UNPLANNED_STEPS, UNPLANNED_STEPS))
         else:
-            self.schedule = Schedule.of_steps(total)
+            most = max(1, self._limit // min(self.steps_per_epoch, LEAST_GAP))
+            self.schedule = Schedule.of_steps(self._limit, min(settings.evaluations, most))
 
     def resume(self, pace: Pace) -> None:
         """Go on from a checkpoint."""
@@ -78,10 +95,11 @@ class Pacer:
         if self.timed:
             gap = self.schedule.progress(step) - self.pace.evaluated_progress
             return step == self.pace.next_plan and gap >= self.pace.evaluation_gap
-        if self.settings.schedule:
-            return any(knot.step == step and knot.evaluated for knot in self.schedule.knots)
-        every = max(1, round(self.settings.epochs / self.settings.evaluations)) * self.steps_per_epoch
-        return step % every == 0
+        return any(knot.step == step and knot.evaluated for knot in self.schedule.knots)
+
+    def estimated(self, evaluation_seconds: float) -> None:
+        """Note what a validation will take, roughly; a run limited by time plans with it until it has seen one."""
+        self.pace.evaluation_estimate = evaluation_seconds
 
     def evaluated(self, step: int, seconds: float) -> None:
         """Note what a validation took."""
@@ -99,16 +117,7 @@ class Pacer:
         """
         if not self.timed or step != self.pace.next_plan:
             return True
-        remaining = self.settings.max_minutes * 60 - seconds
-        step_seconds = statistics.median(self._step_seconds)
-        self._step_seconds.clear()
-        mean_evaluation = self.pace.evaluation_seconds / self.pace.evaluations
-        affordable = int(EVALUATION_SHARE * remaining / max(mean_evaluation, 1e-9))
-        evaluations = max(1, min(self.settings.evaluations - self.pace.evaluations, affordable))
-        steps = int((remaining - evaluations * mean_evaluation) / max(step_seconds, 1e-9))
-        steps = min(steps, self.settings.epochs * self.steps_per_epoch - step)
-        if self.settings.max_steps:
-            steps = min(steps, self.settings.max_steps - step)
+        steps, evaluations = self._affordable(step, seconds)
         if steps < 1:
             return False
         self.schedule = self.schedule.replan(step, steps, evaluated)
@@ -116,7 +125,29 @@ class Pacer:
         self.pace.evaluation_gap = (1 - self.pace.evaluated_progress) / evaluations
         rate = (1 - done) / steps
         self.pace.next_plan = step + max(1, min(steps, round(1 / PLANS / rate)))
+        early = [planned for planned in EARLY_PLANS if planned > step]
+        self.pace.next_plan = min([self.pace.next_plan, *early[:1]])
         return True
+
+    def _affordable(self, step: int, seconds: float) -> tuple[int, int]:
+        """How many more steps and validations fit into the rest of the time."""
+        pace, limit = self.pace, self.settings.max_minutes * 60
+        remaining = limit - seconds
+        # Of a few first steps the fastest is the most like those to come.
+        typical = min if step < EARLY_PLANS[-1] else statistics.median
+        step_seconds = typical(self._step_seconds)
+        self._step_seconds.clear()
+        mean_evaluation = pace.evaluation_seconds / pace.evaluations if pace.evaluations else pace.evaluation_estimate
+        fitting = int(EVALUATION_SHARE * remaining / max(mean_evaluation, 1e-9))
+        evaluations = max(1, min(self.settings.evaluations - pace.evaluations, fitting))
+        owed = LEAST_TRAINING_SHARE * limit - (seconds - pace.evaluation_seconds)
+        steps = int(max(remaining - evaluations * mean_evaluation, owed) / max(step_seconds, 1e-9))
+        if step < EARLY_PLANS[1]:
+            # The first step says too little to end on.
+            steps = max(steps, EARLY_PLANS[1] + 1 - step)
+        if self._limit is not None:
+            steps = min(steps, self._limit - step)
+        return steps, evaluations
 
     def snapshot(self) -> Pace:
         """What a checkpoint keeps."""

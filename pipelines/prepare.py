@@ -10,22 +10,27 @@ Every image and mask is decoded once. `mend=True` puts near-duplicates into one 
 """
 
 import json
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.checks import Findings, Problem, check_all, split_masks
+from pipelines.checks import check_all
 from pipelines.dataset import Dataset, classes_of, read_dataset
 from pipelines.duplicates import Look, near_duplicates
-from pipelines.groups import GROUPS_FILE, Mending, effective_groups, read_groups, write_groups
-from pipelines.groups import mend as join
+from pipelines.file_checks import split_masks
+from pipelines.groups import GROUPS_FILE
 from pipelines.manifest import SLICE_PREFIX, FileFacts, build_manifest, examine, fingerprint
+from pipelines.mending import Mended, mend_dataset
+from pipelines.problems import Findings, Problem
 from pipelines.splits import SPLITS
 from resunet.errors import DataError
 
@@ -45,7 +50,9 @@ class PreparedReport:
         near_duplicate_pairs: pairs of images that show the same thing, exact copies not counted.
         new_group_rows: rows that `mend` has written.
         fingerprint: of the files that can be read, None if there are none.
-        dataset, manifest: of the same files, for whoever goes on; not in the JSON.
+        dataset, manifest: of the same files, for whoever goes on; not in the JSON, nor is what follows.
+        pairs: those near-duplicates, by name.
+        hashes: (8,) uint64 of each image, the perceptual hash of its eight orientations.
     """
 
     root: Path
@@ -61,14 +68,19 @@ class PreparedReport:
     fingerprint: str | None
     dataset: Dataset
     manifest: pd.DataFrame
+    pairs: tuple[tuple[str, str], ...]
+    hashes: Mapping[str, NDArray[np.uint64]]
 
     @property
     def refused(self) -> bool:
         """Whether training on it is refused."""
         return any(problem.severity == "refuse" for problem in self.problems)
 
-    def raise_if_refused(self) -> None:
+    def raise_if_refused(self, kept: Path | None = None) -> None:
         """Refuse to go on.
+
+        Args:
+            kept: where the whole report lies.
 
         Raises:
             DataError: naming the first problems and what to do about them.
@@ -78,6 +90,7 @@ class PreparedReport:
             lines = [f"- {p.check}: {_names(p.files)}{p.what_to_do}" for p in refusals[:_SHOWN_FILES]]
             more = len(refusals) - len(lines)
             lines += [f"- and {more} more problems; 'prepare' lists all"] if more else []
+            lines += [f"the whole report: {kept}"] if kept else []
             raise DataError("\n".join([f"the data set in {self.root} cannot be trained on:", *lines]))
 
     def to_json(self) -> str:
@@ -99,9 +112,21 @@ class PreparedReport:
         return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the JSON report."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json(), encoding="utf-8")
+        """Write the JSON report whole or not at all.
+
+        Raises:
+            DataError: its folder cannot be written to.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{os.getpid()}")
+            part.write_text(self.to_json(), encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise DataError(
+                f"the report cannot be written to {path} ({error.strerror}); give another place with --report, "
+                "or set RESUNET_HOME"
+            ) from None
 
     def table(self) -> Group:
         """The report for people: what is there, then what is wrong."""
@@ -153,9 +178,11 @@ def prepare(
         console: where to show progress; None shows nothing.
 
     Raises:
+        SettingsError: `groups_file` is not there and not to be written either.
         DataError: the folder is no data set at all; all that is wrong with its files is in the report.
     """
-    dataset = read_dataset(root, slices, groups_file)
+    new_file = mend and groups_file is not None and not groups_file.exists()
+    dataset = read_dataset(root, slices, None if new_file else groups_file)
     if where is not None:
         dataset = dataset.where(where)
     facts = examine(dataset, console)
@@ -164,11 +191,11 @@ def prepare(
         dataset = replace(dataset, known_classes=classes_of(dataset.declared_classes, values))
     readable = [fact for fact in facts if fact.seen is not None]
     pairs = _near_pairs(readable)
-    mending = Mending({}, ())
-    if mend:
-        target = groups_file or root / GROUPS_FILE
-        dataset, mending = _mend(dataset, readable, pairs, target)
-    return _report(dataset, facts, pairs, mending)
+    mended = Mended(dataset)
+    # Written beside groups that fit nothing, rows would make them look as if they did.
+    if mend and not any(stray.loses_groups(mended=True) for stray in dataset.strays):
+        mended = mend_dataset(dataset, readable, pairs, groups_file or root / GROUPS_FILE, whole=where is None)
+    return _report(facts, pairs, mended, mend)
 
 
 def _near_pairs(readable: Sequence[FileFacts]) -> list[tuple[str, str]]:
@@ -180,37 +207,17 @@ def _near_pairs(readable: Sequence[FileFacts]) -> list[tuple[str, str]]:
     ]
 
 
-def _mend(
-    dataset: Dataset, readable: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], target: Path
-) -> tuple[Dataset, Mending]:
-    name = {sample.file: sample.image.name for sample in dataset.samples}
-    own = read_groups(target)
-    written = {**read_groups(dataset.root / GROUPS_FILE), **own}
-    mending = join(
-        pixels={name[fact.file]: fact.pixels for fact in readable},
-        groups={s.image.name: s.group for s in dataset.samples if s.group is not None},
-        written=written,
-        pairs=[(name[a], name[b]) for a, b in pairs],
-    )
-    if mending.rows:
-        write_groups(target, {**own, **mending.rows})
-    declared = {s.image.name: s.declared_group for s in dataset.samples if s.declared_group is not None}
-    groups = effective_groups(declared, {**written, **mending.rows})
-    samples = tuple(replace(s, group=groups.get(s.image.name)) for s in dataset.samples)
-    return replace(dataset, samples=samples), mending
-
-
-def _report(
-    dataset: Dataset, facts: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], mending: Mending
-) -> PreparedReport:
+def _report(facts: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], mended: Mended, mend: bool) -> PreparedReport:
+    dataset = mended.dataset
     good = {fact.file for fact in facts if fact.error is None and fact.mask_error is None}
     kept = replace(dataset, samples=tuple(s for s in dataset.samples if s.file in good))
     kept_facts = [fact for fact in facts if fact.file in good]
     manifest = build_manifest(kept, kept_facts)
     class_names = dataset.class_names
-    bridges = tuple(tuple(f"images/{file}" for file in bridge) for bridge in mending.bridges)
-    kept_pairs = [(a, b) for a, b in pairs if a in good and b in good]
-    problems = check_all(Findings(dataset, facts, class_names, manifest, kept_pairs, bridges))
+    kept_pairs = tuple((a, b) for a, b in pairs if a in good and b in good)
+    findings = Findings(
+        dataset, facts, class_names, manifest, kept_pairs, mended.bridges, mended=mend, replaced=mended.replaced
+    )
     return PreparedReport(
         root=dataset.root,
         images=len(dataset.samples),
@@ -224,11 +231,13 @@ def _report(
         classes=_classes(manifest, kept_facts, class_names),
         groups=int((manifest["group"].value_counts() > 1).sum()),
         near_duplicate_pairs=len(pairs),
-        new_group_rows=len(mending.rows),
-        problems=tuple(problems),
+        new_group_rows=mended.new_rows,
+        problems=tuple(check_all(findings)),
         fingerprint=fingerprint(manifest) if len(manifest) else None,
         dataset=dataset,
         manifest=manifest,
+        pairs=kept_pairs,
+        hashes={fact.file: fact.seen.hashes for fact in kept_facts if fact.seen is not None},
     )
 
 

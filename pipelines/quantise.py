@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from pipelines.labelled import centre_square
 from resunet.errors import DataError
 
 INT8_FILE = "model.int8.onnx"
@@ -53,14 +53,14 @@ def quantise(
     Args:
         source: the fp32 graph, as `export_graph` wrote it.
         target: file to write.
-        images: training images, (H, W, 3) uint8; the first `count` are looked at.
+        images: training images, (H, W, 3) uint8, in the order of `over_slices`; the first `count` are looked at.
         count: how many images the ranges are taken from.
         side: of the centre crop that is looked at, pixels; smaller images are mirrored.
 
     Raises:
         DataError: there is no image.
     """
-    crops = [_crop(image, side) for image in itertools.islice(images, count)]
+    crops = [centre_square(image, side) for image in itertools.islice(images, count)]
     if not crops:
         raise DataError("int8 needs training images to calibrate on; the training split is empty")
     with tempfile.TemporaryDirectory(prefix="resunet-int8-") as folder, _quiet():
@@ -92,15 +92,6 @@ class _Crops(CalibrationDataReader):  # type: ignore[misc]  # the base class is 
         """The next input, or None at the end."""
         crop = next(self._left, None)
         return None if crop is None else {"images": crop[None]}
-
-
-def _crop(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The centre square of an image; a smaller one is mirrored to size."""
-    height, width = image.shape[:2]
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    part = image[top : top + side, left : left + side]
-    below, right = side - part.shape[0], side - part.shape[1]
-    return np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
 
 
 def _in_float(graph: Any) -> list[str]:

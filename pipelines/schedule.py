@@ -1,8 +1,8 @@
 """How far a training run is at each step, and the learning rate that follows from it.
 
-Progress is a piecewise-linear curve through knots (step, progress). With a number of epochs there are two knots.
-A run limited by time adds one each time it plans the rest anew from its pace; the knots are logged, those at
-which validation ran with a star, and a run given the same knots repeats it exactly.
+Progress is a piecewise-linear curve through knots (step, progress); at those with a star validation runs. With a
+number of epochs all of them are known at the start. A run limited by time adds one each time it plans the rest anew
+from its pace. The knots are logged, and a run given the same knots repeats it exactly.
 
     Schedule.of_steps(1200).learning_rate(300, peak=3e-3)
     Schedule.parse("0:0,100:0.09*,700:0.6,1130:1*")
@@ -40,9 +40,11 @@ class Schedule:
             raise SettingsError("a schedule is knots `step:progress`, from 0:0 to the last step with progress 1")
 
     @classmethod
-    def of_steps(cls, total: int) -> "Schedule":
-        """Progress that rises evenly over `total` steps."""
-        return cls((Knot(0, 0.0), Knot(max(1, total), 1.0, True)))
+    def of_steps(cls, total: int, evaluations: int = 1) -> "Schedule":
+        """Progress that rises evenly over `total` steps, with validations as evenly between, one of them at the end."""
+        total = max(1, total)
+        evaluated = {round(total * number / evaluations) for number in range(1, evaluations + 1)} - {0}
+        return cls((Knot(0, 0.0), *(Knot(step, step / total, True) for step in sorted(evaluated))))
 
     @classmethod
     def parse(cls, text: str) -> "Schedule":

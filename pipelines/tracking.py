@@ -2,21 +2,32 @@
 
 import logging
 import os
-import re
 import warnings
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.exceptions import MlflowException
 
 from pipelines.data_step import PreparedData
+from pipelines.evaluation_report import run_metrics, write_scores
 from pipelines.fit import Fitted
 from pipelines.manifest import fingerprint
+from pipelines.pins import PROJECT
+from pipelines.repeat import working_tree
 from pipelines.settings import FitSettings
+from registry.evidence import EVALUATION_FILE, Evaluation
+from resunet.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipelines.build_version import BuiltVersion
+
+
+EVALUATION_EXPERIMENT = "resunet-evaluation"
+WORKING_TREE_TAG = "git_working_tree"
 
 
 def quiet() -> None:
@@ -24,6 +35,8 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its thread complains of a server that is away, of which the training tells in its own words.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
 
 
 def prefer_project_run(experiment: str) -> None:
@@ -40,9 +53,17 @@ def log_parameters(values: dict[str, object]) -> None:
 
 
 def log_settings(settings: FitSettings, data: PreparedData, **more: object) -> None:
-    """Log every parameter of a run, and what the data set looked like."""
-    log_parameters({**settings.model_dump(), "data": str(data.root), "where": data.where, **more})
-    mlflow.set_tags({"dataset_fingerprint": data.fingerprint, "architecture": settings.architecture})
+    """Log every parameter of a run, how long that makes it, and what the data set looked like."""
+    told = {**settings.model_dump(), "length": settings.length}
+    log_parameters({**told, "data": str(data.root), "where": data.where, **more})
+    mlflow.set_tags(
+        {
+            "dataset_fingerprint": data.fingerprint,
+            "architecture": settings.architecture,
+            # The commit says little about code that was changed since.
+            WORKING_TREE_TAG: working_tree(PROJECT),
+        }
+    )
 
 
 def log_data(data: PreparedData) -> None:
@@ -73,17 +94,32 @@ def log_result(fitted: Fitted, built: "BuiltVersion") -> None:
             "stopped": fitted.stopped,
         }
     )
-    scores: dict[str, float] = {"training_seconds": fitted.seconds}
-    for metric, interval in built.evaluation.overall.items():
-        scores[f"test_{metric}"] = interval.mean
-        scores[f"test_{metric}_low"] = interval.low
-        scores[f"test_{metric}_high"] = interval.high
-    for name, result in built.evaluation.slices.items():
-        # A slice's value is any text ("H&E"); a metric's name is not.
-        key = re.sub(r"[^\w.-]", "_", name.replace("=", ".", 1))
-        scores |= {f"slice.{key}.{metric}": value.mean for metric, value in result.metrics.items()}
-    mlflow.log_metrics(scores)
+    mlflow.log_metrics({"training_seconds": fitted.seconds, **run_metrics(built.evaluation)})
     for name, figure in built.figures.items():
         mlflow.log_figure(figure, f"pictures/{name}.png")
     mlflow.log_dict({"history": [asdict(row) for row in fitted.history]}, "training/history.json")
     mlflow.log_artifact(str(built.directory / "model_card.md"))
+
+
+def log_evaluation(evaluation: Evaluation, model: str, digest: str, data: PreparedData) -> None:
+    """Log the evaluation of a version that is there already, to a run of its own or the one `mlflow run` made.
+
+    Args:
+        model: URI or folder, as it was given.
+        digest: of its files; empty if they are not listed.
+
+    Raises:
+        SettingsError: the tracking server does not take it.
+    """
+    quiet()
+    try:
+        prefer_project_run(EVALUATION_EXPERIMENT)
+        with mlflow.start_run(run_name=f"evaluate {model}"), TemporaryDirectory(prefix="resunet-scores-") as folder:
+            log_parameters({"model": model, "data": str(data.root), "where": data.where})
+            mlflow.set_tags({"version_digest": digest, "test_fingerprint": evaluation.fingerprint})
+            mlflow.log_metrics(run_metrics(evaluation))
+            for name in (EVALUATION_FILE, "per_image.csv"):
+                write_scores(evaluation, Path(folder, name))
+                mlflow.log_artifact(str(Path(folder, name)))
+    except MlflowException as error:
+        raise SettingsError(f"cannot log to the tracking server: {error.message}") from error

@@ -8,31 +8,37 @@ it cross-validates instead: nested runs, nothing registered, the test split neve
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from pipelines.ancestry import Ancestor, fetch_ancestor
 from pipelines.build_version import BuiltVersion, build_version
+from pipelines.checkpoint import claimed
 from pipelines.cross_validation import cross_validate
-from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.data_step import PreparedData, prepare_data
+from pipelines.export import WHOLE_SIDE_UNTILEABLE
 from pipelines.fit_progress import fit_with_progress
 from pipelines.pins import PROJECT
 from pipelines.register import LoggedVersion, log_version, register_version
 from pipelines.settings import FitSettings, TrainingSettings
-from pipelines.tracking import log_data, log_result, log_settings, prefer_project_run, quiet
+from pipelines.tracked_run import tracked_run
+from pipelines.tracking import log_data, log_result, log_settings, quiet
 from records.settings import RecordsSettings
-from resunet.errors import SettingsError
+from registry.signing import check_private_key
+from resunet.errors import DataError, SettingsError
+from resunet.networks import ARCHITECTURES
 from serving.pyfunc import VERSION_ARTIFACT
 from serving.requirements import model_requirements
 
 EXPERIMENT = "resunet-training"
+_LOGGED = ("slices", "folds", "model_name", "parent")
+_SHOWN_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class TrainOptions:
         data: folder of images and masks; empty makes synthetic nuclei.
         where: slice filter, `modality=fluorescence`.
         groups: another place for `groups.csv` than the data folder.
+        slices: columns of `metadata.csv` to slice by, comma-separated; empty takes its text columns of few values.
         folds: 2 or more cross-validates instead of making a version.
         model_name: registered model.
         parent: version number whose weights training starts from; empty starts from random weights.
@@ -53,6 +60,7 @@ class TrainOptions:
     data: str = ""
     where: str = ""
     groups: str = ""
+    slices: str = ""
     folds: int = 0
     model_name: str = "resunet"
     parent: str = ""
@@ -77,14 +85,24 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
     Raises:
         DataError: the data cannot carry a metric; the message says how to mend it.
         SettingsError: options that contradict each other, or a run that cannot be resumed.
+        TrackingError: the tracking server is away; the message says how to go on when it is back.
     """
     _check(options)
     quiet()
-    data = prepare_data(options.data, options.where, options.groups, console)
-    settings = options.fit.model_copy(update={"classes": data.classes})
-    with _run(options, data) as (run_id, resumed):
-        if not resumed:
-            log_settings(settings, data, folds=options.folds, model_name=options.model_name, parent=options.parent)
+    with ExitStack() as claims:
+        if options.resume:
+            # Before anything is read, and before the run is marked as running: it may be.
+            claims.enter_context(claimed(checkpoint_of(options.resume)))
+        data = prepare_data(options.data, options.where, options.groups, console, options.slices)
+        settings = options.fit.model_copy(update={"classes": data.classes})
+        if options.folds:
+            settings = settings.model_copy(update={"keep": "last"})
+        _refuse_uncomputable(settings, data, options.folds)
+        run_id = claims.enter_context(_run(options, data))
+        console.print(_hello(run_id, options), style="dim", soft_wrap=True)
+        if not options.resume:
+            claims.enter_context(claimed(checkpoint_of(run_id)))
+            log_settings(settings, data, **{name: getattr(options, name) for name in _LOGGED})
             log_data(data)
         if options.folds:
             cross_validate(options.folds, settings, data, console)
@@ -98,13 +116,17 @@ def _check(options: TrainOptions) -> None:
         raise SettingsError("folds: 0 trains a version; 2 or more cross-validates")
     if options.resume and options.folds:
         raise SettingsError("resume: a cross-validation cannot be resumed; start it anew")
+    if options.fit.patience and options.folds:
+        raise SettingsError(
+            "patience: what stops a fold by its held-out images flatters it; leave out --patience or --folds"
+        )
     if options.parent and options.folds:
         raise SettingsError("parent: a cross-validation starts from random weights; leave out --parent or --folds")
     if not options.model_name.strip() or set(options.model_name) & set("/:"):
         raise SettingsError(f"model_name: {options.model_name!r} cannot be registered; give a name without / and :")
     key = TrainingSettings.load().signing_key
-    if key is not None and not key.is_file():
-        raise SettingsError(f"RESUNET_SIGNING_KEY: there is no file {key}; `python -m registry keygen` makes a pair")
+    if key is not None:
+        check_private_key(key, "RESUNET_SIGNING_KEY")
     if options.resume and not checkpoint_of(options.resume).exists():
         raise SettingsError(
             f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
@@ -112,27 +134,49 @@ def _check(options: TrainOptions) -> None:
         )
 
 
-@contextmanager
-def _run(options: TrainOptions, data: PreparedData) -> Iterator[tuple[str, bool]]:
-    """The MLflow run to log to: the one resumed, the one `mlflow run` made, or a new one."""
-    mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
-    name = None if options.resume else f"{options.fit.architecture}-{data.fingerprint.removeprefix('sha256:')[:8]}"
-    try:
-        if options.resume:
-            # Its experiment is its own, which need not be the one that a new run would go to.
-            _check_resumed(MlflowClient().get_run(options.resume), options, data)
-        else:
-            prefer_project_run(EXPERIMENT)
-        run = mlflow.start_run(run_id=options.resume or None, run_name=name, log_system_metrics=True)
-    except MlflowException as error:
-        raise SettingsError(f"cannot log to the tracking server: {error.message}") from error
-    with run:
-        yield str(run.info.run_id), bool(options.resume)
+def _hello(run_id: str, options: TrainOptions) -> str:
+    return f"run {run_id}" if options.folds else f"run {run_id}; if it is interrupted: --resume {run_id}"
+
+
+def _refuse_uncomputable(settings: FitSettings, data: PreparedData, folds: int) -> None:
+    """Refuse images that the trained network could not be measured on; in training it sees crops alone."""
+    if ARCHITECTURES[settings.architecture].halo is not None:
+        return
+    measured = data.manifest["split"] != ("test" if folds else "train")
+    large = data.manifest[["width", "height"]].max(axis=1) > WHOLE_SIDE_UNTILEABLE
+    if files := data.manifest.loc[measured & large, "path"].tolist():
+        named = ", ".join([*files[:_SHOWN_FILES], *(["…"] if len(files) > _SHOWN_FILES else [])])
+        raise DataError(
+            f"{settings.architecture} sees a whole image at once, at most {WHOLE_SIDE_UNTILEABLE} pixels a side, and "
+            f"could not be measured on {len(files)} larger ones ({named}): scale them down, cut them, or train "
+            "--architecture resunet, which takes any size"
+        )
+
+
+def _run(options: TrainOptions, data: PreparedData) -> AbstractContextManager[str]:
+    return tracked_run(
+        EXPERIMENT,
+        name=f"{options.fit.architecture}-{data.fingerprint.removeprefix('sha256:')[:8]}",
+        lost=_what_now,
+        resume=options.resume,
+        check=lambda run: _check_resumed(run, options, data),
+    )
+
+
+def _what_now(run_id: str) -> str:
+    """What to do about a run whose tracking server went away."""
+    checkpoint = checkpoint_of(run_id)
+    if not checkpoint.exists():
+        return "when it is back, start a new run"
+    return (
+        f"all that was learnt is in {checkpoint}: when the server is back, give the same command with --resume {run_id}"
+    )
 
 
 def _check_resumed(run: Run, options: TrainOptions, data: PreparedData) -> None:
-    """A checkpoint knows neither its data nor its parent; going on with others would falsify the version."""
-    fingerprint, parent = run.data.tags.get("dataset_fingerprint"), run.data.params.get("parent", "")
+    """A checkpoint knows neither its data nor its parent; going on with others would falsify the run."""
+    fingerprint = run.data.tags.get("dataset_fingerprint")
+    parent, slices = (run.data.params.get(name, "") for name in ("parent", "slices"))
     if fingerprint != data.fingerprint:
         raise SettingsError(
             f"run {run.info.run_id} was trained on other data than {data.root.name} holds now; give the same --data, "
@@ -142,6 +186,11 @@ def _check_resumed(run: Run, options: TrainOptions, data: PreparedData) -> None:
         raise SettingsError(
             f"run {run.info.run_id} started from {f'version {parent}' if parent else 'random weights'}; give the same "
             "--parent, or start a new run"
+        )
+    if slices != options.slices:
+        raise SettingsError(
+            f"run {run.info.run_id} has {f'the slices {slices}' if slices else 'the slices of metadata.csv'}; give "
+            "the same --slices, or start a new run"
         )
 
 
@@ -155,12 +204,14 @@ def _train_version(
 ) -> TrainedVersion:
     client = MlflowClient()
     checkpoint = checkpoint_of(run_id)
-    with _ancestor(client, options, data) as ancestor:
+    with _ancestor(client, options, data, console) as ancestor:
         fitted = fit_with_progress(
             settings,
-            store(data.split("train"), data.manifest, settings.memory_budget_mb),
-            store(data.split("validation"), data.manifest, settings.memory_budget_mb),
+            data.split("train"),
+            data.split("validation"),
+            data.manifest,
             console,
+            run_id,
             checkpoint=checkpoint,
             initial=ancestor.weights if ancestor else None,
         )
@@ -187,14 +238,16 @@ def _train_version(
 
 
 @contextmanager
-def _ancestor(client: MlflowClient, options: TrainOptions, data: PreparedData) -> Iterator[Ancestor | None]:
+def _ancestor(
+    client: MlflowClient, options: TrainOptions, data: PreparedData, console: Console
+) -> Iterator[Ancestor | None]:
     """The version to start from, if any; its weights are on this machine until the block ends."""
     if not options.parent:
         yield None
         return
     test = data.manifest[data.manifest["split"] == "test"]
     with tempfile.TemporaryDirectory(prefix="resunet-parent-") as folder:
-        yield fetch_ancestor(client, options.model_name, options.parent, test, Path(folder))
+        yield fetch_ancestor(client, options.model_name, options.parent, test, Path(folder), data, console)
 
 
 def _tags(

@@ -3,9 +3,9 @@
     append(engine, action="promote", actor="ada", model_name="resunet", version="3", …)
     verify(engine)   # None, or the first row that does not fit
 
-Each row's hash covers its own content and the hash of the row before it. Triggers refuse UPDATE and DELETE.
-Who may drop triggers can rewrite the whole chain: keep `head` elsewhere (a log, a ticket), and give it to
-`verify`.
+Each row's hash covers its own content and the hash of the row before it. Triggers refuse all but the next row
+(`records.audit_triggers`). Who may drop triggers can rewrite the whole chain: keep `head` elsewhere (a log, a ticket),
+and give it to `verify`.
 """
 
 import hashlib
@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, Text, select, type_coerce
 
+from records import audit_triggers
 from records.database import exclusive, explained
 from records.schema import audit, audit_head
 from resunet.errors import RecordsError
 
-GENESIS = "0" * 64
+GENESIS = audit_triggers.GENESIS
+# A row whose fields were changed to something else may fail in any of these ways when it is read.
+_UNREADABLE = (ValueError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,12 @@ def append(
     except (TypeError, ValueError) as error:
         raise RecordsError(f"the gates' results are not JSON: {error}") from error
     with explained(engine), exclusive(engine) as connection:
-        last = connection.execute(select(audit_head.c.seq, audit_head.c.row_hash)).one_or_none()
+        last = _end(connection)
+        if last is None and connection.scalar(select(audit.c.seq).limit(1)) is not None:
+            raise RecordsError(
+                "the chain of decisions has lost the note of its end, so nothing can be added to it: see "
+                "`python -m registry audit --verify`, and restore the database from a backup"
+            )
         values = {
             **stored,
             "seq": last.seq + 1 if last else 1,
@@ -123,20 +131,25 @@ def history(engine: Engine, model_name: str | None = None) -> list[AuditRow]:
     """Every decision on a model (or on all), oldest first.
 
     Raises:
-        RecordsError: the database does not answer.
+        RecordsError: the database does not answer, or a row cannot be read.
     """
-    query = select(audit).order_by(audit.c.seq)
+    query = _rows()
     if model_name is not None:
         query = query.where(audit.c.model_name == model_name)
     with explained(engine), engine.connect() as connection:
-        return [_row(row) for row in connection.execute(query).mappings()]
+        try:
+            return [_row(row) for row in connection.execute(query).mappings()]
+        except _UNREADABLE:
+            raise RecordsError(
+                "a decision in the records was changed to what is none: find it with "
+                "`python -m registry audit --verify`, and restore the database from a backup"
+            ) from None
 
 
 def head(engine: Engine) -> Head | None:
     """The last row's number and hash; None while nothing was decided."""
     with explained(engine), engine.connect() as connection:
-        last = connection.execute(select(audit_head.c.seq, audit_head.c.row_hash)).one_or_none()
-    return Head(last.seq, last.row_hash) if last else None
+        return _end(connection)
 
 
 def verify(engine: Engine, noted: Head | None = None) -> BrokenRow | None:
@@ -151,7 +164,7 @@ def verify(engine: Engine, noted: Head | None = None) -> BrokenRow | None:
     if noted is not None and must_hold[noted.seq] != noted.row_hash:
         return BrokenRow(noted.seq, "it is not the row that was noted")
     with explained(engine), engine.connect() as connection:
-        rows = connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.seq))
+        rows = connection.execution_options(yield_per=1000).execute(_rows())
         for stored in rows.mappings():
             if stored["seq"] != expected_seq:
                 return BrokenRow(expected_seq, "it was removed")
@@ -159,18 +172,54 @@ def verify(engine: Engine, noted: Head | None = None) -> BrokenRow | None:
                 return BrokenRow(expected_seq, "it does not follow the row before it")
             try:
                 intact = _row(stored).content_hash() == stored["row_hash"]
-            except ValueError:
+            except _UNREADABLE:
                 intact = False
             if not intact:
                 return BrokenRow(expected_seq, "its content was changed")
             expected_seq, previous = expected_seq + 1, stored["row_hash"]
             if must_hold.pop(stored["seq"], previous) != previous:
                 return BrokenRow(stored["seq"], "it is not the row that the chain's end was noted as")
-    return BrokenRow(expected_seq, "it was removed from the end") if must_hold else None
+    return _broken_end(engine, expected_seq, must_hold)
+
+
+def _broken_end(engine: Engine, next_seq: int, missing: Mapping[int, str]) -> BrokenRow | None:
+    """What is wrong behind the last row that was read."""
+    if missing:
+        return BrokenRow(next_seq, "it was removed from the end")
+    # A row and the note of the end come in one transaction: read after the rows, the note covers them all.
+    end = head(engine)
+    if end is None and next_seq > 1:
+        return BrokenRow(next_seq - 1, "the note that it is the chain's end was removed")
+    if end is not None and end.seq < next_seq - 1:
+        return BrokenRow(end.seq + 1, "it lies behind the noted end of the chain")
+    return None
+
+
+def _end(connection: Connection) -> Head | None:
+    last = connection.execute(select(audit_head.c.seq, audit_head.c.row_hash).where(audit_head.c.id == 1)).one_or_none()
+    if last is None:
+        return None
+    if not isinstance(last.seq, int):  # SQLite stores any kind of value in any column
+        raise RecordsError("the note of the chain's end was changed to no number: restore the database from a backup")
+    return Head(last.seq, last.row_hash)
+
+
+def _rows() -> Select[Any]:
+    """All rows in order; `when` as it is stored: SQLAlchemy fails on a garbled one without saying in which row."""
+    columns = [type_coerce(column, Text).label("when") if column.name == "when" else column for column in audit.c]
+    return select(*columns).order_by(audit.c.seq)
 
 
 def _row(stored: RowMapping) -> AuditRow:
-    return AuditRow(**dict(stored) | {"gates": json.loads(stored["gates"])})
+    return AuditRow(**dict(stored) | {"gates": json.loads(stored["gates"]), "when": _moment(stored["when"])})
+
+
+def _moment(stored: object) -> datetime:
+    """An aware time: PostgreSQL gives one, SQLite the text that `UtcTime` wrote."""
+    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{type(stored).__name__} is not a time")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _canonical(value: object) -> str:

@@ -1,15 +1,15 @@
 """Predicted masks, kept outside the database for a while: a label that comes weeks later can be scored.
 
     store = MaskStore(home / "masks")
-    store.put(request_id, "3", mask_rle, when)
-    store.get(request_id, "3")
+    store.put(answer_id, mask_rle, when)
+    store.get(answer_id)
 
 A mask is one gzipped file below a folder of its UTC day: a day too old is deleted as a whole.
 """
 
 import gzip
-import hashlib
 import os
+import re
 import shutil
 import uuid
 from contextlib import suppress
@@ -22,24 +22,23 @@ from resunet.errors import RecordsError
 class MaskStore:
     """Masks as RLE JSON in files below `root/YYYY-MM-DD/`; the folders are made when first needed.
 
-    A request id is any text: file names are hashes, so none can leave the root or clash on a file system that
-    ignores case. Any number of processes may use one root.
+    A mask is named as its row in `predictions`, by the `answer_id`. Any number of processes may use one root.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, request_id: str, version: str, mask_rle: str, when: datetime, *, model_name: str = "resunet") -> Path:
-        """Keep a mask; a second one under the same names and day replaces the first.
+    def put(self, answer_id: str, mask_rle: str, when: datetime) -> Path:
+        """Keep a mask; a second one under the same name and day replaces the first.
 
         Args:
             mask_rle: JSON text as `resunet.masks` writes it.
             when: aware time of the prediction; its UTC day decides how long the mask is kept.
 
         Raises:
-            RecordsError: the file cannot be written.
+            RecordsError: the file cannot be written, or the name is no answer's.
         """
-        name = _file_name(request_id, model_name, version)
+        name = _file_name(answer_id)
         path = self._day(when) / name[:2] / name
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
         try:
@@ -57,18 +56,16 @@ class MaskStore:
             ) from error
         return path
 
-    def get(
-        self, request_id: str, version: str, when: datetime | None = None, *, model_name: str = "resunet"
-    ) -> str | None:
+    def get(self, answer_id: str, when: datetime | None = None) -> str | None:
         """Return a mask's RLE JSON, or None when it was never kept or is already deleted.
 
         Args:
             when: time of the prediction; without it every day is searched, the latest first.
 
         Raises:
-            RecordsError: the file is there but cannot be read.
+            RecordsError: the file is there but cannot be read, or the name is no answer's.
         """
-        name = _file_name(request_id, model_name, version)
+        name = _file_name(answer_id)
         days = [self._day(when)] if when is not None else [path for _, path in sorted(self._days(), reverse=True)]
         for day in days:
             try:
@@ -108,8 +105,8 @@ def _utc_day(when: datetime) -> date:
     return when.astimezone(UTC).date()
 
 
-def _file_name(request_id: str, model_name: str, version: str) -> str:
-    # Lengths in front: no two triples give the same bytes.
-    parts = [part.encode("utf-8", "replace") for part in (model_name, version, request_id)]
-    key = b"".join(b"%d:%s" % (len(part), part) for part in parts)
-    return f"{hashlib.sha256(key).hexdigest()}.json.gz"
+def _file_name(answer_id: str) -> str:
+    # A name that a client chose could leave the root, or clash on a file system that ignores case.
+    if not re.fullmatch("[0-9a-f]{64}", answer_id):
+        raise RecordsError("a mask is named by its row's answer_id, 64 hexadecimal digits: read it from `predictions`")
+    return f"{answer_id}.json.gz"

@@ -33,7 +33,7 @@ def open_database(url: str) -> Engine:
         url: `sqlite:///path` or `postgresql+psycopg://user:password@host/name`.
 
     Raises:
-        RecordsError: the URL makes no sense, the database does not answer, or a newer release made it.
+        RecordsError: the URL makes no sense, the database does not answer, or another release made it.
     """
     engine = make_engine(url)
     prepare(engine)
@@ -89,7 +89,7 @@ def prepare(engine: Engine) -> None:
     """Make what is missing and refuse a schema this release does not know; safe from many processes at once.
 
     Raises:
-        RecordsError: the database does not answer, or was made by a newer release.
+        RecordsError: the database does not answer, or was made by a release with another schema.
     """
     if engine.url.get_backend_name() == "sqlite":
         folder = Path(str(engine.url.database)).parent
@@ -103,6 +103,11 @@ def prepare(engine: Engine) -> None:
             raise RecordsError(
                 f"{describe(engine)} was made by a newer release (schema {found}, this release knows "
                 f"{schema.SCHEMA_VERSION}): upgrade this release, or set another database URL"
+            )
+        if found is not None and found < schema.SCHEMA_VERSION:
+            raise RecordsError(
+                f"{describe(engine)} was made by an older release (schema {found}, this release writes "
+                f"{schema.SCHEMA_VERSION}): set another database URL, and keep the old one for reading"
             )
         schema.metadata.create_all(connection)
         if found is None:

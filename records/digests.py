@@ -9,6 +9,7 @@ Signing this list is `registry`'s part; a digest alone proves nothing against wh
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from resunet.errors import VersionError
@@ -21,8 +22,12 @@ FORMAT_VERSION = 1
 _NAMED = 5
 
 
-def list_files(root: Path) -> dict[str, str]:
+def list_files(root: Path, skip: Callable[[str], bool] = lambda path: False) -> dict[str, str]:
     """Map each file's relative posix path to its sha256 (hex); without list, signature and MLflow's note.
+
+    Args:
+        root: of the version.
+        skip: says of a relative posix path that it is not looked at: files that come and go meanwhile.
 
     Raises:
         VersionError: the folder is missing, or holds a link or something else that is not a plain file.
@@ -34,6 +39,8 @@ def list_files(root: Path) -> dict[str, str]:
         for name in (*folders, *names):
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
+            if skip(relative):
+                continue
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise VersionError(f"{relative!r} is a link or a special file: a version holds plain files only")
             if path.is_file() and relative not in UNLISTED:
@@ -74,14 +81,18 @@ def read_digests(root: Path) -> dict[str, str]:
     return {str(path): str(digest) for path, digest in files.items()}
 
 
-def verify_digests(root: Path) -> str:
+def verify_digests(root: Path, skip: Callable[[str], bool] = lambda path: False) -> str:
     """Compare a version's files with its list and return the version's digest.
+
+    Args:
+        root: of the version.
+        skip: as of `list_files`.
 
     Raises:
         VersionError: a file was changed, is missing or is not listed; the message names it.
     """
     listed = read_digests(root)
-    found = list_files(root)
+    found = list_files(root, skip)
     problems = {
         "changed": [path for path in listed if path in found and found[path] != listed[path]],
         "missing": [path for path in listed if path not in found],

@@ -1,28 +1,25 @@
 """From the spool to the database: each row once, whatever crashed in between.
 
-The order is: masks, rows, commit, then the segment is deleted. A crash anywhere leaves the segment; draining
-it again changes nothing: masks are replaced by themselves, rows that are there already are passed over.
+The order is: rows, masks of those that are new, commit, then the segment is deleted. A crash anywhere leaves
+the segment; draining it again changes nothing: rows that are there already are passed over. A segment that a
+newer release wrote is left to that release.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from records.blobs import MaskStore
 from records.database import explained, prepare
-from records.rows import from_record
-from records.schema import predictions
+from records.insert import Spooled, batches, insert_rows, read_record
+from records.rows import NewerRecordError
 from records.spool import Spool, read_segment
 from resunet.errors import RecordsError
 
-_BATCH_ROWS = 500
 _DAY = timedelta(days=1)
 
 _log = logging.getLogger(__name__)
@@ -50,6 +47,7 @@ class Drain:
         self._retention = retention
         self._clock = clock
         self._prepared = False
+        self._newer: set[Path] = set()
         self._purged: datetime | None = None
 
     def run(self) -> int:
@@ -81,57 +79,52 @@ class Drain:
         rows = 0
         with self._spool.adopted() as abandoned:
             for segment in (*abandoned, *self._spool.sealed()):
+                if segment in self._newer:
+                    continue
                 with suppress(FileNotFoundError):
                     rows += self._drain_segment(segment)
         self._purge_masks()
         return rows
 
     def _drain_segment(self, segment: Path) -> int:
-        batch: list[tuple[bytes, dict[str, Any]]] = []
         rejected: list[bytes] = []
         rows = 0
-        for record, intact in read_segment(segment):
-            try:
-                if not intact:
-                    raise RecordsError("a checksum does not hold")
-                values, mask_rle = from_record(record)
-            except RecordsError:
-                rejected.append(record)
-                continue
-            if mask_rle is not None:
-                key = (values["request_id"], values["model_version"], mask_rle, values["event_time"])
-                self._masks.put(*key, model_name=values["model_name"])
-            batch.append((record, values))
-            if len(batch) == _BATCH_ROWS:
-                rows += self._insert(batch, rejected)
-                batch = []
-        rows += self._insert(batch, rejected)
+        try:
+            for batch in batches(_readable(segment, rejected)):
+                rejected += insert_rows(self._engine, self._masks, batch)
+                rows += len(batch)
+        except NewerRecordError as error:
+            # A whole segment is of one release. It stays: what was stored of it is passed over the next time.
+            if not self._newer:
+                _log.error("%s, and others like it, are left for the release that wrote them: %s", segment, error)
+            self._newer.add(segment)
+            return rows
         if rejected:
             self._spool.reject(rejected)
-            _log.error("%d spooled predictions cannot be stored; they are in spool/rejected", len(rejected))
+            _log.error(
+                "%d spooled predictions cannot be stored; they are in %s: mend the cause, then run "
+                "`python -m records redrain`",
+                len(rejected),
+                self._spool.rejected,
+            )
         self._spool.remove(segment)
         return rows
-
-    def _insert(self, batch: list[tuple[bytes, dict[str, Any]]], rejected: list[bytes]) -> int:
-        if not batch:
-            return 0
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        try:
-            with self._engine.begin() as connection:
-                statement = dialect.insert(predictions).on_conflict_do_nothing()
-                connection.execute(statement, [values for _, values in batch])
-        except StatementError as error:
-            if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
-                raise
-            if len(batch) == 1:
-                rejected.append(batch[0][0])
-                return 0
-            # One row that no database takes must not hold back the others.
-            return sum(self._insert([one], rejected) for one in batch)
-        return len(batch)
 
     def _purge_masks(self) -> None:
         now = self._clock()
         if self._purged is None or now - self._purged >= _DAY:
             self._purged = now
             self._masks.purge(now - self._retention)
+
+
+def _readable(segment: Path, rejected: list[bytes]) -> Iterator[Spooled]:
+    """Records of a segment; those that nobody can read are added to `rejected`."""
+    for record, intact in read_segment(segment):
+        try:
+            if not intact:
+                raise RecordsError("a checksum does not hold")
+            yield read_record(record)
+        except NewerRecordError:
+            raise
+        except RecordsError:
+            rejected.append(record)

@@ -6,8 +6,9 @@
 
 `append` writes to the spool below `home/spool` and never waits for the database. The spool is brought to the
 disk every 50 ms (so a power loss may cost that much) and drained to the database every half second,
-idempotently on (request id, model, version, route). While the database is dead the rows wait, also those of
-processes that died. Masks go to `home/masks` when their row is drained, and are deleted after the retention.
+idempotently on the answer (request id, version, route, image and threshold; see `records.rows.answer_id`).
+While the database is dead the rows wait, also those of processes that died. Masks go to `home/masks` with their
+row, under its `answer_id`, and are deleted after the retention.
 """
 
 import atexit

@@ -4,6 +4,7 @@ The line is JSON: a spool left by one release can be read by the next, and by a 
 """
 
 import base64
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -31,6 +32,23 @@ _TEXTS = (
     "status",
 )
 _NUMBERS = ("latency_ms", "width", "height")
+# An earlier release of the same format did not write them.
+_LATER = ("image_digest", "threshold")
+# What makes an answer: the same image under the same id is a retry, another image (or threshold) is not.
+# A release that changes this list counts twice what lies in a spool while it is installed.
+_ANSWER = (
+    "request_id",
+    "model_name",
+    "model_version",
+    "model_digest",
+    "route",
+    "status",
+    *_LATER,
+)
+
+
+class NewerRecordError(RecordsError):
+    """A newer release wrote the record: it waits for that release, and nothing is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +56,14 @@ class PredictionRow:
     """What is remembered of one answered or refused image.
 
     Args:
-        request_id: of the client, or made by the server; with model, version and route it names the row.
+        request_id: of the client, or made by the server; a client may use one again for another image.
         event_time: aware; when the image was received.
         model_digest: `sha256:…` of the version's bytes.
         route: production | canary | shadow | batch.
         status: ok | refused (a bad image: no descriptors then).
         latency_ms: wall clock, from bytes to mask.
+        image_digest: `sha256:…` of the encoded image: what tells a retry from another image of the same id.
+        threshold: that the mask was cut at; None for more classes.
         width, height: of the image in pixels; None when unknown (then those among `descriptors` are taken).
         descriptors: of the image, named as `resunet.descriptors.IMAGE_DESCRIPTORS`.
         prediction_descriptors: named as `resunet.descriptors.PREDICTION_DESCRIPTORS`.
@@ -64,6 +84,8 @@ class PredictionRow:
     client: str | None = None
     slice: str | None = None
     engine: str | None = None
+    image_digest: str | None = None
+    threshold: float | None = None
     latency_ms: float | None = None
     width: int | None = None
     height: int | None = None
@@ -99,6 +121,7 @@ def to_record(row: PredictionRow) -> bytes:
     }
     record |= {name: _clean_text(getattr(row, name)) for name in _TEXTS}
     record |= {name: _clean_number(getattr(row, name)) for name in _NUMBERS}
+    record |= {"image_digest": _clean_text(row.image_digest), "threshold": _clean_number(row.threshold)}
     both = (*row.descriptors.items(), *row.prediction_descriptors.items())
     record["descriptors"] = {name: _clean_number(value) for name, value in both}
     record["embedding"] = None if row.embedding is None else base64.b64encode(row.embedding).decode()
@@ -110,16 +133,19 @@ def from_record(line: bytes) -> tuple[dict[str, Any], str | None]:
     """Decode a line to the values of a `predictions` row and the mask's RLE.
 
     Raises:
-        RecordsError: a newer release wrote the line, or a needed field is missing.
+        NewerRecordError: a newer release wrote the line.
+        RecordsError: it cannot be read, or a needed field is missing.
     """
     try:
         record = json.loads(line)
         if record["format"] > RECORD_FORMAT:
-            raise RecordsError(f"a newer release wrote this record (format {record['format']}): upgrade this one")
+            raise NewerRecordError(f"a newer release wrote this record (format {record['format']}): upgrade this one")
         values: dict[str, Any] = {name: record["descriptors"].get(name) for name in schema.DESCRIPTORS}
         # `width` and `height` are both field and descriptor: the field wins where it is known.
         values |= {name: record[name] for name in _NUMBERS if record[name] is not None or name not in values}
         values |= {name: record[name] for name in _TEXTS}
+        values |= {name: record.get(name) for name in _LATER}
+        values["answer_id"] = answer_id(values)
         values["event_time"] = datetime.fromisoformat(record["event_time"])
         embedding = record["embedding"]
         values["embedding"] = None if embedding is None else base64.b64decode(embedding)
@@ -127,6 +153,18 @@ def from_record(line: bytes) -> tuple[dict[str, Any], str | None]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordsError(f"a spooled record cannot be read ({type(error).__name__})") from error
     return values, mask_rle
+
+
+def answer_id(values: Mapping[str, Any]) -> str:
+    """Name an answer by what makes it one, so that a retry is counted once and nothing else is.
+
+    Args:
+        values: of a row, as `from_record` gives them.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps([values[name] for name in _ANSWER]).encode()).hexdigest()
 
 
 def _clean_text(value: str | None) -> str | None:

@@ -2,7 +2,12 @@
 
 `predictions` holds one row an answered (or refused) image, with one float column a descriptor, named as in
 `resunet.descriptors`; `labels` the scores of a prediction once its truth is known; `audit` the hash-chained
-decisions. Masks and images are never here.
+decisions; `evaluations` what was measured of a version later. Masks and images are never here.
+
+A `request_id` is the client's word, and clients reuse them: the key of `predictions` is `answer_id`, which
+also covers the image (see `records.rows.answer_id`). Of a request that was sent again unchanged the first row
+stays. A label names its prediction by `request_id`: where several answers of a version share it, whoever joins
+the two must refuse the label as ambiguous; neither the first nor the latest answer may be guessed.
 """
 
 from datetime import UTC, datetime
@@ -24,9 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from records.audit_triggers import protect
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROUTES = ("production", "canary", "shadow", "batch")
 STATUSES = ("ok", "refused")
@@ -66,17 +72,21 @@ schema_version = Table(
 )
 
 _PREDICTION_COLUMNS: tuple[Column[Any], ...] = (
-    # The key of idempotent draining. A version number means something only together with its model's name.
-    Column("request_id", Text, primary_key=True),
-    Column("model_name", Text, primary_key=True),
-    Column("model_version", Text, primary_key=True),
-    Column("route", Text, primary_key=True),
+    # The key of idempotent draining, and the name of the mask in the blob store.
+    Column("answer_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("route", Text, nullable=False),
     Column("event_time", UtcTime, nullable=False),
     Column("model_digest", Text, nullable=False),
     Column("client", Text),
     Column("slice", Text),
     Column("engine", Text),
     Column("status", Text, nullable=False),
+    # sha256 of the encoded image, as it was sent.
+    Column("image_digest", Text),
+    Column("threshold", Float),
     Column("latency_ms", Float),
     Column("width", Float),
     Column("height", Float),
@@ -93,6 +103,8 @@ predictions = Table(
     *_PREDICTION_COLUMNS,
     *(Column(name, Float) for name in DESCRIPTOR_COLUMNS),
     Index("predictions_window", "model_name", "event_time"),
+    # For labels, which name a request.
+    Index("predictions_request", "model_name", "request_id"),
 )
 
 labels = Table(
@@ -141,22 +153,19 @@ audit_head = Table(
 )
 
 
-@event.listens_for(audit, "after_create")
-def _make_append_only(_table: Table, connection: Connection, **_: Any) -> None:
-    for statement in _APPEND_ONLY.get(connection.dialect.name, ()):
-        connection.exec_driver_sql(statement)
+# What was measured of a version after it was registered: evidence that its own files cannot hold any more.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("version_digest", Text, primary_key=True),
+    # Of the test rows that it was measured on.
+    Column("fingerprint", Text, primary_key=True),
+    Column("measured_at", UtcTime, nullable=False),
+    Column("content", Text, nullable=False),
+)
 
 
-_APPEND_ONLY = {
-    "sqlite": [
-        f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit "
-        "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
-        for verb in ("UPDATE", "DELETE")
-    ],
-    "postgresql": [
-        "CREATE OR REPLACE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'audit is append-only'; END $$",
-        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
-        "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()",
-    ],
-}
+# Of the metadata, not of a table: an older database gets what it lacks when it is opened.
+@event.listens_for(metadata, "after_create")
+def _protect_audit(_metadata: MetaData, connection: Connection, **_: Any) -> None:
+    protect(connection)

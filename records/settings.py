@@ -37,6 +37,7 @@ class RecordsSettings(BaseSettings):
         ge=1,
         description="predictions that wait for the database; a full spool refuses new ones",
     )
+    debug: bool = Field(default=False, description="a command that fails shows its traceback")
 
     @property
     def database_url(self) -> str:

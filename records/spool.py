@@ -6,7 +6,7 @@ after it was sealed, and deleted when drained. A crash may leave one torn line a
 had been written.
 
 A full disk, or a spool above its stated size, makes `append` raise `RecordsError`: the caller must not answer
-as if the prediction had been logged.
+as if the prediction had been logged. What no database takes is set aside in `rejected/`, and counts too.
 """
 
 import os
@@ -23,6 +23,7 @@ from resunet.errors import RecordsError
 
 DEFAULT_SEGMENT_BYTES = 16 * 2**20
 DEFAULT_MAX_BYTES = 4096 * 2**20
+_REJECTED_LOCK_S = 10.0
 
 
 class Spool:
@@ -31,7 +32,7 @@ class Spool:
     Args:
         folder: shared by the processes of one machine; made if missing.
         segment_bytes: a longer segment is sealed.
-        max_bytes: of all segments in the folder together; above it `append` refuses.
+        max_bytes: of all segments and rejected records in the folder together; above it `append` refuses.
 
     Raises:
         RecordsError: the folder cannot be written or locked.
@@ -41,6 +42,7 @@ class Spool:
         self, folder: Path, segment_bytes: int = DEFAULT_SEGMENT_BYTES, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> None:
         self.folder = folder
+        self.rejected = folder / "rejected"
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -73,8 +75,9 @@ class Spool:
                 raise RecordsError("the inference log is closed: nothing more can be logged")
             if self._total + len(data) > self._max_bytes:
                 raise RecordsError(
-                    f"the spool {self.folder} is full ({self._total} bytes wait for the database): "
-                    "bring the database back, or raise RESUNET_SPOOL_MAX_MB"
+                    f"the spool {self.folder} is full ({self._total} bytes wait for the database or are in "
+                    "rejected/): bring the database back, run `python -m records redrain`, or raise "
+                    "RESUNET_SPOOL_MAX_MB"
                 )
             if self._size >= self._segment_bytes:
                 self._seal()
@@ -137,22 +140,18 @@ class Spool:
 
     def reject(self, lines: Iterable[bytes]) -> None:
         """Set records aside that no database will take, in `rejected/`, for a person to look at."""
-        folder = self.folder / "rejected"
-        folder.mkdir(exist_ok=True)
-        with (folder / f"{self._owner}.jsonl").open("ab") as file:
+        self.rejected.mkdir(exist_ok=True)
+        with rejected_lock(self.rejected), (self.rejected / f"{self._owner}.jsonl").open("ab") as file:
             file.writelines(line + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
 
     def pending_bytes(self) -> int:
         """Measure the folder's segments: what is not yet in the database, of every process."""
-        total = 0
-        for path in self.folder.glob("*.jsonl"):
-            with suppress(FileNotFoundError):
-                total += path.stat().st_size
+        pending, rejected = _bytes_in(self.folder), _bytes_in(self.rejected)
         with self._lock:
-            self._total = total
-        return total
+            self._total = pending + rejected
+        return pending
 
     def close(self) -> None:
         """Stop writing and give up the lock; what was not drained is left to whoever opens the spool next."""
@@ -241,6 +240,28 @@ def read_segment(path: Path) -> Iterator[tuple[bytes, bool]]:
             checksum, _, record = line[:-1].partition(b" ")
             intact = checksum == b"%08x" % zlib.crc32(record)
             yield (record if intact else line[:-1]), intact
+
+
+@contextmanager
+def rejected_lock(folder: Path) -> Iterator[None]:
+    """Held by whoever adds to a `rejected/` or takes from it: neither may miss what the other does.
+
+    Raises:
+        RecordsError: somebody else holds it for long.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=_REJECTED_LOCK_S, fallback_to_soft=False):
+            yield
+    except Timeout:
+        raise RecordsError(f"{folder} is in use by `python -m records redrain`: wait for its end") from None
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*.jsonl"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def _owner_of(segment: Path) -> str:

@@ -119,7 +119,7 @@ def _frames(
 
     numbers = [name for name in names if isinstance(predictions.c[name].type, Float)]
     # The key breaks ties of event time, so that two reads give the same order.
-    order = (predictions.c.event_time, *predictions.primary_key.columns)
+    order = (predictions.c.event_time, predictions.c.request_id, predictions.c.answer_id)
     query = select(*(predictions.c[name] for name in names)).where(*chosen).order_by(*order)
     with explained(engine), engine.connect() as connection:
         rows = connection.execution_options(yield_per=chunk_rows).execute(query)

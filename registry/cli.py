@@ -1,6 +1,7 @@
 """`python -m registry`: promote, roll back and look at the versions of a model."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from registry.decisions import utc_now
 from registry.mending import mend as mend_model
 from registry.settings import RegistrySettings
 from registry.versions import collect, model_names, read_model
-from resunet.errors import RecordsError, SettingsError
+from resunet.errors import RecordsError, SettingsError, StoreError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,10 +52,17 @@ def promote(
 
 
 @app.command()
-def rollback(name: Name, actor: Actor, reason: Reason = "") -> None:
+def rollback(
+    name: Name,
+    actor: Actor,
+    reason: Reason = "",
+    version: Annotated[
+        str, typer.Option(help="go back to this one; needed where the records know of no version that was live")
+    ] = "",
+) -> None:
     """Put back the version that was live before this one."""
     with _tracking() as client:
-        change = promotion.rollback(client, _records(), name, actor, reason, utc_now)
+        change = promotion.rollback(client, _records(), name, actor, reason, utc_now, version=version or None)
     tables.say_change(tables.make_console(), change)
 
 
@@ -96,7 +104,11 @@ def show(name: Name, version: Version) -> None:
     console = tables.make_console()
     with _tracking() as client:
         row = read_model(client, name).row(version)
-        evidence = collect(client, name, row.version, RegistrySettings.load().trusted_key)
+        try:
+            evidence = collect(client, name, row.version, RegistrySettings.load().trusted_key)
+        except StoreError:
+            console.print(tables.show_table(row, None))
+            raise
     console.print(tables.show_table(row, evidence.evaluation))
     if evidence.damage or evidence.problem:
         tables.say_notices(console, [evidence.damage or evidence.problem])
@@ -117,22 +129,36 @@ def keygen(
 def audit(
     name: Annotated[str | None, typer.Argument(help="registered model; all when left out")] = None,
     verify: Annotated[bool, typer.Option(help="check that no row was changed or removed")] = False,
+    noted: Annotated[
+        str, typer.Option(help="SEQ:HASH of an earlier --verify, kept elsewhere: the chain must still hold that row")
+    ] = "",
 ) -> None:
     """List who decided what, when and why; with --verify, check the chain of rows."""
     console = tables.make_console()
+    kept = _parse_head(noted) if noted else None
     records = _records()
-    if not verify:
+    if not verify and kept is None:
         console.print(tables.audit_table(audit_records.history(records, name)))
         return
-    broken = audit_records.verify(records)
+    broken = audit_records.verify(records, kept)
     if broken is not None:
         raise RecordsError(
             f"the chain of decisions is broken at row {broken.seq}: {broken.why}. "
             "Find out who can write to the database, and restore it from a backup"
         )
     head = audit_records.head(records)
-    told = f"{head.seq} rows, the last is {head.row_hash}" if head else "no row yet"
+    told = f"{head.seq} rows, the last is {head.seq}:{head.row_hash}" if head else "no row yet"
     console.print(f"the chain of decisions holds: {told}", markup=False, soft_wrap=True)
+    if head is not None:
+        again = f"--noted {head.seq}:{head.row_hash}"
+        console.print(f"keep that outside of the database, and give it next time: {again}", style="dim", soft_wrap=True)
+
+
+def _parse_head(text: str) -> audit_records.Head:
+    found = re.fullmatch(r"([1-9][0-9]{0,8}):([0-9a-f]{64})", text.strip())
+    if found is None:
+        raise SettingsError(f"--noted: {text!r} is not SEQ:HASH as `python -m registry audit --verify` prints it")
+    return audit_records.Head(int(found[1]), found[2])
 
 
 def _records() -> Engine:

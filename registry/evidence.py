@@ -42,6 +42,9 @@ class ImageScore(_Part):
     """One test image. `auc` is absent where the truth holds one class only, which leaves it undefined."""
 
     path: str = Field(description="relative to the data set's folder, with forward slashes")
+    sha256: str = Field("", description="of the image file; with the mask's, what makes it the same test image")
+    mask_sha256: str = ""
+    group: str | None = Field(None, description="what it has in common with others: patient, slide, scene")
     dice: float = Field(ge=0, le=1)
     iou: float = Field(ge=0, le=1)
     precision: float = Field(ge=0, le=1)
@@ -88,11 +91,21 @@ class Evaluation(_Part):
             VersionError: it is missing, of a format that this release does not know, or contradicts itself.
         """
         try:
-            return cls.model_validate_json((root / EVALUATION_FILE).read_bytes())
+            return cls.parse((root / EVALUATION_FILE).read_bytes())
         except FileNotFoundError as error:
             raise VersionError(
                 f"{EVALUATION_FILE} is missing: the version was never evaluated; train it anew here"
             ) from error
+
+    @classmethod
+    def parse(cls, content: bytes | str) -> "Evaluation":
+        """Read what `write` wrote.
+
+        Raises:
+            VersionError: it is of a format that this release does not know, or contradicts itself.
+        """
+        try:
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from registry.comparison import compared, evaluation_on
 from registry.evidence import EVALUATION_FILE, VERSION_FOLDER, Evaluation
 from resunet.metrics import bootstrap_interval
 
@@ -28,6 +27,8 @@ class VersionEvidence:
     """why its files are not to be believed; empty when they are those that were listed and signed"""
     problem: str = ""
     """why there is no evaluation"""
+    measured: Sequence[Evaluation] = ()
+    """evaluations of these same bytes on other test splits, made after the version"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Evidence:
 
     candidate: VersionEvidence
     champion: VersionEvidence | None
+    model: str = "<model>"
+    """the registered model's name, for what a verdict advises"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def not_worse(evidence: Evidence, limits: Limits) -> Verdict:
     """The version is not worse than the live one on the same test images.
 
     The mean of the paired differences of per-image Dice must be at least `-champion_margin`; its 95 % paired
-    bootstrap interval (images resampled, seed fixed) is shown, not judged.
+    bootstrap interval (whole groups resampled, seed fixed) is shown, not judged. `registry.comparison` says which
+    images count as the same, and when they are enough.
     """
     gate = "not_worse"
     candidate, champion = evidence.candidate, evidence.champion
@@ -120,31 +124,36 @@ def not_worse(evidence: Evidence, limits: Limits) -> Verdict:
         return Verdict(gate, "not_applicable", "no version is in Production")
     if candidate.evaluation is None:
         return Verdict(gate, "undecided", "there is no evaluation", "see the gate `evaluated`")
-    if champion.evaluation is None:
-        why = champion.damage or champion.problem
+    model = evidence.model
+    if champion.damage:
         return Verdict(
             gate,
             "undecided",
-            f"version {champion.version}, which is live, cannot be compared with: {why}",
-            f"archive version {champion.version} or roll it back, then promote again",
+            f"version {champion.version}, which is live, cannot be compared with: {champion.damage}",
+            "what is live is not what passed the gates: find out who changed it; `python -m registry rollback "
+            f"{model}` goes back to the version before it, without a gap",
         )
-    ours = {score.path: score.dice for score in candidate.evaluation.per_image}
-    theirs = {score.path: score.dice for score in champion.evaluation.per_image}
-    if candidate.evaluation.fingerprint != champion.evaluation.fingerprint or ours.keys() != theirs.keys():
+    measure = (
+        f"measure version {champion.version} on the test split of version {candidate.version}: python -m pipelines "
+        f"evaluate --model models:/{model}/{champion.version} --data <data of version {candidate.version}>; "
+        "then promote again"
+    )
+    theirs = evaluation_on(candidate.evaluation.fingerprint, (champion.evaluation, *champion.measured))
+    if theirs is None:
+        told = f"version {champion.version}, which is live, cannot be compared with: {champion.problem}"
+        return Verdict(gate, "undecided", told, measure)
+    pairs = compared(candidate.evaluation, theirs)
+    if not pairs.enough:
         return Verdict(
             gate,
             "undecided",
-            f"version {champion.version}, which is live, was evaluated on another test split "
-            f"({len(ours.keys() & theirs.keys())} paths in common of {len(ours)} and {len(theirs)})",
-            f"evaluate both on the same images: train again on the data of version {champion.version}, "
-            f"or first take it out of Production with `python -m registry archive`",
+            f"version {champion.version}, which is live, was evaluated on another test split ({pairs.told})",
+            measure,
         )
-    paths = sorted(ours)
-    differences = np.array([ours[path] - theirs[path] for path in paths])
-    mean, low, high = bootstrap_interval(differences)
+    mean, low, high = bootstrap_interval(pairs.differences, pairs.groups)
     shown = (
         f"Dice {mean:+.4f} [{low:+.4f}, {high:+.4f}] against version {champion.version} on the same "
-        f"{len(paths)} test images; may lose {limits.champion_margin:.4f}"
+        f"{pairs.told}; may lose {limits.champion_margin:.4f}"
     )
     if mean >= -limits.champion_margin:
         return Verdict(gate, "pass", shown)

@@ -1,4 +1,8 @@
-"""What a model's audit rows tell of its past: which versions were live, which were rolled back from."""
+"""What a model's audit rows tell of its past: which versions were live, which were rolled back from.
+
+The actions: `promote`, and `displace` of the version whose place is taken; `rollback`, to a version and from one;
+`archive`, out of use by command; `refuse`; `observed`, found moved by no command.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -8,6 +12,7 @@ PROMOTED = "promote"
 REFUSED = "refuse"
 ROLLED_BACK = "rollback"
 ARCHIVED = "archive"
+DISPLACED = "displace"
 
 
 class Move(Protocol):
@@ -35,25 +40,55 @@ def recorded_stages(moves: Iterable[Move]) -> dict[str, str | None]:
 
 
 def once_live(moves: Iterable[Move]) -> list[str]:
-    """The versions that were in Production and were not rolled back from, the latest last.
+    """The versions that went live and were neither rolled back from nor taken out of use, the latest last.
 
-    A version that is promoted again after a rollback counts again. A row says what was decided and is written
-    before the move: if the move never came about, the row of what was observed afterwards takes it back.
+    A version that is promoted again counts again.
 
     Args:
         moves: a model's audit rows, oldest first.
     """
     live: list[str] = []
-    for move in moves:
-        if move.action == REFUSED:
-            continue
+    for move in _happened(moves):
         if move.to_stage == "Production":
             live = [*(version for version in live if version != move.version), move.version]
-        elif move.action == ROLLED_BACK or (move.action == OBSERVED and move.to_stage != "Archived"):
+        elif move.action in (ROLLED_BACK, ARCHIVED) or (move.action == OBSERVED and move.to_stage != "Archived"):
             live = [version for version in live if version != move.version]
         elif move.from_stage == "Production" and move.version not in live:
             live.append(move.version)
     return live
+
+
+def _happened(moves: Iterable[Move]) -> list[Move]:
+    """The rows without refusals and without moves that never came about.
+
+    A row is written before the move. If its command was interrupted in between, the next one finds the version in
+    the stage that it had before and writes that down as observed: the two rows take each other back. Once a later
+    command wrote a row of its own the move is known to have happened, since each first writes down what differs.
+    """
+    rows: list[Move | None] = []
+    unconfirmed: dict[str, int] = {}
+    ended = True
+    for move in moves:
+        if move.action == OBSERVED:
+            place = unconfirmed.pop(move.version, None)
+            decided = None if place is None else rows[place]
+            if place is not None and decided is not None and move.to_stage == decided.from_stage:
+                rows[place] = None
+                continue
+        else:
+            if ended:
+                unconfirmed.clear()
+            ended = not _makes_room(move)
+            if move.action == REFUSED:
+                continue
+            unconfirmed[move.version] = len(rows)
+        rows.append(move)
+    return [move for move in rows if move is not None]
+
+
+def _makes_room(move: Move) -> bool:
+    """Whether another row of the same command follows: of the version that takes this one's place."""
+    return move.action == DISPLACED or (move.action == ROLLED_BACK and move.to_stage != "Production")
 
 
 def unknown_past(moves: Iterable[Move], versions: Sequence[str]) -> list[str]:

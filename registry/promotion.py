@@ -9,16 +9,28 @@ differs from the last row is written down as observed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlflow import MlflowClient
 from sqlalchemy import Engine
 
-from records import audit
+from records import audit, evaluations
 from registry.decisions import Clock, Decision, alone
-from registry.gates import Evidence, Limits, Verdict, dice_floor, evaluated, intact, judge, same_bytes
-from registry.history import ARCHIVED, PROMOTED, REFUSED, ROLLED_BACK, gated_digest, once_live, unknown_past
+from registry.evidence import Evaluation
+from registry.gates import (
+    Evidence,
+    Limits,
+    Verdict,
+    VersionEvidence,
+    dice_floor,
+    evaluated,
+    intact,
+    judge,
+    same_bytes,
+)
+from registry.history import ARCHIVED, DISPLACED, PROMOTED, REFUSED, ROLLED_BACK, gated_digest
 from registry.mending import align_aliases, mend_locked, mismatches
+from registry.previous import place, strange_records, version_before
 from registry.settings import RegistrySettings
 from registry.versions import STAGE_ALIASES, ModelState, collect, parse_stage, read_model, stage_calls
 from resunet.errors import RefusedError
@@ -73,13 +85,17 @@ def promote(
 
     Raises:
         SettingsError: no such model, version or stage.
+        StoreError: a version's files cannot be fetched now; nothing was judged, moved or recorded.
         RefusedError: a gate failed or could not decide; nothing was moved, and the refusal is on record.
     """
     settings = settings or RegistrySettings.load()
     stage = parse_stage(stage)
     with alone(settings):
-        version = read_model(client, name).row(version).version
+        known = read_model(client, name)
+        version = known.row(version).version
+        strange = strange_records(records_engine, known, place(records_engine, settings))
         state, notices = _settled(client, records_engine, name, actor, clock)
+        notices += strange
         occupants = state.in_stage(stage)
         if occupants == [version]:
             notices.insert(0, f"version {version} of {name} is in {stage} already: nothing to do")
@@ -93,12 +109,13 @@ def promote(
         champion = None
         if stage == "Production" and state.live is not None:
             champion = collect(client, name, state.live, settings.trusted_key)
-        verdicts = judge(stage, Evidence(candidate, champion), _limits(settings))
+            champion = _with_later_evidence(records_engine, champion, candidate.evaluation)
+        verdicts = judge(stage, Evidence(candidate, champion, name), _limits(settings))
         decision.check(candidate.digest, verdicts)
         if read_model(client, name).live != state.live:
             raise RefusedError(f"another version of {name} went live while {version} was judged: run it again")
         displaced = [one for one in occupants if one != version]
-        _write_displaced(decision, ARCHIVED, stage, displaced)
+        _write_displaced(decision, DISPLACED, stage, displaced)
         decision.write(PROMOTED, candidate.digest, verdicts)
         _move(client, name, version, stage)
         return Change(name, version, stage, True, displaced, verdicts, notices)
@@ -112,37 +129,32 @@ def rollback(
     reason: str,
     clock: Clock,
     settings: RegistrySettings | None = None,
+    version: str | None = None,
 ) -> Change:
-    """Put back the version that was live before, leaving out those that were rolled back from.
+    """Put back the version that was live before, leaving out those that were rolled back from or archived by command.
 
     One that was promoted by command passed its gates then; now its files must still be those bytes. Any other
-    is gated now, except for the comparison with the version that is left. Where the records know of no
-    earlier version, the archived one that changed last and that no command ever moved is taken; a notice
-    says so.
+    is gated now, except for the comparison with the version that is left.
+
+    Args:
+        version: go back to this one: one that the records know to have been live, or an archived one that no command
+            ever moved, of which they know nothing. None takes the latest that they know.
 
     Raises:
-        SettingsError: no such model.
+        SettingsError: no such model or version.
+        StoreError: the version's files cannot be fetched now.
         RefusedError: there is nothing to go back to, or a gate does not pass.
     """
     settings = settings or RegistrySettings.load()
     with alone(settings):
+        known, where = read_model(client, name), place(records_engine, settings)
+        asked = None if version is None else known.row(version).version
+        if asked is None and not audit.history(records_engine, name):
+            # Perhaps the wrong records: refused before anything is written into them.
+            version_before(known, [], None, where)
         state, notices = _settled(client, records_engine, name, actor, clock)
         rows = audit.history(records_engine, name)
-        earlier = [one for one in once_live(rows) if one in state.versions and one != state.live]
-        archived = sorted(state.in_stage("Archived"), key=lambda one: state.versions[one].changed)
-        version = next(reversed([*unknown_past(rows, archived), *earlier]), None)
-        if version is None:
-            left = f" before version {state.live}" if state.live else ""
-            raise RefusedError(
-                f"{name} has no version to go back to: none was live{left} that was not itself rolled back "
-                "from. Promote a version by its number instead"
-            )
-        if not earlier:
-            notices.insert(
-                0,
-                "the records know of no version that was live before: "
-                f"took version {version}, the archived one that changed last",
-            )
+        version = version_before(state, rows, asked, where)
         decision = Decision(records_engine, name, version, state.row(version).stage, "Production", actor, reason, clock)
         candidate = collect(client, name, version, settings.trusted_key)
         evidence, limits = Evidence(candidate, None), _limits(settings)
@@ -204,6 +216,16 @@ def _settled(
 ) -> tuple[ModelState, list[str]]:
     mended = mend_locked(client, records_engine, read_model(client, name), actor, clock)
     return read_model(client, name), [*mended, UNPROTECTED]
+
+
+def _with_later_evidence(
+    records_engine: Engine, champion: VersionEvidence, candidate: Evaluation | None
+) -> VersionEvidence:
+    """The live version with what `pipelines evaluate` measured of its bytes on the candidate's test split, if any."""
+    if candidate is None or champion.damage:
+        return champion
+    content = evaluations.find(records_engine, champion.digest, candidate.fingerprint)
+    return champion if content is None else replace(champion, measured=(Evaluation.parse(content),))
 
 
 def _limits(settings: RegistrySettings) -> Limits:

@@ -9,16 +9,15 @@ that MLflow adds on download. A public key that came with the model proves nothi
 """
 
 import os
-import re
 from pathlib import Path
-from typing import Any
 
+from records.signing import SIGNATURE_FILE, bad_key, hashing_config, verify, without_root
 from resunet.errors import SettingsError, VersionError
 
-SIGNATURE_FILE = "model.sig"
 PRIVATE_KEY_FILE = "signing_key.pem"
 PUBLIC_KEY_FILE = "signing_key.pub.pem"
-_ADDED_ON_DOWNLOAD = "registered_model_meta"
+
+__all__ = ["SIGNATURE_FILE", "check_private_key", "keygen", "sign", "verify"]
 
 
 def keygen(folder: Path) -> tuple[Path, Path]:
@@ -55,6 +54,32 @@ def keygen(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
+def check_private_key(path: Path, setting: str = "the private key") -> None:
+    """See that versions can be signed with a key, before hours are spent on one.
+
+    Args:
+        path: PEM of the private half.
+        setting: what the path came from, for the message.
+
+    Raises:
+        SettingsError: there is no such file, it cannot be read, or it is no private P-256 key without a password.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise SettingsError(
+            f"{setting}: {path} cannot be read ({error.strerror}); `python -m registry keygen` makes a pair"
+        ) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"{setting}: {bad_key(path, 'private')}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise SettingsError(f"{setting}: {bad_key(path, 'private')}")
+
+
 def sign(root: Path, private_key: Path) -> Path:
     """Sign all files under `root`.
 
@@ -75,81 +100,10 @@ def sign(root: Path, private_key: Path) -> Path:
         config = signing.Config()  # type: ignore[no-untyped-call]
         config.use_elliptic_key_signer(private_key=private_key)
     except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(_bad_key(private_key, "private")) from error
+        raise SettingsError(bad_key(private_key, "private")) from error
     signature = root / SIGNATURE_FILE
     try:
-        config.set_hashing_config(_hashing()).sign(root, signature)
+        config.set_hashing_config(hashing_config()).sign(root, signature)
     except ValueError as error:
-        raise VersionError(f"{_without_root(error, root)} It cannot be signed; remove it") from error
+        raise VersionError(f"{without_root(error, root)} It cannot be signed; remove it") from error
     return signature
-
-
-def verify(root: Path, public_key: Path) -> None:
-    """Check that `root` holds exactly the files that were signed.
-
-    Args:
-        root: a model directory, as downloaded.
-        public_key: PEM of the public half, from outside the directory.
-
-    Raises:
-        SettingsError: the key cannot be read or is of another kind.
-        VersionError: no signature, another key's, or a file that was changed, removed or added: it is named.
-    """
-    from cryptography.exceptions import InvalidSignature
-    from model_signing import verifying
-
-    signature = root / SIGNATURE_FILE
-    if not signature.is_file():
-        raise VersionError(f"{SIGNATURE_FILE} is missing: the version is not signed; sign it when it is made")
-    for name in (SIGNATURE_FILE, _ADDED_ON_DOWNLOAD):
-        if (root / name).is_dir():
-            # An ignored path is ignored with all below it, so a folder of that name would hide files.
-            raise VersionError(f"{name} is a folder where a file belongs: the version was altered")
-    try:
-        config = verifying.Config()  # type: ignore[no-untyped-call]
-        config.use_elliptic_key_verifier(public_key=public_key)
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(_bad_key(public_key, "public")) from error
-    try:
-        config.set_hashing_config(_hashing()).verify(root, signature)
-    except InvalidSignature as error:
-        raise VersionError(f"{SIGNATURE_FILE} does not hold: it or its key was altered") from error
-    except ValueError as error:
-        raise VersionError(_refusal(error, root)) from error
-    except Exception as error:
-        # A signature file is input like any other; the library lets parse errors of several kinds through.
-        raise VersionError(f"{SIGNATURE_FILE} is not a signature that can be read ({type(error).__name__})") from error
-
-
-def _hashing() -> Any:
-    from model_signing import hashing
-
-    # The default ignores .git* too, and with it any file somebody puts under such a name.
-    config = hashing.Config()  # type: ignore[no-untyped-call]
-    return config.set_ignored_paths(paths=[SIGNATURE_FILE, _ADDED_ON_DOWNLOAD], ignore_git_paths=False)
-
-
-def _bad_key(path: Path, half: str) -> str:
-    return f"{path} is not the {half} half of a P-256 key in PEM; `python -m registry keygen` makes a pair"
-
-
-def _without_root(error: ValueError, root: Path) -> str:
-    return str(error).split(". This behavior")[0].replace(f"{root}/", "").rstrip(".") + "."
-
-
-def _refusal(error: ValueError, root: Path) -> str:
-    text = str(error)
-    if "Key mismatch" in text:
-        return "the version was signed with another key than the trusted one; it is not to be used"
-    parts = [
-        f"{what} {', '.join(found)}"
-        for what, found in (
-            ("not signed:", re.findall(r"Extra files found in model '[^']*': ([^\"]*?)(?=['\"][,\]])", text)),
-            ("missing:", re.findall(r"Missing files in model '[^']*': ([^\"]*?)(?=['\"][,\]])", text)),
-            ("altered:", re.findall(r"Hash mismatch for '([^']*)'", text)),
-        )
-        if found
-    ]
-    if not parts:
-        return f"{SIGNATURE_FILE} does not hold: {_without_root(error, root)}"
-    return f"the version's files are not those that were signed: {'; '.join(parts)}. Do not use it"

@@ -5,7 +5,6 @@ model.live                                   # the version that `models:/resunet
 collect(client, "resunet", "3", trusted_key) # downloads it, checks its files, reads its evaluation
 """
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from records import digests
 from registry import signing
+from registry.download import download
 from registry.evidence import VERSION_FOLDER, Evaluation
 from registry.gates import VersionEvidence
 from resunet.errors import SettingsError, VersionError
@@ -138,15 +137,11 @@ def collect(client: MlflowClient, name: str, version: str, trusted_key: Path | N
 
     Returns:
         the evidence; files that are not to be believed are a finding in it (`damage`), not an exception.
+
+    Raises:
+        StoreError: its files cannot be fetched or read now, which says nothing of them.
     """
-    with tempfile.TemporaryDirectory(prefix="resunet-version-") as folder:
-        try:
-            source = client.get_model_version_download_uri(name, version)
-            root = Path(download_artifacts(source, dst_path=folder, tracking_uri=client.tracking_uri))
-        except (MlflowException, OSError) as error:
-            # Its text may hold an artifact store's signed URL.
-            damage = f"its files cannot be downloaded ({type(error).__name__}): is the artifact store up?"
-            return VersionEvidence(version, "", {}, None, damage=damage)
+    with download(client, name, version) as root:
         listing: dict[str, str] = {}
         digest = ""
         try:

@@ -25,6 +25,10 @@ class VersionError(ResunetError):
     """A model version whose files are missing, altered, or of a format this release does not know."""
 
 
+class StoreError(ResunetError):
+    """An artifact store, or the disk that it is copied to, that cannot be used now: nothing was found out."""
+
+
 class RecordsError(ResunetError):
     """The platform's database, spool or blob store cannot be used."""
 

@@ -15,10 +15,13 @@ The rule, for PNG, JPEG, TIFF and BMP with sides of 16 to 10,000 pixels:
 - Transparency: composited on black. Where nothing was recorded there is no light, and whatever colour a
   program left below a transparent pixel must not reach the network.
 
-Nothing is decoded before the header's size has been checked, and a file that stops early is refused.
+Nothing is decoded before the header's size has been checked, and a file that stops early is refused, also one
+that is cut inside and ends well; `resunet.completeness` says what cannot be found out.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from resunet.completeness import check_complete
 from resunet.errors import ImageError
+from resunet.tiff_directory import check_lists
 
 MIN_SIDE: Final = 16
 MAX_SIDE: Final = 10_000
@@ -40,6 +45,10 @@ MASK_FORMATS: Final = ("PNG", "TIFF", "BMP")
 # the program has already raised or switched off is left alone: `_check_header` holds whatever it says.
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+# Pillow warns of each damaged tag in words that name it, and Python keeps every such text: a hostile file would
+# fill the log and the memory with 65,536 of them.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 _SIGNATURES: Final = {
     b"\x89PNG": "PNG",
@@ -74,6 +83,11 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: the bytes are no such image, are too large or small, damaged or truncated.
     """
+    return decode_image_and_orientation(data)[0]
+
+
+def decode_image_and_orientation(data: bytes) -> tuple[NDArray[np.uint8], int]:
+    """`decode_image`, and the EXIF orientation that was undone: 1 to 8, 1 where the file states none."""
     return _decode(data, FORMATS, _to_rgb)
 
 
@@ -105,6 +119,11 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: as `decode_image`, or the mask holds colours, transparency or values outside 0 to 255.
     """
+    return decode_mask_and_orientation(data)[0]
+
+
+def decode_mask_and_orientation(data: bytes) -> tuple[NDArray[np.uint8], int]:
+    """`decode_mask`, and the EXIF orientation that was undone: 1 to 8, 1 where the file states none."""
     return _decode(data, MASK_FORMATS, _to_indices)
 
 
@@ -127,16 +146,50 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"the file cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
+def read_size(data: bytes) -> tuple[int, int]:
+    """The width and height in an image file's header, in pixels; nothing is decoded.
+
+    Args:
+        data: the whole file, PNG, JPEG, TIFF or BMP.
+
+    Raises:
+        ImageError: the bytes are no such image, or it is too large or small.
+    """
+    name = _check_signature(data, FORMATS)
+    with _explained(name), _open(data, name) as image:
+        return image.size
+
+
 def _decode(
     data: bytes, formats: tuple[str, ...], convert: Callable[[Image.Image], NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], int]:
     name = _check_signature(data, formats)
-    try:
-        with Image.open(BytesIO(data), formats=formats) as image:
-            _check_header(image)
+    with _explained(name):
+        with _open(data, name) as image:
+            check_complete(bytes(data), name)
+            # Pillow turns a TIFF as it reads the pixels and then drops the tag; a PNG may carry its own at its end.
+            undone = _orientation(image) if name == "TIFF" else 1
             pixels, orientation = convert(image), _orientation(image)
         del image  # Pillow's 4 bytes a pixel go before turning needs a copy
-        return np.ascontiguousarray(_upright(pixels, orientation))
+        upright = np.ascontiguousarray(_upright(pixels, orientation))
+        stated = undone if orientation == 1 else orientation
+        return upright, stated if 1 <= stated <= 8 else 1
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    # The one format that the signature names: every other plug-in would look at the file, and some decode it.
+    if name == "TIFF":
+        check_lists(bytes(data))
+    image = Image.open(BytesIO(data), formats=(name,))
+    _check_header(image)
+    return image
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what Pillow raises into an `ImageError` that quotes nothing of the file."""
+    try:
+        yield
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -261,7 +314,6 @@ def _stretch(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Read after the pixels: a PNG may carry it at its end; Pillow has turned a TIFF by now and dropped it.
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Metadata that cannot be read is no reason to refuse good pixels.

@@ -1,11 +1,13 @@
 """How well a mask agrees with the truth, per image, and how sure one can be of a mean over images.
 
     scores = score(prediction, truth, probability)       # one float a name in METRICS
+    scores = overlap_scores(prediction, truth)           # all but AUC, which needs the probabilities
     mean, low, high = bootstrap_interval(dices, groups=patients)
 
 Masks are (H, W): class indices with 0 as background, or bool, or 0/255 for binary. With several classes a
 metric is the mean over the foreground classes present in the truth or in the prediction. What has no value
-(AUC where the truth holds one class only) is nan, and means leave it out.
+(AUC where the truth holds one class only) is nan, and means leave it out. Masks of any size are gone through in
+parts: beside them, a metric takes at most two bytes a pixel.
 """
 
 import math
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from resunet.errors import DataError
+from resunet.ranking import Ranking
 
 Mask = NDArray[np.uint8] | NDArray[np.bool_]
 
@@ -41,11 +44,15 @@ def confusion(prediction: Mask, truth: Mask, n: int) -> NDArray[np.int64]:
     prediction, truth = _classes(prediction), _classes(truth)
     if prediction.shape != truth.shape:
         raise DataError(f"a prediction of {prediction.shape} cannot be compared with a truth of {truth.shape}")
-    pairs = truth.astype(np.uint16) << 8 | prediction
-    table = _counts(pairs, 65536).reshape(256, 256)
-    if table[n:].any() or table[:, n:].any():
+    table = np.zeros(65536, np.int64)
+    true, predicted = truth.ravel(), prediction.ravel()
+    for start in range(0, true.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        table += np.bincount(true[part].astype(np.uint16) << 8 | predicted[part], minlength=65536)
+    square = table.reshape(256, 256)
+    if square[n:].any() or square[:, n:].any():
         raise DataError(f"a mask holds class indices of {n} or more; there are {n} classes")
-    return table[:n, :n].copy()
+    return square[:n, :n].copy()
 
 
 def dice(prediction: Mask, truth: Mask) -> float:
@@ -82,12 +89,12 @@ def boundary_f1(prediction: Mask, truth: Mask, tolerance_px: int = 2) -> float:
     if prediction.shape != truth.shape:
         raise DataError(f"a prediction of {prediction.shape} cannot be compared with a truth of {truth.shape}")
     present = _present(prediction, truth)
-    scores = [_binary_boundary_f1(prediction == c, truth == c, tolerance_px) for c in present]
+    scores = [_class_boundary_f1(prediction, truth, c, tolerance_px) for c in present]
     return float(np.mean(scores)) if scores else 1.0
 
 
 def auc(probability: NDArray[np.generic], truth: Mask) -> float:
-    """Area under the ROC curve of pixels, ties counted half (Mann & Whitney 1947), on 256 levels.
+    """Area under the ROC curve of pixels, ties counted half (Mann & Whitney 1947).
 
     Args:
         probability: (H, W) or (1, H, W) of the foreground, (C, H, W) of all classes; float, or uint8
@@ -96,27 +103,25 @@ def auc(probability: NDArray[np.generic], truth: Mask) -> float:
 
     Returns:
         0 to 1; for more classes the mean of each foreground class against the rest; nan where the truth
-        leaves none to tell apart.
+        leaves none to tell apart. `resunet.ranking` says how exact it is on very large images.
     """
     truth = _classes(truth)
-    levels = probability
-    if probability.dtype != np.uint8:
-        levels = np.rint(np.clip(probability.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    levels = levels[None] if levels.ndim == 2 else levels
-    if levels.shape[1:] != truth.shape:
-        raise DataError(f"probabilities of {levels.shape} cannot be compared with a truth of {truth.shape}")
-    if levels.shape[0] == 1:
-        return _binary_auc(levels[0], truth > 0)
-    areas = [_binary_auc(levels[c], truth == c) for c in range(1, levels.shape[0])]
-    known = [area for area in areas if not math.isnan(area)]
-    return float(np.mean(known)) if known else math.nan
+    values = probability[None] if probability.ndim == 2 else probability
+    if values.shape[1:] != truth.shape:
+        raise DataError(f"probabilities of {values.shape} cannot be compared with a truth of {truth.shape}")
+    ranking = Ranking(values.shape[0], truth.size)
+    ranking.add(values, truth)
+    return ranking.auc()
+
+
+def overlap_scores(prediction: Mask, truth: Mask) -> dict[str, float]:
+    """All of `METRICS` but AUC for one image; see each for its definition."""
+    return {**_overlap(confusion(prediction, truth, 256)), "boundary_f1": boundary_f1(prediction, truth)}
 
 
 def score(prediction: Mask, truth: Mask, probability: NDArray[np.generic]) -> dict[str, float]:
     """All of `METRICS` for one image; see each for its definition."""
-    values = _overlap(confusion(prediction, truth, 256))
-    values["boundary_f1"] = boundary_f1(prediction, truth)
-    values["auc"] = auc(probability, truth)
+    values = overlap_scores(prediction, truth) | {"auc": auc(probability, truth)}
     return {name: values[name] for name in METRICS}
 
 
@@ -175,9 +180,9 @@ def _classes(mask: Mask) -> NDArray[np.uint8]:
     if mask.ndim != 2 or mask.dtype not in (np.uint8, np.bool_):
         raise DataError(f"a mask is (H, W) uint8 or bool; this is {mask.shape} {mask.dtype}")
     indices = mask.view(np.uint8)
-    if mask.size and indices.max() == 255 and ((indices == 0) | (indices == 255)).all():
-        return np.asarray(indices // 255, dtype=np.uint8)
-    return indices
+    counts = _counts(indices, 256)
+    stored = counts[255] > 0 and not counts[1:255].any()
+    return np.asarray(np.minimum(indices, 1)) if stored else indices
 
 
 def _counts(values: NDArray[np.integer[Any]], length: int) -> NDArray[np.int64]:
@@ -211,30 +216,32 @@ def _overlap(table: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def _binary_boundary_f1(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], tolerance: int) -> float:
+def _class_boundary_f1(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], c: int, tolerance: int) -> float:
+    """Of one class, in strips of rows, each read with as much around it as its boundary pixels can see."""
     offsets = np.arange(-tolerance, tolerance + 1)
     disk = (offsets[:, None] ** 2 + offsets**2 <= tolerance**2).astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
-    def boundary(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        inside = np.ascontiguousarray(mask).view(np.uint8)
+    def boundary(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        inside = np.ascontiguousarray(rows == c).view(np.uint8)
         return np.asarray(inside - cv2.erode(inside, cross), dtype=np.uint8)
 
-    mine, theirs = boundary(prediction), boundary(truth)
-    my_length, their_length = int(np.count_nonzero(mine)), int(np.count_nonzero(theirs))
+    my_length = their_length = right = found = 0
+    differ = False
+    height, reach = truth.shape[0], tolerance + 1
+    step = max(1, _CHUNK // max(1, truth.shape[1]))
+    for top in range(0, height, step):
+        first, end = max(0, top - reach), min(height, top + step + reach)
+        kept = slice(top - first, min(height, top + step) - first)
+        mine, theirs = boundary(prediction[first:end]), boundary(truth[first:end])
+        differ = differ or not np.array_equal(prediction[first:end] == c, truth[first:end] == c)
+        my_length += cv2.countNonZero(mine[kept])
+        their_length += cv2.countNonZero(theirs[kept])
+        right += cv2.countNonZero(cv2.bitwise_and(mine, cv2.dilate(theirs, disk))[kept])
+        found += cv2.countNonZero(cv2.bitwise_and(theirs, cv2.dilate(mine, disk))[kept])
     if my_length == 0 and their_length == 0:
-        return float(np.array_equal(prediction, truth))
+        return float(not differ)
     if my_length == 0 or their_length == 0:
         return 0.0
-    right = cv2.countNonZero(cv2.bitwise_and(mine, cv2.dilate(theirs, disk))) / my_length
-    found = cv2.countNonZero(cv2.bitwise_and(theirs, cv2.dilate(mine, disk))) / their_length
-    return float(2 * right * found / (right + found)) if right + found else 0.0
-
-
-def _binary_auc(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> float:
-    positive = _counts(levels[truth], 256).astype(np.float64)
-    negative = _counts(levels, 256) - positive
-    if positive.sum() == 0 or negative.sum() == 0:
-        return math.nan
-    below = np.cumsum(negative) - negative
-    return float((positive @ (below + negative / 2)) / (positive.sum() * negative.sum()))
+    precise, complete = right / my_length, found / their_length
+    return 2 * precise * complete / (precise + complete) if precise + complete else 0.0

@@ -1,14 +1,17 @@
 """The inference log as a server writes it; where it is off, nothing of it is imported.
 
 logbook = open_logbook(identity)
-logbook.append([logbook.entry(row, prediction, spec, received, latency_ms)])
+logbook.append([logbook.entry(row, prediction, spec, options.threshold, received, latency_ms)])
 """
 
-from dataclasses import dataclass
+import hashlib
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from resunet.errors import RecordsError
 from serving.answer import encode_rle
+from serving.identity import Identity
 from serving.predictor import Prediction
 from serving.request import Row
 from serving.version import VersionSpec
@@ -18,13 +21,7 @@ if TYPE_CHECKING:
     from records.rows import PredictionRow
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Registered name and number of a version, and the digest of its files."""
-
-    name: str
-    version: str
-    digest: str
+_log = logging.getLogger(__name__)
 
 
 class Logbook:
@@ -35,11 +32,18 @@ class Logbook:
         self._identity = identity
 
     def entry(
-        self, row: Row, prediction: Prediction, spec: VersionSpec, received: datetime, latency_ms: float
+        self,
+        row: Row,
+        prediction: Prediction,
+        spec: VersionSpec,
+        threshold: float | None,
+        received: datetime,
+        latency_ms: float,
     ) -> "PredictionRow":
         """Describe one answered image.
 
         Args:
+            threshold: the request's; None is the version's own.
             received: when the request came in, with a zone.
             latency_ms: wall time from pixels to answer.
         """
@@ -55,6 +59,8 @@ class Logbook:
             client=row.client,
             slice=row.slice,
             engine=prediction.engine,
+            image_digest=_digest(row),
+            threshold=(spec.threshold if threshold is None else threshold) if spec.binary else None,
             latency_ms=latency_ms,
             width=prediction.width,
             height=prediction.height,
@@ -64,6 +70,32 @@ class Logbook:
             mask_rle=encode_rle(prediction.mask, spec),
         )
 
+    def note_refusal(self, row: Row, received: datetime) -> None:
+        """Write down that an image was refused; a log that cannot be written does not change the answer.
+
+        Args:
+            row: the refused one; of its image only the digest is kept.
+            received: when the request came in, with a zone.
+        """
+        from records.rows import PredictionRow
+
+        entry = PredictionRow(
+            request_id=row.request_id,
+            event_time=received,
+            model_name=self._identity.name,
+            model_version=self._identity.version,
+            model_digest=self._identity.digest,
+            route="production",
+            status="refused",
+            client=row.client,
+            slice=row.slice,
+            image_digest=_digest(row),
+        )
+        try:
+            self._log.append([entry])
+        except RecordsError as error:
+            _log.warning("a refused image could not be logged: %s", error)
+
     def append(self, entries: "list[PredictionRow]") -> None:
         """Write to the spool; on return the rows survive the process.
 
@@ -71,6 +103,10 @@ class Logbook:
             RecordsError: they could not be written, so nothing may be answered.
         """
         self._log.append(entries)
+
+
+def _digest(row: Row) -> str:
+    return f"sha256:{hashlib.sha256(row.data).hexdigest()}"
 
 
 def open_logbook(identity: Identity) -> Logbook | None:

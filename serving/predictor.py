@@ -6,9 +6,14 @@
 
 An image with both sides up to `spec.tile.whole_side` is run whole, a larger one in tiles that are cropped
 (see `resunet.tiling`). Images are never batched: a kernel may round otherwise in other company, and the same
-image has to give the same mask. Beside an image itself, its answer takes two bytes a pixel.
+image has to give the same mask. Beside an image itself, its answer takes two bytes a pixel, three with a
+threshold of the caller's.
+
+Such a threshold moves the mask and its foreground fractions alone. All that says how sure the version is, and all
+that is compared with its training, is of the mask at its own threshold, which it was calibrated and evaluated at.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +39,12 @@ class Prediction:
     Attributes:
         mask: (H, W) uint8; binary 0 and 255, else the class index.
         width, height: of the image, pixels.
-        foreground_fractions: fraction of the pixels, one a foreground class (all but index 0).
+        foreground_fractions: fraction of the mask's pixels, one a foreground class (all but index 0).
         soft_dice: uncalibrated confidence, 0 to 1 (arXiv 2402.10665), of the temperature-scaled
             probabilities; for more classes the mean over the foreground classes that the mask holds.
         confidence: the Dice that soft Dice has meant on the validation split.
-        descriptors, prediction_descriptors: see `resunet.descriptors`.
+        descriptors, prediction_descriptors: see `resunet.descriptors`; like soft Dice and confidence of the mask
+            at the version's own threshold.
         embedding: (64,) float32; of a tiled image the mean over its tiles, weighted by the area they keep.
         engine: which engine computed it.
     """
@@ -79,7 +85,13 @@ class Predictor:
         name = choose_engine(spec, engine)
         return cls(spec, open_engine(name, root / spec.serving_file, spec.precision, threads))
 
-    def predict(self, rgb: NDArray[np.uint8], threshold: float | None = None) -> Prediction:
+    def predict(
+        self,
+        rgb: NDArray[np.uint8],
+        threshold: float | None = None,
+        *,
+        on_tile: Callable[[Tile, NDArray[np.float32]], None] = lambda tile, probabilities: None,
+    ) -> Prediction:
         """Segment an image.
 
         Args:
@@ -87,6 +99,8 @@ class Predictor:
             threshold: binary versions only, between 0 and 1; a pixel is foreground where its probability,
                 as the network gives it, is at least this. None takes the version's own. Temperature is not
                 applied: at 0.5 it would change nothing, and any other was chosen without it.
+            on_tile: told, tile by tile, the network's probabilities (C, h, w) of what the tile keeps: who measures
+                the mask and the probabilities need not run the network twice, nor hold them all.
 
         Raises:
             SettingsError: a threshold for a version with more classes, or outside 0 to 1.
@@ -95,18 +109,22 @@ class Predictor:
         cut = self._threshold(threshold)
         height, width = rgb.shape[:2]
         mask = np.empty((height, width), np.uint8)
+        own_mask = mask if cut == self.spec.threshold else np.empty_like(mask)
         certainty = np.empty((height, width), np.uint8)
         overlap = _Overlap(max(1, len(self.spec.class_names) - 1))
         embedding = np.zeros(EMBEDDING_SIZE, np.float64)
         for tile in self._tiles(height, width):
             probabilities, tile_embedding = self._run(rgb, tile)
+            on_tile(tile, probabilities)
             scaled = probabilities
             if self.spec.calibration.temperature != 1:
                 scaled = apply_temperature(probabilities, self.spec.calibration.temperature)
             levels = np.rint(scaled * np.float32(255)).astype(np.uint8)
             if self.spec.binary:
-                classes = (probabilities[0] >= cut).view(np.uint8)
-                mask[tile.keep] = classes * 255
+                classes = (probabilities[0] >= self.spec.threshold).view(np.uint8)
+                own_mask[tile.keep] = classes * 255
+                if own_mask is not mask:
+                    mask[tile.keep] = (probabilities[0] >= cut) * np.uint8(255)
                 certainty[tile.keep] = levels[0]
                 overlap.add(levels, classes)
             else:
@@ -115,6 +133,9 @@ class Predictor:
                 certainty[tile.keep] = np.take_along_axis(levels, classes[None], axis=0)[0]
                 overlap.add(levels[1:], classes)
             embedding += tile_embedding.astype(np.float64) * (tile.kept_pixels / (height * width))
+        fractions = overlap.fractions(height * width)
+        if own_mask is not mask:
+            fractions = [int(np.count_nonzero(mask)) / (height * width)]
         soft_dice = overlap.soft_dice()
         calibration = self.spec.calibration
         confidence = apply_confidence_map(calibration.confidence_x, calibration.confidence_y, soft_dice)
@@ -122,11 +143,11 @@ class Predictor:
             mask=mask,
             width=width,
             height=height,
-            foreground_fractions=overlap.fractions(height * width),
+            foreground_fractions=fractions,
             soft_dice=soft_dice,
             confidence=confidence,
             descriptors=describe_image(rgb),
-            prediction_descriptors=describe_prediction(mask, certainty, confidence),
+            prediction_descriptors=describe_prediction(own_mask, certainty, confidence),
             embedding=embedding.astype(np.float32),
             engine=self.engine.name,
         )
@@ -143,11 +164,19 @@ class Predictor:
         Raises:
             TooLargeError: as `predict`.
         """
-        height, width = rgb.shape[:2]
-        whole = np.empty((len(self.spec.class_names), height, width), np.float32)
-        for tile in self._tiles(height, width):
-            whole[:, *tile.keep] = self._run(rgb, tile)[0]
+        whole = np.empty((len(self.spec.class_names), *rgb.shape[:2]), np.float32)
+        for tile, probabilities in self.by_tile(rgb):
+            whole[:, *tile.keep] = probabilities
         return whole
+
+    def by_tile(self, rgb: NDArray[np.uint8]) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+        """`probabilities` in parts: each tile, and (C, h, w) of what it keeps.
+
+        Raises:
+            TooLargeError: as `predict`.
+        """
+        for tile in self._tiles(*rgb.shape[:2]):
+            yield tile, self._run(rgb, tile)[0]
 
     def _run(self, rgb: NDArray[np.uint8], tile: Tile) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Probabilities (C, h, w) of what the tile keeps, and the embedding (64,) of what it reads."""

@@ -6,37 +6,39 @@
         pip_requirements=model_requirements(Path("pyproject.toml")),
     )
 
-Nothing is pickled. `load_context` finds the version in the artifact `version`, the version's digest in
-`digests.json` at the model's root, and its number in the note that MLflow leaves there when it downloads a
+Nothing is pickled. `load_context` finds the version in the artifact `version`, compares the model's files with
+`digests.json` at its root, and finds the version's number in the note that MLflow leaves there when it downloads a
 registered model.
 """
 
 import logging
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from numpy.typing import NDArray
 
-from resunet.images import MAX_PIXELS
+from resunet.tiling import Tile
 from serving.answer import encode_answer
-from serving.budget import PixelBudget
-from serving.errors import TooLargeError
+from serving.budget import SMALL_PIXELS, WorkBudget
+from serving.errors import LateError, RowError, TooLargeError
 from serving.golden import check_golden
-from serving.logbook import Identity, Logbook, open_logbook
+from serving.identity import verified_identity
+from serving.logbook import Logbook, open_logbook
 from serving.predictor import Predictor
-from serving.request import TEXT_COLUMNS, count_pixels, decode_rows, read_options, read_rows
-from serving.scoring import RequestError, as_request_error, guard_scoring_server
+from serving.request import TEXT_COLUMNS, Options, Row, decode, measure, read_options, read_rows
+from serving.scoring import RequestError, as_request_error, guard_scoring_server, server_limit_s, server_threads
 from serving.settings import ServingSettings
 from serving.version import VersionSpec
 
 VERSION_ARTIFACT = "version"
-UNREGISTERED = "unregistered"
 
 _log = logging.getLogger(__name__)
 
@@ -67,27 +69,48 @@ def signature(spec: VersionSpec) -> ModelSignature:
     )
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What all rows of a request share; `deadline` is on the clock of `time.monotonic`."""
+
+    options: Options
+    received: datetime
+    deadline: float | None
+
+    def check_time(self) -> None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise LateError(
+                "the server's time for a request is over (MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT); send smaller or "
+                "fewer images, or have it raised"
+            )
+
+    def on_tile(self, tile: Tile, probabilities: NDArray[np.float32]) -> None:
+        self.check_time()
+
+
 class SegmentationModel(PythonModel):
     """A version behind MLflow's pyfunc interface; safe to call from many threads."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the version, and refuse to serve one that does not reproduce its golden output.
+        """Load the version, and refuse to serve one whose files or golden output are not those that were made.
 
         Raises:
-            VersionError: files are missing or damaged, or the golden output is not reproduced.
+            VersionError: files are missing, damaged, not listed, or not signed with the trusted key, or the golden
+                output is not reproduced.
             SettingsError: a RESUNET_ variable makes no sense here.
             RecordsError: the inference log is on and cannot be opened.
         """
         self.settings = ServingSettings.load()
         root = Path(context.artifacts[VERSION_ARTIFACT])
+        self.identity = verified_identity(root, self.settings.trusted_key)
         self.predictor = Predictor.load(root, self.settings.engine, self.settings.threads or None)
         check_golden(self.predictor, root)
-        self.identity = read_identity(root)
-        self.budget = PixelBudget(MAX_PIXELS)
+        self.budget = WorkBudget(server_threads(), self.settings.wait_seconds)
+        self.limit_s = server_limit_s()
         self.logbook: Logbook | None = None
         if self.settings.inference_log is not None:
             self.logbook = open_logbook(self.identity)
-        guard_scoring_server()
+        guard_scoring_server(self.settings.max_image_mb)
         _log.info("version %s is ready on %s", self.identity.version, self.predictor.engine.name)
 
     def predict(
@@ -105,59 +128,57 @@ class SegmentationModel(PythonModel):
         Raises:
             RequestError: a row cannot be answered, and then none is; the message names the row and why.
         """
+        received = datetime.now(UTC)
         try:
-            return self._answer(model_input, params)
+            return self._answer(model_input, params, received)
         except Exception as error:
+            if self.logbook is not None and isinstance(error, RowError):
+                self.logbook.note_refusal(error.row, received)
             raise as_request_error(error) from None
 
-    def _answer(self, frame: pd.DataFrame, params: dict[str, Any] | None) -> pd.DataFrame:
-        received = datetime.now(UTC)
-        spec = self.predictor.spec
-        options = read_options(params, spec)
-        rows = read_rows(frame, self.settings.max_image_mb)
-        answers: list[dict[str, Any]] = []
-        entries: list[Any] = []
-        with self.budget.take(count_pixels(rows)):
-            for row, rgb in zip(rows, decode_rows(rows), strict=True):
-                started = time.perf_counter()
-                try:
-                    prediction = self.predictor.predict(rgb, options.threshold)
-                except TooLargeError as error:
-                    raise TooLargeError(f"row {row.number}: {error}") from None
-                answers.append(
-                    encode_answer(prediction, spec, options.mask_format, self.identity.version, row.request_id)
-                )
-                if self.logbook is not None:
-                    latency_ms = (time.perf_counter() - started) * 1000
-                    entries.append(self.logbook.entry(row, prediction, spec, received, latency_ms))
+    def _answer(self, frame: pd.DataFrame, params: dict[str, Any] | None, received: datetime) -> pd.DataFrame:
+        deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
+        call = _Call(read_options(params, self.predictor.spec), received, deadline)
+        rows = read_rows(frame, self.settings.max_rows, self.settings.max_image_mb)
+        costs = measure(rows)
+        done: list[tuple[dict[str, Any], Any]] = []
+        with self.budget.admit(sum(costs)):
+            if sum(costs) <= SMALL_PIXELS:
+                with self.budget.take(sum(costs), deadline):
+                    done = self._predict(rows, call)
+            else:
+                if len(rows) > 1:  # one bad image refuses the whole request, before any is predicted
+                    for row, cost in zip(rows, costs, strict=True):
+                        with self.budget.take(cost, deadline):
+                            decode(row)
+                # A turn an image: between two of them come those of others.
+                for row, cost in zip(rows, costs, strict=True):
+                    with self.budget.take(cost, deadline):
+                        done += self._predict([row], call)
         if self.logbook is not None:
-            self.logbook.append(entries)  # before the answer: what is answered is on record
-        return pd.DataFrame(answers)
+            call.check_time()
+            self.logbook.append([entry for _, entry in done])  # before the answer: what is answered is on record
+        return pd.DataFrame([answer for answer, _ in done])
+
+    def _predict(self, rows: list[Row], call: _Call) -> list[tuple[dict[str, Any], Any]]:
+        """Answers of rows, and their entries for the log (None where it is off); all are decoded first."""
+        done = []
+        images = [decode(row) for row in rows]
+        for row, rgb in zip(rows, images, strict=True):
+            call.check_time()
+            started = time.perf_counter()
+            try:
+                prediction = self.predictor.predict(rgb, call.options.threshold, on_tile=call.on_tile)
+            except TooLargeError as error:
+                raise RowError(row, error) from None
+            spec, options = self.predictor.spec, call.options
+            answer = encode_answer(prediction, spec, options.mask_format, self.identity.version, row.request_id)
+            entry = None
+            if self.logbook is not None:
+                latency_ms = (time.perf_counter() - started) * 1000
+                entry = self.logbook.entry(row, prediction, spec, options.threshold, call.received, latency_ms)
+            done.append((answer, entry))
+        return done
 
 
-def read_identity(root: Path) -> Identity:
-    """Who a loaded version is.
-
-    Args:
-        root: the version's folder, somewhere below the folder that holds `MLmodel`.
-
-    Returns:
-        Name and number as registered (`unregistered` where MLflow left no note), and the version's digest
-        (empty where the model was logged without a list of files).
-    """
-    model = next((folder for folder in root.resolve().parents if (folder / "MLmodel").is_file()), None)
-    if model is None:
-        return Identity(UNREGISTERED, UNREGISTERED, "")
-    note: Any = None
-    if (model / "registered_model_meta").is_file():
-        note = yaml.safe_load((model / "registered_model_meta").read_text(encoding="utf-8"))
-    known = note if isinstance(note, dict) else {}
-    digest = ""
-    if (model / "digests.json").is_file():
-        from records.digests import read_digests, version_digest
-
-        digest = version_digest(read_digests(model))
-    return Identity(str(known.get("model_name", UNREGISTERED)), str(known.get("model_version", UNREGISTERED)), digest)
-
-
-__all__ = ["RequestError", "SegmentationModel", "read_identity", "signature"]
+__all__ = ["RequestError", "SegmentationModel", "signature"]

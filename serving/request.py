@@ -1,31 +1,33 @@
 """What a request must look like: every row is checked, and its image decoded, before any is predicted.
 
     options = read_options(params, spec)
-    rows = read_rows(frame, settings.max_image_mb)
-    images = decode_rows(rows)
+    rows = read_rows(frame, settings.max_rows, settings.max_image_mb)
+    costs = measure(rows)
+    rgb = decode(rows[0])
 
 A refusal names the row, counted from 0 as in the request, and the reason; never a value of the image column.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from resunet.errors import ImageError, SettingsError
-from resunet.images import MAX_PIXELS, decode_image
+from resunet.images import MAX_PIXELS, decode_image, read_size
 from serving.answer import MaskFormat
-from serving.errors import TooLargeError
+from serving.errors import RowError, TooLargeError
 from serving.version import VersionSpec
 
 TEXT_COLUMNS = ("request_id", "client", "slice")
 MAX_TEXT = 200
+# No image needs more bytes for a pixel than 16-bit RGBA without compression: a file that has more is mostly
+# something else, which takes its time to read over.
+_BYTES_A_PIXEL = 8
 HOW_TO_SEND = (
     'send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of an image file>"]]}} as application/json'
 )
@@ -70,12 +72,13 @@ def read_options(params: Mapping[str, Any] | None, spec: VersionSpec) -> Options
     return Options(None if threshold is None else float(threshold), mask_format)
 
 
-def read_rows(frame: pd.DataFrame, max_image_mb: int) -> list[Row]:
+def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int) -> list[Row]:
     """Check every row of a request, its image's bytes only for their size.
 
     Args:
         frame: column `image` of bytes; `request_id`, `client` and `slice` may be absent or null.
-        max_image_mb: largest encoded image, MB of 10^6 bytes.
+        max_rows: most images.
+        max_image_mb: largest encoded image, and largest sum of them, MB of 10^6 bytes.
 
     Raises:
         ImageError, SettingsError: something is missing, of a wrong type or too large.
@@ -86,6 +89,10 @@ def read_rows(frame: pd.DataFrame, max_image_mb: int) -> list[Row]:
         raise ImageError(f"a column is there more than once; {HOW_TO_SEND}")
     if frame.empty:
         raise ImageError(f"the request has no rows; {HOW_TO_SEND}")
+    if len(frame) > max_rows:
+        raise TooLargeError(
+            f"the request has {len(frame)} rows, above the limit of {max_rows} (RESUNET_MAX_ROWS): send fewer at a time"
+        )
     columns = {name: list(frame[name]) if name in frame.columns else None for name in TEXT_COLUMNS}
     rows: list[Row] = []
     seen: dict[str, int] = {}
@@ -95,77 +102,72 @@ def read_rows(frame: pd.DataFrame, max_image_mb: int) -> list[Row]:
         if request_id in seen:  # the log keeps one row an id
             raise SettingsError(f"row {number}: request_id is the same as in row {seen[request_id]}")
         seen[request_id] = number
-        rows.append(
-            Row(
-                number,
-                _bytes(number, data, max_image_mb),
-                request_id,
-                texts.get("client"),
-                texts.get("slice"),
-            )
+        rows.append(Row(number, _bytes(number, data), request_id, texts.get("client"), texts.get("slice")))
+    limit = f"above the limit of {max_image_mb} MB (RESUNET_MAX_IMAGE_MB)"
+    for row in rows:
+        if len(row.data) > max_image_mb * 1_000_000:
+            raise RowError(row, TooLargeError(f"the image file has {len(row.data) / 1e6:.1f} MB, {limit}"))
+    total = sum(len(row.data) for row in rows)
+    if total > max_image_mb * 1_000_000:
+        raise TooLargeError(
+            f"the request's image files have {total / 1e6:.1f} MB together, {limit}: send fewer at a time"
         )
     return rows
 
 
-def decode_rows(rows: list[Row]) -> Iterator[NDArray[np.uint8]]:
-    """Decode every image before giving the first, so that one bad image refuses the whole request.
-
-    Decoded images are kept while they are together no more than one of the largest size; beyond that they are
-    decoded again one by one.
-
-    Yields:
-        (H, W, 3) uint8 RGB of each row.
+def measure(rows: list[Row]) -> list[int]:
+    """What the image of each row costs to work on, in pixels, by the size in its header.
 
     Raises:
-        ImageError: a row's bytes are no image; the message names the row.
+        RowError: a header cannot be read, or announces a size that is not taken.
+        TooLargeError: the images are together larger than one of the largest size.
     """
-    keep = count_pixels(rows) <= MAX_PIXELS
-    kept: list[NDArray[np.uint8]] = []
+    pixels, costs = 0, []
     for row in rows:
         try:
-            image = decode_image(row.data)
+            width, height = read_size(row.data)
         except ImageError as error:
-            raise type(error)(f"row {row.number}: {error}") from None
-        if keep:
-            kept.append(image)
-        del image
-    while kept:
-        yield kept.pop(0)
-    if not keep:
-        for row in rows:
-            yield decode_image(row.data)
+            raise RowError(row, error) from None
+        pixels += width * height
+        costs.append(max(width * height, len(row.data) // _BYTES_A_PIXEL))
+    if pixels > MAX_PIXELS:
+        raise TooLargeError(
+            f"the request's {len(rows)} images have {pixels / 1e6:.0f} million pixels together, above the limit of "
+            f"{MAX_PIXELS // 1_000_000}: send fewer at a time"
+        )
+    return costs
 
 
-def count_pixels(rows: list[Row]) -> int:
-    """Pixels that the headers of all images announce; what has no readable header counts as none."""
-    total = 0
-    for row in rows:
-        try:
-            with Image.open(BytesIO(row.data)) as image:
-                total += min(image.width * image.height, MAX_PIXELS)
-        except Exception:  # the decoder, which comes next, says what is wrong with it
-            continue
-    return total
+def decode(row: Row) -> NDArray[np.uint8]:
+    """Decode a row's image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        RowError: its bytes are no image.
+    """
+    try:
+        return decode_image(row.data)
+    except ImageError as error:
+        raise RowError(row, error) from None
 
 
-def _bytes(number: int, data: object, max_image_mb: int) -> bytes:
-    if data is None or (isinstance(data, float) and np.isnan(data)):
+def _is_missing(value: object) -> bool:
+    # pandas writes what is not there as None, nan or NA, by the type of the column.
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _bytes(number: int, data: object) -> bytes:
+    if _is_missing(data):
         raise ImageError(f"row {number}: image is missing")
     if not isinstance(data, bytes | bytearray | memoryview):
         raise ImageError(
             f"row {number}: image is {type(data).__name__}, not bytes; in JSON only dataframe_split and "
             "dataframe_records carry bytes, as base64 text"
         )
-    if len(data) > max_image_mb * 1_000_000:
-        raise TooLargeError(
-            f"row {number}: the image file has {len(data) / 1e6:.1f} MB, above the limit of "
-            f"{max_image_mb} MB (RESUNET_MAX_IMAGE_MB)"
-        )
     return bytes(data)
 
 
 def _text(number: int, name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if _is_missing(value):
         return None
     if not isinstance(value, str):
         raise SettingsError(f"row {number}: {name} must be text, not {type(value).__name__}")

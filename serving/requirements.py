@@ -3,7 +3,8 @@
     model_requirements(Path("pyproject.toml"))          # ["SQLAlchemy==…", …, "mlflow-skinny==…"]
 
 `mlflow-skinny` brings what `mlflow models serve` runs (FastAPI, uvicorn); pandas is the scoring protocol's.
-Measured: an environment of 766 MB. pyarrow would add 150 MB, only to accept Parquet bodies.
+Measured: an environment of 785 MB, of which model-signing and what it needs, for servers that trust a key, are
+30. pyarrow would add 150 MB, only to accept Parquet bodies.
 """
 
 import re
@@ -14,6 +15,7 @@ from resunet.errors import SettingsError
 
 _PACKAGES = (
     "filelock",
+    "model-signing",
     "numpy",
     "onnxruntime",
     "opencv-python-headless",
@@ -23,6 +25,7 @@ _PACKAGES = (
     "psycopg",
     "pydantic",
     "pydantic-settings",
+    "pyOpenSSL",
     "PyYAML",
     "SQLAlchemy",
 )

@@ -17,10 +17,12 @@ import os
 import sys
 from typing import Any
 
+from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
-from serving.errors import INTERNAL_MESSAGE, status_of
+from resunet.errors import RecordsError
+from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, status_of
 from serving.request import HOW_TO_SEND
 
 _log = logging.getLogger(__name__)
@@ -29,7 +31,9 @@ _log = logging.getLogger(__name__)
 _SERVER_VARIABLE = "__pyfunc_model_path__"
 _SERVER_MODULE = "mlflow.pyfunc.scoring_server"
 _PARAMETERS = ["data", "content_type", "model", "input_schema"]
-_CODES = {503: TEMPORARILY_UNAVAILABLE, 500: INTERNAL_ERROR}
+_CODES = {504: DEADLINE_EXCEEDED, 503: TEMPORARILY_UNAVAILABLE, 500: INTERNAL_ERROR}
+# For what is not images: columns, ids, the words of JSON.
+_BODY_ROOM = 1_000_000
 _FRAMES = ("dataframe_split", "dataframe_records")
 
 
@@ -59,13 +63,32 @@ def as_request_error(error: Exception) -> RequestError:
     if status == 500:
         _log.error("a request failed", exc_info=error)
         return RequestError(INTERNAL_MESSAGE, status)
-    if status > 500:
+    if isinstance(error, RecordsError):
         _log.error("a request failed: %s", error)
+        return RequestError(UNLOGGED_MESSAGE, status)
+    if status > 500:
+        _log.warning("a request was not answered: %s", error)
     return RequestError(str(error), status)
 
 
-def guard_scoring_server() -> bool:
+def server_threads() -> int:
+    """Requests that MLflow's scoring server works on at a time: the threads of asyncio's own pool."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+def server_limit_s() -> float | None:
+    """After how many seconds MLflow's scoring server answers 504, whatever the model does; None elsewhere."""
+    if _SERVER_VARIABLE not in os.environ:
+        return None
+    return float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())  # type: ignore[no-untyped-call]
+
+
+def guard_scoring_server(max_image_mb: int) -> bool:
     """In a process of `mlflow models serve`, keep data and stack traces out of MLflow's own refusals.
+
+    Args:
+        max_image_mb: a body that has more than such an image in base64, MB of 10^6 bytes, is not even parsed,
+            which takes several times its memory.
 
     Returns:
         Whether it is in place: False in any other process, and where MLflow's function is not the one that
@@ -81,8 +104,16 @@ def guard_scoring_server() -> bool:
         _log.warning("this MLflow's scoring server is unknown: its own errors may repeat what was sent")
         return False
 
+    largest_body = max_image_mb * 1_000_000 * 4 // 3 + _BODY_ROOM
+
     @functools.wraps(original)
     def invocations(data: Any, content_type: str | None, model: Any, input_schema: Any) -> Any:
+        if len(data) > largest_body:
+            raise RequestError(
+                f"the request has {len(data) / 1e6:.0f} MB, above the limit of {largest_body / 1e6:.0f} MB that "
+                f"RESUNET_MAX_IMAGE_MB={max_image_mb} makes: send fewer or smaller images",
+                413,
+            )
         try:
             return original(data, content_type, model, input_schema)
         except RequestError:

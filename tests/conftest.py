@@ -21,6 +21,14 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True, scope="session")
+def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests leave in a home does not lie in the checkout's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESUNET_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def mlflow_as_before() -> Iterator[None]:
     """MLflow keeps its servers in module globals and in the environment: no file of tests inherits another's."""

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from version_factory import draw
 
-from pipelines.evaluate import LabelledImage
+from pipelines.labelled import LabelledImage
+from serving.engine import Engine, Output
 
 
 def truth_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -22,3 +23,22 @@ def labelled(seeds: Sequence[int], groups: Sequence[str | None] | None = None, s
         group = groups[place] if groups else None
         images.append(LabelledImage(f"images/{seed}.png", group, {"stain": stain}, rgb, truth_of(rgb)))
     return images
+
+
+class Counting:
+    """An engine that counts its calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.name, self.calls = engine, engine.name, 0
+
+    def run(self, images: NDArray[np.uint8]) -> Output:
+        self.calls += 1
+        return self.engine.run(images)
+
+
+class FourClasses(Counting):
+    """A binary engine that passes for one of four classes."""
+
+    def run(self, images: NDArray[np.uint8]) -> Output:
+        found, embedding = super().run(images)
+        return np.concatenate([1 - found, found / 3, found / 3, found / 3], axis=1), embedding

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from records.database import open_database
 from records.inference import PredictionRow
+from records.rows import from_record, to_record
 from records.schema import predictions
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
@@ -25,6 +26,8 @@ def prediction(request_id: str, /, **changes: Any) -> PredictionRow:
         "model_digest": "sha256:aa",
         "route": "production",
         "engine": "onnxruntime",
+        "image_digest": "sha256:11",
+        "threshold": 0.5,
         "latency_ms": 12.5,
         "width": 256,
         "height": 128,
@@ -34,6 +37,11 @@ def prediction(request_id: str, /, **changes: Any) -> PredictionRow:
         "mask_rle": '{"size":[2,2],"counts":[1,3]}',
     }
     return PredictionRow(**fields | changes)
+
+
+def answer(row: PredictionRow) -> str:
+    """The key of a row in the database and in the mask store."""
+    return str(from_record(to_record(row))[0]["answer_id"])
 
 
 def minutes(count: float) -> timedelta:

@@ -1,13 +1,15 @@
 """A version's calibration: fitted through what serves, and honest about images that it never saw."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_images import labelled
-from version_factory import make_spec, write_version
+from labelled_images import FourClasses, labelled, truth_of
+from version_factory import draw, make_spec, write_version
 
 from pipelines.calibrate import out_of_fold_residuals, validate
+from pipelines.labelled import LabelledImage
 from resunet.confidence import apply_confidence_map, conformal_halfwidth, fit_confidence_map
 from resunet.errors import DataError
 from resunet.metrics import dice
@@ -80,6 +82,30 @@ def test_several_classes_are_validated(tmp_path: Path) -> None:
     assert validated.confusion.shape == (3, 3)
     assert validated.confusion.trace() == validated.confusion.sum() == 6 * 64 * 72
     assert set(validated.dice.values()) == {1.0}
+
+
+def test_tiles_are_drawn_from_as_whole_images_are(predictor: Predictor) -> None:
+    """Cut or not, the same pixels are looked at: 64x72 images, in tiles of 32 with what a 3x3 kernel sees around."""
+    images = labelled(range(6))
+    tiled = Predictor(make_spec(whole_side=40, core=32), predictor.engine)
+    whole, cut = validate(predictor, images), validate(tiled, images)
+    assert cut.calibration.temperature == pytest.approx(whole.calibration.temperature, abs=1e-3)
+    np.testing.assert_array_equal(cut.before.pixels, whole.before.pixels)
+    np.testing.assert_allclose(cut.before.observed, whole.before.observed)
+
+
+def test_a_large_image_is_calibrated_on_in_bounded_memory(predictor: Predictor) -> None:
+    """A float a pixel and class would be 100 MB."""
+    rgb = np.tile(draw(250, 250), (10, 10, 1))
+    spec = predictor.spec.model_copy(update={"class_names": list("abcd")})
+    image = LabelledImage("images/large.png", None, {}, rgb, truth_of(rgb))
+    tracemalloc.start()
+    try:
+        validate(Predictor(spec, FourClasses(predictor.engine)), [image])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 14 * rgb.shape[0] * rgb.shape[1]
 
 
 def test_an_empty_validation_split_is_refused(predictor: Predictor) -> None:

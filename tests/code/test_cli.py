@@ -1,5 +1,6 @@
 """What a user meets who makes a mistake: one sentence, exit code 2, no traceback; and help without waiting."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dataset_factory import make
+from dataset_factory import add, group_in, make, picture, write
 
+from pipelines.checkpoint import claimed
 from pipelines.cli import app
+from pipelines.export import WHOLE_SIDE_UNTILEABLE
 from pipelines.servers import free_port
 from records.console import run
 
@@ -57,6 +60,10 @@ def data(tmp_path: Path) -> str:
         (("--folds", "-3"), ("folds", "2 or more")),
         (("--folds", "3", "--resume", "0123"), ("resume", "cross-validation")),
         (("--folds", "3", "--parent", "1"), ("parent", "cross-validation")),
+        (("--folds", "3", "--patience", "2"), ("patience", "held-out")),
+        (("--precision", "fp16"), ("precision", "bf16", "fp16")),
+        (("--learning-rate", "0"), ("learning_rate", "greater than")),
+        (("--epochs", "-1"), ("epochs", "greater than")),
         (("--schedule", "twice"), ("schedule", "0:0,100:0.09")),
         (("--model-name", "a/b"), ("model_name", "a/b")),
         (("--model-name", " "), ("model_name",)),
@@ -76,6 +83,32 @@ def test_a_signing_key_that_is_not_there_is_missed_before_training(
 ) -> None:
     monkeypatch.setenv("RESUNET_SIGNING_KEY", str(tmp_path / "key.pem"))
     assert "RESUNET_SIGNING_KEY" in refused("train")
+
+
+def test_a_run_that_is_still_being_trained_is_not_resumed(refused: Refused, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "home" / "checkpoints" / "0123abcd.ckpt"
+    with claimed(checkpoint):
+        checkpoint.touch()
+        told = refused("train", "--resume", "0123abcd")
+    assert "0123abcd is being trained by another process" in told
+    assert not (tmp_path / "unused.db").exists()
+
+
+def test_images_that_the_architecture_could_not_be_measured_on_are_named_before_training(
+    refused: Refused, data: str, tmp_path: Path
+) -> None:
+    """In training it sees crops: only what it would be measured on is refused."""
+    groups = ["file,group"]
+    for index, split in enumerate(("train", "validation", "test")):
+        add(Path(data), f"large_{split}", picture(300 + index, 40, WHOLE_SIDE_UNTILEABLE + 1))
+        groups.append(f"large_{split}.png,{group_in(split)}")
+    write(Path(data) / "groups.csv", "\n".join(groups) + "\n")
+    told = refused("train", "--data", data, "--architecture", "resunetpp")
+    assert "large_validation.png" in told and "large_test.png" in told and "large_train" not in told
+    assert str(WHOLE_SIDE_UNTILEABLE) in told and "--architecture resunet" in told
+    folds = refused("train", "--data", data, "--architecture", "resunetpp", "--folds", "2")
+    assert "large_train.png" in folds and "large_test" not in folds
+    assert not (tmp_path / "unused.db").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "prepare"])
@@ -147,3 +180,32 @@ def test_help_says_what_an_option_is_for() -> None:
     for words in ("--max-minutes", "--batch-size", "Same seed, same machine", "modality=fluorescence"):
         assert words in ran.stdout
     assert "--max-time" not in ran.stdout
+
+
+def test_prepare_keeps_its_report_and_says_where(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
+    (Path(data) / "masks/p003.png").unlink()
+    named = tmp_path / "named/report.json"
+    for words in ((), ("--report", str(named))):
+        monkeypatch.setattr(sys, "argv", ["pipelines", "prepare", "--data", data, *words])
+        with pytest.raises(SystemExit) as ended:
+            run(app)
+        assert ended.value.code == 2
+        (path,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("report: ")]
+        assert json.loads(Path(path.removeprefix("report: ")).read_text("utf-8"))["refused"]
+    assert named.exists() and len(list((tmp_path / "home/reports").iterdir())) == 1
+
+
+def test_a_groups_file_or_slices_that_fit_nothing_are_named(refused: Refused, data: str, tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent.csv")
+    assert absent in refused("prepare", "--data", data, "--groups", absent)
+    assert absent in refused("train", "--data", data, "--groups", absent)
+    assert "slices: " in refused("prepare", "--data", data, "--slices", "a,,b")
+
+
+def test_evaluate_takes_slices() -> None:
+    command = [sys.executable, "-m", "pipelines", "evaluate", "--help"]
+    variables = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
+    assert "--slices" in subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True).stdout

@@ -147,7 +147,7 @@ def test_a_file_name_in_metadata_may_leave_out_its_folder(tmp_path: Path) -> Non
     write(tmp_path / "metadata.csv", "file,stain\na.png,x\ngone.png,x\n")
     dataset = read_dataset(tmp_path)
     assert dataset.samples[0].slices == {"stain": "x"}
-    assert dataset.missing_files == ("gone.png",)
+    assert [stray.files for stray in dataset.strays] == [("gone.png",)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-FOLDERS = ("pipelines", "registry", "serving", "monitoring")
+FOLDERS = ("pipelines", "registry", "serving", "monitoring", "records")
 
 
 def _tracked() -> list[Path]:

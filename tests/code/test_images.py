@@ -18,7 +18,14 @@ from PIL import Image, ImageFile, ImageOps
 
 from resunet import images
 from resunet.errors import ImageError
-from resunet.images import decode_image, decode_mask, read_image, read_mask
+from resunet.images import (
+    decode_image,
+    decode_image_and_orientation,
+    decode_mask,
+    decode_mask_and_orientation,
+    read_image,
+    read_mask,
+)
 
 NUCLEI = Path(__file__).resolve().parents[2].parent / "shared/data/nuclei"
 HEIGHT, WIDTH = 19, 23
@@ -175,6 +182,16 @@ def test_exif_orientation_is_applied_to_images_and_masks_alike(kind: str, orient
     assert upright.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
     np.testing.assert_array_equal(decode_image(colour), upright)
     np.testing.assert_array_equal(decode_mask(grey), upright[..., 0])
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_the_orientation_that_was_undone_is_told(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = saved(Image.fromarray(RGB), kind, exif=exif)
+    assert decode_image_and_orientation(image)[1] == (orientation if orientation < 9 else 1)
+    assert decode_mask_and_orientation(saved(Image.fromarray(GREY), "PNG"))[1] == 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PROMISED = {
     *("data", "where", "architecture", "width", "epochs", "max_minutes"),
     *("crop", "batch_size", "seed", "folds", "model_name"),
+    *("patience", "slices", "learning_rate"),
 }
 
 
@@ -108,7 +109,7 @@ def test_the_command_has_the_defaults_of_the_settings() -> None:
     for setting, field in FitSettings.model_fields.items():
         if setting in options:
             assert options[setting].default == field.default, setting
-    for option in ("data", "where", "groups", "folds", "model_name", "parent", "resume"):
+    for option in ("data", "where", "groups", "slices", "folds", "model_name", "parent", "resume"):
         assert options[option].default == getattr(TrainOptions(), option), option
     hidden = {name for name, option in options.items() if option.hidden}
     assert set(options) - hidden <= set(FitSettings.model_fields) | set(TrainOptions.__dataclass_fields__)

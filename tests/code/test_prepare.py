@@ -10,11 +10,11 @@ from dataset_factory import add, blob, group_in, make, picture, save, write
 from PIL import Image
 from rich.console import Console
 
-from pipelines.checks import Problem
 from pipelines.dataset import read_dataset
 from pipelines.groups import read_groups
 from pipelines.manifest import examine, pixel_digest
 from pipelines.prepare import prepare
+from pipelines.problems import Problem
 from pipelines.splits import Split, key_of, split_of
 from resunet.errors import DataError
 
@@ -362,11 +362,11 @@ def test_an_image_10000_pixels_wide_and_one_of_16_pixels_are_prepared(tmp_path: 
 
 
 @pytest.mark.nuclei
-def test_the_real_nuclei_are_sound_and_hold_no_near_duplicates(tmp_path: Path) -> None:
+def test_the_real_nuclei_are_sound_and_hold_no_near_duplicates() -> None:
     if not NUCLEI.is_dir():
         assert not os.environ.get("RESUNET_REQUIRE_NUCLEI"), "the nuclei data set is missing"
         pytest.skip("needs ../shared/data/nuclei")
-    report = prepare(NUCLEI, groups_file=tmp_path / "groups.csv")
+    report = prepare(NUCLEI)
     assert report.images == 569 and report.near_duplicate_pairs == 0
     assert report.problems == ()
     assert report.splits == {"train": 406, "validation": 77, "test": 86}

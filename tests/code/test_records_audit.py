@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from records_rows import NOON
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from records import audit as chain
@@ -45,10 +45,20 @@ def decided(engine: Engine) -> Engine:
     """Five decisions, and the triggers gone: whoever tampers has that right."""
     for number in range(1, 6):
         decide(engine, f"reason {number}")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TRIGGER audit_no_update")
-        connection.exec_driver_sql("DROP TRIGGER audit_no_delete")
+    drop_triggers(engine)
     return engine
+
+
+def triggers(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        query = text("SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+        return list(connection.execute(query).scalars())
+
+
+def drop_triggers(engine: Engine) -> None:
+    for name in triggers(engine):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
 
 
 def test_a_decision_comes_back_as_it_was_made(engine: Engine) -> None:
@@ -84,6 +94,62 @@ def test_the_database_refuses_to_change_or_delete_a_decision(engine: Engine) -> 
         with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
             connection.execute(statement)
     assert chain.verify(engine) is None
+
+
+FORGED = "SELECT {seq}, \"when\", action, 'eve', model_name, version, from_stage, to_stage, digest, gates, reason"
+WAYS_IN = {
+    "replace": f"INSERT OR REPLACE INTO audit {FORGED.format(seq=1)}, previous_hash, row_hash FROM audit",
+    "upsert": f"INSERT INTO audit {FORGED.format(seq=1)}, previous_hash, row_hash FROM audit WHERE true "
+    "ON CONFLICT (seq) DO UPDATE SET actor = 'eve'",
+    "gap": f"INSERT INTO audit {FORGED.format(seq=3)}, row_hash, 'x' FROM audit",
+    "before the first": f"INSERT INTO audit {FORGED.format(seq=0)}, row_hash, 'x' FROM audit",
+    "unchained": f"INSERT INTO audit {FORGED.format(seq=2)}, previous_hash, 'x' FROM audit",
+    "end removed": "DELETE FROM audit_head",
+    "end set back": "UPDATE audit_head SET seq = 0",
+    "end set ahead": "UPDATE audit_head SET seq = 2",
+    "end of another hash": "UPDATE audit_head SET row_hash = 'x'",
+    "end replaced": "INSERT OR REPLACE INTO audit_head VALUES (1, 1, 'x')",
+    "second end": "INSERT INTO audit_head SELECT 2, seq, row_hash FROM audit",
+}
+
+
+@pytest.mark.parametrize("statement", WAYS_IN.values(), ids=WAYS_IN.keys())
+def test_no_statement_changes_a_row_or_the_end_of_the_chain(engine: Engine, statement: str) -> None:
+    made = decide(engine)
+    with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert chain.history(engine) == [made]
+    assert chain.verify(engine) is None
+
+
+def test_the_end_of_the_chain_does_not_move_back(engine: Engine) -> None:
+    first = decide(engine)
+    decide(engine)
+    back = update(audit_head).values(seq=1, row_hash=first.row_hash)
+    with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
+        connection.execute(back)
+
+
+def test_a_lost_end_opens_no_way_to_write_the_rows_anew(decided: Engine) -> None:
+    with decided.begin() as connection:
+        connection.execute(delete(audit_head))
+    reopened = open_database(str(decided.url))
+    anew = f"INSERT OR REPLACE INTO audit {FORGED.format(seq=1)}, '{chain.GENESIS}', 'x' FROM audit WHERE seq = 1"
+    with pytest.raises(IntegrityError, match="append-only"), reopened.begin() as connection:
+        connection.exec_driver_sql(anew)
+
+
+def test_a_database_of_an_older_release_is_protected_when_it_is_opened(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    engine = open_database(url)
+    whole = triggers(engine)
+    drop_triggers(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT 1; END")
+    decide(open_database(url))
+    assert triggers(engine) == whole
+    with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
+        connection.execute(update(audit).values(actor="eve"))
 
 
 @pytest.mark.parametrize("column", [c.name for c in audit.c if c.name not in ("seq", "when")])
@@ -133,6 +199,32 @@ def test_gates_that_are_no_longer_json_are_found(decided: Engine) -> None:
     with decided.begin() as connection:
         connection.execute(update(audit).where(audit.c.seq == 2).values(gates="{"))
     assert chain.verify(decided) == chain.BrokenRow(2, "its content was changed")
+
+
+@pytest.mark.parametrize("garbled", ["yesterday", "", "2026-13-01 00:00:00.000000", b"\xff", 7])
+def test_a_time_that_is_no_time_is_found(decided: Engine, garbled: object) -> None:
+    with decided.begin() as connection:
+        connection.exec_driver_sql('UPDATE audit SET "when" = ? WHERE seq = 4', (garbled,))
+    assert chain.verify(decided) == chain.BrokenRow(4, "its content was changed")
+    with pytest.raises(RecordsError, match="audit --verify"):
+        chain.history(decided)
+
+
+def test_a_chain_without_its_end_is_broken_and_takes_no_row(decided: Engine) -> None:
+    with decided.begin() as connection:
+        connection.execute(delete(audit_head))
+    assert chain.verify(decided) == chain.BrokenRow(5, "the note that it is the chain's end was removed")
+    with pytest.raises(RecordsError, match="lost the note of its end"):
+        decide(decided)
+
+
+def test_a_row_behind_the_end_is_found(decided: Engine) -> None:
+    """Whole and chained, but the note of the end was not moved with it: no command added it."""
+    with decided.begin() as connection:
+        connection.execute(delete(audit).where(audit.c.seq == 5))
+        third = select(audit.c.row_hash).where(audit.c.seq == 3).scalar_subquery()
+        connection.execute(update(audit_head).values(seq=3, row_hash=third))
+    assert chain.verify(decided) == chain.BrokenRow(4, "it lies behind the noted end of the chain")
 
 
 def forge_all(engine: Engine) -> None:

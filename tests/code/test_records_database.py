@@ -12,7 +12,7 @@ from sqlalchemy.exc import StatementError
 
 from records.database import describe, make_engine, open_database
 from records.inference import InferenceLog
-from records.schema import audit_head, predictions, schema_version
+from records.schema import SCHEMA_VERSION, predictions, schema_version
 from records.settings import RecordsSettings
 from resunet.errors import RecordsError, SettingsError
 
@@ -25,14 +25,14 @@ def test_sqlite_is_opened_so_that_readers_and_writers_do_not_block_each_other(tm
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000
     with engine.begin() as reader, engine.begin() as writer:
         assert reader.execute(select(predictions)).all() == []
-        writer.execute(audit_head.insert().values(id=1, seq=1, row_hash="x"))
+        writer.execute(update(schema_version).values(version=SCHEMA_VERSION))
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/records.db"
     for _ in range(2):
         with open_database(url).connect() as connection:
-            assert connection.execute(select(schema_version)).all() == [(1, 1)]
+            assert connection.execute(select(schema_version)).all() == [(1, SCHEMA_VERSION)]
 
 
 def test_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
@@ -46,9 +46,20 @@ def test_a_newer_schema_is_refused_untouched_with_what_to_do(tmp_path: Path) -> 
     url = f"sqlite:///{tmp_path}/records.db"
     engine = open_database(url)
     with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=2))
+        connection.execute(update(schema_version).values(version=SCHEMA_VERSION + 1))
         predictions.drop(connection)
-    with pytest.raises(RecordsError, match=r"newer release \(schema 2, this release knows 1\): upgrade"):
+    with pytest.raises(RecordsError, match=r"newer release \(schema \d, this release knows \d\): upgrade"):
+        open_database(url)
+    assert not inspect(engine).has_table("predictions")
+
+
+def test_an_older_schema_is_refused_untouched_with_what_to_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    engine = open_database(url)
+    with engine.begin() as connection:
+        connection.execute(update(schema_version).values(version=1))
+        predictions.drop(connection)
+    with pytest.raises(RecordsError, match=r"older release \(schema 1, this release writes \d\): set another"):
         open_database(url)
     assert not inspect(engine).has_table("predictions")
 
@@ -57,7 +68,7 @@ def test_rows_wait_while_the_schema_is_newer(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/records.db"
     engine = open_database(url)
     with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=2))
+        connection.execute(update(schema_version).values(version=SCHEMA_VERSION + 1))
     log = InferenceLog.open(url, tmp_path / "home")
     log.append([prediction("a")])
     with pytest.raises(RecordsError, match="newer release"):
@@ -132,7 +143,7 @@ def test_a_home_with_odd_characters_works(tmp_path: Path) -> None:
     settings = RecordsSettings(home=home)
     engine = open_database(settings.database_url)
     with engine.begin() as connection:
-        connection.execute(audit_head.insert().values(id=1, seq=1, row_hash="x"))
+        connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
     assert (home / "records.db").is_file()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from records_rows import NOON, prediction, stored_ids, wait_until
+from records_rows import NOON, answer, prediction, stored_ids, wait_until
 from sqlalchemy import select
 
 from records.database import open_database
@@ -61,7 +61,7 @@ def test_the_mask_goes_to_the_store_and_not_to_the_database(url: str, tmp_path: 
     log = InferenceLog.open(url, tmp_path / "home", clock=lambda: NOON)
     log.append([prediction("a")])
     log.drain_now()
-    assert log.masks.get("a", "3") == prediction("a").mask_rle
+    assert log.masks.get(answer(prediction("a"))) == prediction("a").mask_rle
     log.close()
     assert not [column.name for column in predictions.c if "mask" in column.name]
 
@@ -69,12 +69,13 @@ def test_the_mask_goes_to_the_store_and_not_to_the_database(url: str, tmp_path: 
 def test_masks_older_than_the_retention_are_deleted(url: str, tmp_path: Path) -> None:
     clock = [NOON]
     log = InferenceLog.open(url, tmp_path / "home", mask_retention_days=30, clock=lambda: clock[0])
-    log.append([prediction("old"), prediction("new", event_time=NOON + timedelta(days=20))])
+    old, new = prediction("old"), prediction("new", event_time=NOON + timedelta(days=20))
+    log.append([old, new])
     log.drain_now()
     clock[0] = NOON + timedelta(days=31)
     log.drain_now()
-    assert log.masks.get("old", "3") is None
-    assert log.masks.get("new", "3") is not None
+    assert log.masks.get(answer(old)) is None
+    assert log.masks.get(answer(new)) is not None
     log.close()
 
 
@@ -134,8 +135,70 @@ def test_the_same_request_counts_once_a_version_and_a_route(url: str, tmp_path: 
     log.append([prediction("a"), prediction("a"), prediction("a", model_version="4")])
     log.append([prediction("a", route="shadow"), prediction("a", latency_ms=99.0)])
     log.drain_now()
+    log.append([prediction("a", latency_ms=7.0), prediction("a", event_time=NOON + timedelta(days=1))])
+    log.drain_now()
     assert stored_ids(url) == ["a", "a", "a"]
     assert not rejected(tmp_path / "home")
+    log.close()
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one round", "in two rounds"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"image_digest": "sha256:22"},
+        {"threshold": 0.25},
+        {"model_digest": "sha256:bb"},
+        # An image that was refused once may be answered the next time.
+        {"status": "refused"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_request_id_used_again_for_another_answer_hides_neither_nor_its_mask(
+    url: str, tmp_path: Path, other: dict[str, Any], together: bool
+) -> None:
+    first, second = prediction("a", mask_rle="first"), prediction("a", mask_rle="second", **other)
+    log = InferenceLog.open(url, tmp_path / "home", clock=lambda: NOON, drain_interval_s=60)
+    log.append([first])
+    if not together:
+        log.drain_now()
+    log.append([second])
+    log.drain_now()
+    assert stored_ids(url) == ["a", "a"]
+    assert (log.masks.get(answer(first)), log.masks.get(answer(second))) == ("first", "second")
+    log.close()
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one round", "in two rounds"])
+def test_a_retry_leaves_row_and_mask_of_the_first_answer(url: str, tmp_path: Path, together: bool) -> None:
+    log = InferenceLog.open(url, tmp_path / "home", clock=lambda: NOON, drain_interval_s=60)
+    log.append([prediction("a", latency_ms=1.0, mask_rle="first")])
+    if not together:
+        log.drain_now()
+    # Another day: its mask would otherwise lie in another folder, and be found first.
+    later = prediction("a", latency_ms=2.0, mask_rle="second", event_time=NOON + timedelta(days=1))
+    log.append([later, prediction("b")])
+    log.drain_now()
+    with open_database(url).connect() as connection:
+        rows = connection.execute(select(predictions).order_by(predictions.c.request_id)).mappings().all()
+    assert [(row["request_id"], row["latency_ms"]) for row in rows] == [("a", 1.0), ("b", 12.5)]
+    assert (rows[0]["image_digest"], rows[0]["threshold"]) == ("sha256:11", 0.5)
+    assert log.masks.get(answer(later)) == "first"
+    log.close()
+
+
+def test_a_row_whose_mask_cannot_be_kept_waits_for_both(url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    log = InferenceLog.open(url, home, clock=lambda: NOON, drain_interval_s=60)
+    (home / "masks").write_text("a file in the way")
+    log.append([prediction("a")])
+    with pytest.raises(RecordsError, match="cannot be written"):
+        log.drain_now()
+    assert stored_ids(url) == []
+    (home / "masks").unlink()
+    assert log.drain_now() == 1
+    assert stored_ids(url) == ["a"]
+    assert log.masks.get(answer(prediction("a"))) is not None
     log.close()
 
 

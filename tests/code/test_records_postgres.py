@@ -1,6 +1,8 @@
 """The same promises on a real PostgreSQL, which is stopped and started."""
 
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from records_rows import NOON, minutes, prediction, stored_ids, wait_until
 from sqlalchemy import update
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from test_records_audit import decide
 
 from records import audit as chain
@@ -24,19 +26,26 @@ pytest.importorskip("psycopg", reason="no driver for PostgreSQL (psycopg)")
 
 
 def patiently(start: Callable[[], Any], attempts: int = 12) -> Any:
-    """The package waits ten seconds for its server, which a busy machine may exceed: then ask it again."""
+    """The package waits ten seconds for its server, which a busy machine may exceed: then ask it again.
+
+    A server that is still on its way when it is asked again fails an assertion of the package's.
+    """
     for _ in range(attempts - 1):
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired, AssertionError):
             return start()
+        time.sleep(1)
     return start()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder = tmp_path_factory.mktemp("postgres") / "data"
-    server = patiently(lambda: pgserver.get_server(folder, cleanup_mode="stop"))
-    yield server
-    server.cleanup()
+def server() -> Iterator[Any]:
+    # Not below pytest's own folder: each session that starts closes that one to the user whom PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="resunet-postgres-") as folder:
+        # Asked for a second time, `get_server` would give back the one that did not start.
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop", start=False)
+        patiently(server.start)
+        yield server
+        server.cleanup()
 
 
 @pytest.fixture
@@ -108,6 +117,24 @@ def test_decisions_form_one_chain_and_tampering_is_found(url: str) -> None:
     forge = update(audit).where(audit.c.seq == 7).values(actor="eve")
     with pytest.raises(ProgrammingError, match="append-only"), engine.begin() as connection:
         connection.execute(forge)
+    for statement in (
+        "INSERT INTO audit SELECT * FROM audit WHERE seq = 7 ON CONFLICT (seq) DO UPDATE SET actor = 'eve'",
+        "TRUNCATE audit",
+        "DELETE FROM audit_head",
+        "TRUNCATE audit_head",
+        "UPDATE audit_head SET seq = 29",
+        "UPDATE audit_head SET row_hash = 'x'",
+        "INSERT INTO audit_head VALUES (2, 30, 'x')",
+    ):
+        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_only_next ON audit")
+    open_database(url).dispose()
+    gap = 'seq + 24, "when", action, actor, model_name, version, from_stage, to_stage, digest, gates, reason'
+    with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+        connection.exec_driver_sql(f"INSERT INTO audit SELECT {gap}, row_hash, 'x' FROM audit WHERE seq = 7")
+    assert chain.verify(engine) is None
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER USER")
         connection.execute(forge)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from records_rows import prediction, stored_ids
 
+from records import rows
 from records.database import open_database
 from records.inference import InferenceLog, PredictionRow
 from resunet.errors import RecordsError
@@ -134,6 +135,46 @@ def test_a_row_the_database_refuses_does_not_hold_back_the_others(url: str, tmp_
     log.drain_now()
     assert stored_ids(url) == ["a", "c"]
     assert len(rejected(tmp_path / "home")) == 1
+    log.close()
+
+
+def test_a_segment_of_a_newer_release_waits_for_it(
+    dead_url: str, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    with monkeypatch.context() as newer:
+        newer.setattr(rows, "RECORD_FORMAT", rows.RECORD_FORMAT + 1)
+        left_behind(dead_url, home, [prediction("n1"), prediction("n2")])
+        left_behind(dead_url, tmp_path / "other", [prediction("n3")])
+    shutil.copytree(tmp_path / "other", home, dirs_exist_ok=True)
+    waiting = set(segments(home))
+    assert len(waiting) == 2
+    log = InferenceLog.open(url, home, drain_interval_s=60)
+    log.append([prediction("a")])
+    for _ in range(3):
+        log.drain_now()
+    assert stored_ids(url) == ["a"]
+    assert waiting <= set(segments(home))
+    assert not rejected(home)
+    assert caplog.text.count("upgrade this one") == 1
+    assert log.status().pending_bytes > 0
+    log.close()
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(rows, "RECORD_FORMAT", rows.RECORD_FORMAT + 1)
+        log = InferenceLog.open(url, home)
+        log.drain_now()
+        assert stored_ids(url) == ["a", "n1", "n2", "n3"]
+        assert log.close()
+    assert list((home / "spool").iterdir()) == []
+
+
+def test_rejected_records_count_towards_the_bound_of_the_spool(url: str, tmp_path: Path) -> None:
+    (tmp_path / "home" / "spool" / "rejected").mkdir(parents=True)
+    (tmp_path / "home" / "spool" / "rejected" / "1-a.jsonl").write_bytes(b"x" * 4000)
+    log = InferenceLog.open(url, tmp_path / "home", spool_max_bytes=4000)
+    with pytest.raises(RecordsError, match="redrain"):
+        log.append([prediction("a")])
+    assert log.status().pending_bytes == 0
     log.close()
 
 

@@ -14,13 +14,18 @@ class Row:
     digest: str | None = None
 
 
-def up(version: str, old: str | None = None) -> list[Row]:
-    gone = [Row("archive", old, "Production", "Archived")] if old else []
-    return [*gone, Row("promote", version, "None", "Production", f"sha256:{version}")]
+def up(version: str, old: str | None = None, prior: str = "None") -> list[Row]:
+    gone = [Row("displace", old, "Production", "Archived")] if old else []
+    return [*gone, Row("promote", version, prior, "Production", f"sha256:{version}")]
 
 
 def back(new: str, old: str) -> list[Row]:
     return [Row("rollback", old, "Production", "Archived"), Row("rollback", new, "Archived", "Production")]
+
+
+def undone(rows: list[Row]) -> list[Row]:
+    """What the next command writes after one that was killed between its rows and its move."""
+    return [*rows, *(Row("observed", row.version, row.to_stage, row.from_stage) for row in rows)]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,30 @@ def back(new: str, old: str) -> list[Row]:
         ([Row("observed", "1", "None", "Production"), *up("2", "1")], ["1", "2"]),
         ([*up("1"), Row("observed", "1", "Production", "Archived")], ["1"]),
         ([*up("1"), *up("2", "1"), Row("observed", "2", "Production", "None")], ["1"]),
+        ([*up("1"), *undone(up("2", "1", prior="Archived"))], ["1"]),
+        ([*up("1"), *up("2", "1"), *back("1", "2"), *undone(up("2", "1", prior="Archived"))], ["1"]),
+        ([*up("1"), *up("2", "1"), *undone(back("1", "2"))], ["1", "2"]),
+        ([*up("1"), *up("2", "1"), *undone([Row("archive", "2", "Production", "Archived")])], ["1", "2"]),
+        (
+            [
+                *up("1", prior="Archived"),
+                Row("refuse", "2", "None", "Production"),
+                Row("observed", "1", "Production", "Archived"),
+            ],
+            ["1"],
+        ),
+        (
+            [
+                *up("1"),
+                *up("2", "1"),
+                Row("promote", "1", "Archived", "Staging"),
+                *undone([Row("displace", "1", "Staging", "Archived"), Row("promote", "3", "None", "Staging")]),
+            ],
+            ["1", "2"],
+        ),
+        ([*up("1"), *up("2", "1"), Row("archive", "2", "Production", "Archived")], ["1"]),
+        ([*up("1"), *up("2", "1"), *up("3", "2"), Row("archive", "2", "Staging", "Archived")], ["1", "3"]),
+        ([*up("1"), Row("archive", "1", "Production", "Archived"), *up("1", prior="Archived")], ["1"]),
     ],
     ids=[
         *(
@@ -49,6 +78,15 @@ def back(new: str, old: str) -> list[Row]:
             "refused",
         ),
         *("only staged", "clicked", "archived by a click", "decided but never moved"),
+        *("killed over an archived one", "killed over one that was rolled back from", "killed rollback"),
+        *(
+            "killed archive",
+            "archived by a click later",
+            "killed over Staging",
+            "archived as bad",
+            "staged again and archived",
+        ),
+        "promoted after it was archived",
     ],
 )
 def test_once_live(rows: list[Row], live: list[str]) -> None:

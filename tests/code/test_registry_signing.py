@@ -4,9 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from records.digests import verify_digests, write_digests
-from registry.signing import SIGNATURE_FILE, keygen, sign, verify
+from registry.signing import SIGNATURE_FILE, check_private_key, keygen, sign, verify
 from resunet.errors import SettingsError, VersionError
 
 
@@ -131,6 +139,26 @@ def test_a_wrong_key_file_is_named_and_its_content_is_not(
         with pytest.raises(SettingsError, match="in PEM") as caught:
             call(model, key)
         assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_that_cannot_sign_is_found_out_without_signing(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    check_private_key(keys[0])
+    private = load_pem_private_key(keys[0].read_bytes(), None)
+    pem, pkcs8 = Encoding.PEM, PrivateFormat.PKCS8
+    other = ec.generate_private_key(ec.SECP384R1())
+    contents = {
+        "locked": private.private_bytes(pem, pkcs8, BestAvailableEncryption(b"secret")),
+        "another curve": other.private_bytes(pem, pkcs8, NoEncryption()),
+        "public": keys[1].read_bytes(),
+        "junk": b"hunter2",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SettingsError, match=rf"RESUNET_SIGNING_KEY: .*{name} is not the private half"):
+            check_private_key(tmp_path / name, "RESUNET_SIGNING_KEY")
+    for unreadable in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            check_private_key(unreadable)
 
 
 def test_importing_the_registry_loads_neither_torch_nor_the_signing_library() -> None:

@@ -11,20 +11,39 @@ from version_factory import ROOT, make_spec, write_version
 LARGEST_MB = 1500
 
 PROGRAM = """
-import base64, json, resource, sys
-import cv2, numpy as np, pandas as pd
+import base64, io, json, os, resource, sqlite3, sys, time
+import cv2, numpy as np
+from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.model import PythonModelContext
-from serving.pyfunc import SegmentationModel
+from serving.pyfunc import SegmentationModel, signature
 
 root, picture = sys.argv[1:]
 model = SegmentationModel()
 model.load_context(PythonModelContext({"version": root}, None))
-with open(picture, "rb") as file:
-    row = model.predict(PythonModelContext({}, None), pd.DataFrame({"image": [file.read()]}), None).iloc[0]
+
+def body():
+    with open(picture, "rb") as file:
+        text = base64.b64encode(file.read()).decode()
+    return json.dumps({"dataframe_split": {"columns": ["image", "request_id"], "data": [[text, "large"]]}})
+
+# As the scoring server does: it holds the body while the model works.
+sent, started = body(), time.monotonic()
+parsed, params = scoring_server._split_data_and_params(sent)
+frame = scoring_server.infer_and_parse_data(parsed, signature(model.predictor.spec).inputs)
+del parsed
+answer = model.predict(PythonModelContext({}, None), frame, params)
+written = io.StringIO()
+scoring_server.predictions_to_json(answer, written)
+seconds = time.monotonic() - started
 peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+row = json.loads(written.getvalue())["predictions"][0]
 mask = cv2.imdecode(np.frombuffer(base64.b64decode(row["mask"]), np.uint8), cv2.IMREAD_UNCHANGED)
 same = float((mask[1001:1999, 1001:1999] == mask[3001:3999, 5001:5999]).mean())
-print(json.dumps({"peak_mb": peak_mb, "shape": mask.shape, "same": same, "found": float((mask > 0).mean())}))
+model.logbook._log.drain_now()
+with sqlite3.connect(os.environ["RESUNET_INFERENCE_LOG"].removeprefix("sqlite:///")) as database:
+    logged = database.execute("select request_id, status, width from predictions").fetchall()
+print(json.dumps({"peak_mb": peak_mb, "shape": mask.shape, "same": same, "found": float((mask > 0).mean()),
+                  "logged": logged, "body_mb": len(sent) / 1e6, "seconds": seconds}))
 """
 
 PICTURE = """
@@ -44,7 +63,11 @@ def test_ten_thousand_pixels_a_side_are_answered_in_bounded_memory(tmp_path: Pat
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=ROOT,
-            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'code'}"},
+            env={
+                "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'code'}",
+                "RESUNET_HOME": str(tmp_path / "home"),
+                "RESUNET_INFERENCE_LOG": f"sqlite:///{tmp_path / 'log.db'}",
+            },
             capture_output=True,
             text=True,
             timeout=280,
@@ -57,4 +80,5 @@ def test_ten_thousand_pixels_a_side_are_answered_in_bounded_memory(tmp_path: Pat
     result = json.loads(run(PROGRAM, str(tmp_path / "version"), str(tmp_path / "picture.png")))
     assert result["shape"] == [10_000, 10_000]
     assert result["same"] >= 0.9999 and 0 < result["found"] < 1  # the picture repeats, and so does its mask
+    assert result["logged"] == [["large", "ok", 10_000]]
     assert result["peak_mb"] < LARGEST_MB

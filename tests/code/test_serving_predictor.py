@@ -116,6 +116,23 @@ def test_the_threshold_moves_the_mask_and_is_checked(version: Path) -> None:
             predictor.predict(rgb, wrong)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (300, 280)])
+def test_a_caller_s_threshold_does_not_change_what_the_version_is_watched_by(
+    version: Path, size: tuple[int, int]
+) -> None:
+    predictor = Predictor.load(version)
+    rgb = draw(*size)
+    own = predictor.predict(rgb)
+    for threshold in (0.1, 0.9):
+        asked = predictor.predict(rgb, threshold)
+        assert (asked.mask == np.where(predictor.probabilities(rgb)[0] >= threshold, 255, 0)).all()
+        assert asked.foreground_fractions == [pytest.approx((asked.mask > 0).mean())] != own.foreground_fractions
+        assert asked.prediction_descriptors == own.prediction_descriptors
+        assert (asked.confidence, asked.soft_dice) == (own.confidence, own.soft_dice)
+    same = predictor.predict(rgb, predictor.spec.threshold)
+    assert (same.mask == own.mask).all() and same.foreground_fractions == own.foreground_fractions
+
+
 def test_a_network_that_cannot_be_tiled_refuses_what_is_too_large(version: Path) -> None:
     spec = make_spec(tileable=False, whole_side=64)
     predictor = Predictor(spec, open_engine("onnxruntime", version / "model.onnx", "fp32"))
@@ -245,7 +262,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RESUNET_THREADS", "3")
     monkeypatch.setenv("RESUNET_INFERENCE_LOG", "sqlite:///secret.db")
     settings = ServingSettings.load()
-    assert (settings.engine, settings.threads, settings.max_image_mb) == ("openvino", 3, 256)
+    assert (settings.engine, settings.threads, settings.max_image_mb) == ("openvino", 3, 512)
     assert "secret" not in repr(settings)
     monkeypatch.setenv("RESUNET_THREADS", "many")
     with pytest.raises(SettingsError, match="RESUNET_THREADS"):

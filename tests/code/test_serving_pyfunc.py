@@ -1,4 +1,4 @@
-"""The pyfunc model: a request is answered or refused whole, in words without data, and logged before."""
+"""The pyfunc model: a request is answered or refused whole, in words without data."""
 
 import base64
 import json
@@ -17,8 +17,7 @@ from version_factory import draw, encode, make_spec, write_graph, write_version
 from resunet.errors import VersionError
 from resunet.images import decode_mask
 from resunet.masks import decode_classes_rle, from_rle
-from serving.pyfunc import SegmentationModel, read_identity, signature
-from serving.request import decode_rows, read_rows
+from serving.pyfunc import SegmentationModel, signature
 from serving.scoring import RequestError
 
 
@@ -110,6 +109,7 @@ BAD_IMAGES = {
     "truncated": (GOOD[: len(GOOD) // 2], "truncated"),
     "too small": (encode(draw(8, 40)), "40 x 8"),
     "a bomb": (png_header(100_000, 100_000), "too large"),
+    "na": (pd.NA, "missing"),
 }
 
 
@@ -122,26 +122,38 @@ def test_one_bad_image_refuses_the_request_and_names_the_row(version: Path, bad:
     assert repr(GOOD[:12])[2:-1] not in str(refusal.value) and refusal.value.__suppress_context__
 
 
-def test_nothing_is_predicted_when_a_later_row_is_bad(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def short_png() -> bytes:
+    """Its pixels unpack to half of its rows, and it ends as it should."""
+    start, end = GOOD.index(b"IDAT") - 4, GOOD.index(b"IEND") - 4
+    (length,) = struct.unpack_from(">I", GOOD, start)
+    body = zlib.compress(zlib.decompress(GOOD[start + 8 : start + 8 + length])[: 16 * (1 + 32 * 3)])
+    chunk = struct.pack(">I", len(body)) + b"IDAT" + body + struct.pack(">I", zlib.crc32(b"IDAT" + body))
+    return GOOD[:start] + chunk + GOOD[end:]
+
+
+@pytest.mark.parametrize("small_pixels", [1 << 22, 1], ids=["decoded together", "decoded one by one"])
+def test_nothing_is_predicted_when_a_later_row_is_bad(
+    version: Path, monkeypatch: pytest.MonkeyPatch, small_pixels: int
+) -> None:
     model = load(version)
     asked: list[int] = []
-    monkeypatch.setattr(model.predictor, "predict", lambda rgb, threshold=None: asked.append(1))
-    with pytest.raises(RequestError, match="row 1"):
-        ask(model, [GOOD, GOOD[:50]])
-    monkeypatch.setattr("serving.request.MAX_PIXELS", 1)  # as if the images were too large to keep
-    with pytest.raises(RequestError, match="row 1"):
-        ask(model, [GOOD, GOOD[:50]])
+    monkeypatch.setattr(model.predictor, "predict", lambda *given, **options: asked.append(1))
+    for module in ("serving.pyfunc", "serving.budget"):
+        monkeypatch.setattr(f"{module}.SMALL_PIXELS", small_pixels)
+    with pytest.raises(RequestError, match=r"row 2: .*truncated inside"):
+        ask(model, [GOOD, GOOD, short_png()])
     assert not asked
 
 
-def test_large_requests_are_decoded_again_instead_of_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [draw(40, 40, seed=seed) for seed in range(3)]
-    rows = read_rows(pd.DataFrame({"image": [encode(image) for image in images]}), 1)
-    kept = list(decode_rows(rows))
-    monkeypatch.setattr("serving.request.MAX_PIXELS", 2 * 1600)
-    again = list(decode_rows(rows))
-    for image, one, other in zip(images, kept, again, strict=True):
-        assert (image == one).all() and (image == other).all()
+def test_rows_of_a_large_request_are_answered_as_those_of_a_small_one(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(version)
+    images = [encode(draw(40, 40, seed=seed)) for seed in range(3)]
+    together = ask(model, images, request_id=["a", "b", "c"])
+    for module in ("serving.pyfunc", "serving.budget"):
+        monkeypatch.setattr(f"{module}.SMALL_PIXELS", 1)
+    assert ask(model, images, request_id=["a", "b", "c"]).equals(together)
 
 
 @pytest.mark.parametrize(
@@ -185,16 +197,40 @@ def test_what_is_too_large_is_a_413(version: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(RequestError, match=r"row 0: .* limit of 1 MB") as refusal:
         ask(model, [GOOD + bytes(1_000_001)])
     assert refusal.value.get_http_status_code() == 413
+    half = encode(draw(32, 32)) + bytes(600_000)
+    with pytest.raises(RequestError, match=r"image files have 1\.2 MB together, .*fewer at a time") as refusal:
+        ask(model, [half, half])
+    assert refusal.value.get_http_status_code() == 413
     model.predictor.spec = make_spec(tileable=False, whole_side=16)
     with pytest.raises(RequestError, match="row 0: the image is 32 x 32 pixels") as refusal:
         ask(model, [GOOD])
     assert refusal.value.get_http_status_code() == 413
 
 
+def test_more_rows_or_pixels_than_a_request_may_have_are_a_413(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(version)
+    assert len(ask(model, [GOOD] * 256)) == 256
+    with pytest.raises(RequestError, match=r"has 257 rows, above the limit of 256 \(RESUNET_MAX_ROWS\)") as refusal:
+        ask(model, [GOOD] * 257)
+    assert refusal.value.get_http_status_code() == 413
+    monkeypatch.setattr("serving.request.MAX_PIXELS", 2 * 32 * 32)
+    assert len(ask(model, [GOOD, GOOD])) == 2
+    with pytest.raises(RequestError, match=r"3 images have .* pixels together") as refusal:
+        ask(model, [GOOD] * 3)
+    assert refusal.value.get_http_status_code() == 413
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_what_pandas_writes_for_nothing_is_nothing(version: Path, missing: object) -> None:
+    texts = pd.Series(["mine", missing], dtype="object" if missing is None else "string")
+    answer = ask(load(version), [GOOD, GOOD], request_id=texts, slice=pd.Series([missing] * 2, dtype="object"))
+    assert answer["request_id"][0] == "mine" and len(answer["request_id"][1]) == 32
+
+
 def test_a_defect_is_a_500_that_tells_nothing(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(version)
 
-    def broken(rgb: object, threshold: object = None) -> None:
+    def broken(*given: object, **options: object) -> None:
         raise RuntimeError(f"secret {GOOD!r}")
 
     monkeypatch.setattr(model.predictor, "predict", broken)
@@ -204,55 +240,8 @@ def test_a_defect_is_a_500_that_tells_nothing(version: Path, monkeypatch: pytest
     assert "secret" not in failure.value.serialize_as_json()
 
 
-def test_a_prediction_that_cannot_be_logged_is_not_answered(
-    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RESUNET_INFERENCE_LOG", f"sqlite:///{tmp_path / 'log.db'}")
-    monkeypatch.setenv("RESUNET_HOME", str(tmp_path))
-    model = load(version)
-    assert model.logbook is not None
-    ask(model, [GOOD])
-    model.logbook._log.close()
-    with pytest.raises(RequestError, match="log is closed") as failure:
-        ask(model, [GOOD])
-    assert failure.value.get_http_status_code() == 503
-
-
-def test_what_is_answered_is_in_the_log_with_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sqlite3
-
-    root = tmp_path / "model" / "artifacts" / "version"
-    write_version(root)
-    (tmp_path / "model" / "MLmodel").write_text("flavors: {}\n")
-    (tmp_path / "model" / "registered_model_meta").write_text("model_name: resunet\nmodel_version: 7\n")
-    (tmp_path / "model" / "digests.json").write_text('{"format_version": 1, "files": {"MLmodel": "00"}}')
-    monkeypatch.setenv("RESUNET_INFERENCE_LOG", f"sqlite:///{tmp_path / 'log.db'}")
-    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
-    model = load(root)
-    answer = ask(model, [GOOD, GOOD], request_id=["a", None], slice=["fluorescence", None], client=["me", None])
-    assert list(answer["model_version"]) == ["7", "7"]
-    assert model.logbook is not None
-    model.logbook._log.drain_now()
-    with sqlite3.connect(tmp_path / "log.db") as database:
-        names = "request_id, model_name, model_version, model_digest, route, client, slice, status, confidence"
-        rows = database.execute(f"select {names} from predictions order by request_id = 'a' desc").fetchall()
-    digest = model.identity.digest
-    assert digest.startswith("sha256:")
-    confidence = answer["confidence"][0]
-    assert rows == [
-        ("a", "resunet", "7", digest, "production", "me", "fluorescence", "ok", confidence),
-        (answer["request_id"][1], "resunet", "7", digest, "production", None, None, "ok", confidence),
-    ]
-    model.logbook._log.close()
-
-
 def test_a_version_that_does_not_reproduce_its_golden_output_does_not_load(tmp_path: Path) -> None:
     write_version(tmp_path)
     write_graph(tmp_path / "model.onnx", seed=1)
     with pytest.raises(VersionError, match="golden mask"):
         load(tmp_path)
-
-
-def test_a_version_outside_a_model_is_unregistered(version: Path) -> None:
-    identity = read_identity(version)
-    assert (identity.name, identity.version, identity.digest) == ("unregistered", "unregistered", "")

@@ -4,17 +4,16 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from version_factory import ROOT, draw, encode, write_version
 
-from resunet.errors import SettingsError
-from serving.budget import PixelBudget
+from resunet.errors import RecordsError, SettingsError
+from serving.errors import BusyError, LateError
 from serving.requirements import model_requirements
-from serving.scoring import RequestError, explain
+from serving.scoring import RequestError, as_request_error, explain
 
 GOOD = encode(draw(32, 32))
 
@@ -38,7 +37,8 @@ def test_what_serves_imports_no_training_plotting_or_logging_package(version: Pa
         "import sys; from serving.pyfunc import SegmentationModel; "
         "from mlflow.pyfunc.model import PythonModelContext; m = SegmentationModel(); "
         f"m.load_context(PythonModelContext({{'version': {str(version)!r}}}, None)); "
-        "banned = ['torch', 'scipy', 'matplotlib', 'sklearn', 'typer', 'rich', 'records', 'sqlalchemy']; "
+        "banned = ['torch', 'scipy', 'matplotlib', 'sklearn', 'typer', 'rich', 'records', 'sqlalchemy', "
+        "'model_signing']; "
         "print([name for name in banned if name in sys.modules])"
     )
     # The full MLflow imports scipy and scikit-learn where they are installed, so they are hidden here.
@@ -63,30 +63,11 @@ def test_requirements_are_pinned_like_the_project_and_hold_no_torch(tmp_path: Pa
     assert all("==" in line for line in lines)
     names = {line.split("==")[0] for line in lines}
     assert {"mlflow-skinny", "onnxruntime", "openvino", "pandas"} <= names
+    assert {"model-signing", "pyOpenSSL"} <= names, "a server that trusts a key has to check signatures"
     assert not {"torch", "mlflow", "scipy", "matplotlib", "evidently"} & names
     (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\n')
     with pytest.raises(SettingsError, match=r"does not pin .*numpy"):
         model_requirements(tmp_path / "pyproject.toml")
-
-
-def test_the_budget_lets_through_what_fits_and_waits_with_the_rest() -> None:
-    budget, entered, leave = PixelBudget(100), threading.Event(), threading.Event()
-
-    def large() -> None:
-        with budget.take(1_000):  # more than there is: all of it
-            entered.set()
-            leave.wait(10)
-
-    with budget.take(60):
-        with budget.take(40):
-            thread = threading.Thread(target=large)
-            thread.start()
-        assert not entered.wait(0.05)
-    assert entered.wait(10)
-    leave.set()
-    thread.join(10)
-    with budget.take(100):
-        pass
 
 
 SECRET = base64.b64encode(GOOD).decode()
@@ -118,6 +99,20 @@ def test_what_mlflow_cannot_read_is_explained_without_its_values(body: Any, mess
     text = explain(body if isinstance(body, str) else json.dumps(body), "application/json")
     assert message in text
     assert SECRET[20:32] not in text
+
+
+def test_what_is_late_busy_or_unlogged_is_told_without_a_path() -> None:
+    told = [as_request_error(error) for error in (LateError("late"), BusyError("busy"), RecordsError("/srv/spool"))]
+    assert [error.get_http_status_code() for error in told] == [504, 503, 503]
+    codes = [json.loads(error.serialize_as_json())["error_code"] for error in told]
+    assert codes == ["DEADLINE_EXCEEDED", "TEMPORARILY_UNAVAILABLE", "TEMPORARILY_UNAVAILABLE"]
+    assert [error.message for error in told[:2]] == ["late", "busy"]
+    assert "could not be logged" in told[2].message and "/srv" not in told[2].serialize_as_json()
+
+
+def test_the_server_s_words_name_the_path_in_its_own_log(caplog: pytest.LogCaptureFixture) -> None:
+    as_request_error(RecordsError("the spool /srv/spool is full"))
+    assert "the spool /srv/spool is full" in caplog.text
 
 
 def test_other_content_types_are_explained() -> None:

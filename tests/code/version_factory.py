@@ -19,7 +19,6 @@ from serving.predictor import Predictor
 from serving.version import Calibration, EngineMeasurement, TileSpec, VersionSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("resunet", "records", "serving")
 
 
 def write_graph(path: Path, classes: int = 1, seed: int = 0) -> None:
@@ -102,8 +101,10 @@ def write_version(root: Path, classes: int = 1, spec: VersionSpec | None = None)
     return spec
 
 
-def register_version(root: Path, store: Path, name: str = "resunet") -> tuple[str, str]:
-    """Log and register a version's folder in a SQLite store below `store`.
+def register_version(
+    root: Path, store: Path, name: str = "resunet", signing_key: Path | None = None
+) -> tuple[str, str]:
+    """Log and register a version's folder, as a training does, in a SQLite store below `store`.
 
     Returns:
         The tracking URI and the model's URI, `models:/<name>/1`.
@@ -111,7 +112,7 @@ def register_version(root: Path, store: Path, name: str = "resunet") -> tuple[st
     import mlflow
     from mlflow import MlflowClient
 
-    from serving.pyfunc import signature
+    from pipelines import register
     from serving.requirements import model_requirements
 
     store.mkdir(parents=True, exist_ok=True)
@@ -121,19 +122,12 @@ def register_version(root: Path, store: Path, name: str = "resunet") -> tuple[st
     try:
         client = MlflowClient()
         experiment = client.create_experiment(name, artifact_location=(store / "artifacts").as_uri())
-        with mlflow.start_run(experiment_id=experiment):
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(ROOT / "serving" / "model_code.py"),
-                artifacts={"version": str(root)},
-                code_paths=[str(ROOT / package) for package in PACKAGES],
-                signature=signature(VersionSpec.read(root)),
-                pip_requirements=model_requirements(ROOT / "pyproject.toml"),
-            )
-        registered = mlflow.register_model(info.model_uri, name)
+        with mlflow.start_run(experiment_id=experiment) as run:
+            logged = register.log_version(root, model_requirements(ROOT / "pyproject.toml"), signing_key=signing_key)
+        number = register.register_version(client, logged, name, run.info.run_id, {})
     finally:
         mlflow.set_tracking_uri(before)
-    return tracking_uri, f"models:/{name}/{registered.version}"
+    return tracking_uri, f"models:/{name}/{number}"
 
 
 def draw(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """What is exported answers as the trained network does: any size, any engine, whole or tiled, and int8 nearly."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from tiny_network import nuclei, trained_network
 
-from pipelines.evaluate import LabelledImage
 from pipelines.export import export_graph, export_weights
-from pipelines.fit import load_weights
+from pipelines.labelled import LabelledImage
+from pipelines.learner import load_weights
+from pipelines.parity import Runner, has_bf16
 from pipelines.quantise import quantise
-from pipelines.serving_file import Candidate, _fastest, choose_serving_file, has_bf16, refusal
+from pipelines.serving_file import Candidate, _choose, _engines, choose_serving_file, refusal
 from resunet.errors import DataError, VersionError
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
@@ -241,7 +242,7 @@ def test_the_choice_tells_what_every_engine_measured(network: SegmentationNetwor
     measured = {(c.precision, c.engine): c for c in choice.candidates}
     assert measured["fp32", "onnxruntime"].pixel_agreement >= 0.9999
     assert not measured["fp32", "onnxruntime"].refused
-    assert choice.images == len(seen) == 6
+    assert (choice.images, sum(seen)) == (6, 12)
     assert choice.engines["onnxruntime"].eligible
     assert choice.path == (int8 if choice.precision == "int8" else graph)
     served = [c for c in choice.candidates if c.precision == choice.precision and not c.refused]
@@ -261,31 +262,91 @@ def test_a_graph_that_is_not_the_network_is_refused(network: SegmentationNetwork
 
 
 def test_parity_is_measured_within_the_pixel_budget(network: SegmentationNetwork, graph: Path) -> None:
-    read = []
-
-    def images() -> Iterator[LabelledImage]:
-        for image in _labelled(range(80, 90)):
-            read.append(image.path)
-            yield image
-
-    choice = choose_serving_file(network, 1, images(), fp32=graph, pixel_budget=2 * 96 * 96)
-    assert choice.images == len(read) == 2
+    seen: list[int] = []
+    choice = choose_serving_file(
+        network, 1, _labelled(range(80, 90)), fp32=graph, pixel_budget=2 * 96 * 96, advance=seen.append
+    )
+    measured = {c.precision: c.images for c in choice.candidates}
+    assert measured.pop(choice.precision) == choice.images == 10
+    assert set(measured.values()) <= {2}
+    assert sum(seen) == 20
     with pytest.raises(DataError, match="validation split is empty"):
         choose_serving_file(network, 1, [], fp32=graph)
+
+
+@pytest.fixture
+def int8_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine measures: int8 takes 1 ms, bf16 2, fp32 3."""
+    order: list[Precision] = ["int8", "bf16", "fp32"]
+
+    def time_side_by_side(runners: Sequence[Runner]) -> None:
+        for runner in runners:
+            runner.times.append(1.0 + order.index(runner.precision))
+
+    monkeypatch.setattr("pipelines.serving_file.time_side_by_side", time_side_by_side)
+
+
+def _blind_to_light(graph: Path, target: Path) -> Path:
+    """The same graph, which takes every level above 31 for 31."""
+    model = onnx.load(graph)
+    for node in model.graph.node:
+        node.input[:] = ["limited" if name == "images" else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Min", ["images", "limit"], ["limited"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8([31]), "limit"))
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.usefixtures("int8_is_fastest")
+@pytest.mark.parametrize("where", ["beyond the budget", "beyond the centre"])
+def test_a_file_that_fails_on_the_rest_of_validation_gives_way_to_the_next(
+    network: SegmentationNetwork, graph: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes for int8 is exact on dark images; the one bright image comes last."""
+    int8 = _blind_to_light(graph, tmp_path / "int8.onnx")
+    monkeypatch.setattr("pipelines.serving_file.MIN_PIXEL_AGREEMENT", 0.999)
+    bright = _labelled(range(80, 81))[0]
+    images = [image._replace(rgb=image.rgb // 8) for image in _labelled(range(81, 86))]
+    if where == "beyond the budget":
+        images.append(bright)
+    else:
+        monkeypatch.setattr("pipelines.serving_file.MAX_SIDE", 96)
+        around = np.concatenate([bright.rgb, bright.rgb // 8, bright.rgb])
+        images.append(bright._replace(rgb=around, mask=np.concatenate([bright.mask] * 3)))
+    good = choose_serving_file(network, 1, images[:-1], fp32=graph, int8=int8)
+    assert good.precision == "int8"
+    budget = 5 * 96 * 96 if where == "beyond the budget" else 1 << 30
+    choice = choose_serving_file(network, 1, images, fp32=graph, int8=int8, pixel_budget=budget)
+    assert choice.precision != "int8" and choice.path == graph
+    refused = [c for c in choice.candidates if c.precision == "int8"]
+    assert {c.images for c in refused} == {6} and all(c.refused for c in refused)
+    assert choice.images == 6
 
 
 def test_a_less_exact_precision_must_be_clearly_faster() -> None:
     exact = Candidate("fp32", "onnxruntime", 100, 0.9, 1, 1, 1)
 
     def other(precision: Precision, latency_ms: float, refused: str = "") -> Candidate:
-        return replace(exact, precision=precision, latency_ms=latency_ms, refused=refused)
+        return replace(exact, precision=precision, engine="openvino", latency_ms=latency_ms, refused=refused)
 
-    assert _fastest([exact]) == "fp32"
-    assert _fastest([exact, other("bf16", 98)]) == "fp32"
-    assert _fastest([exact, other("bf16", 50)]) == "bf16"
-    assert _fastest([exact, other("bf16", 50), other("int8", 40)]) == "int8"
-    assert _fastest([exact, other("bf16", 50), other("int8", 49)]) == "bf16"
-    assert _fastest([exact, other("bf16", 50, "masks differ"), other("int8", 60)]) == "int8"
+    assert _choose([exact]) == "fp32"
+    assert _choose([exact, other("bf16", 98)]) == "fp32"
+    assert _choose([exact, other("bf16", 50)]) == "bf16"
+    assert _choose([exact, other("bf16", 50), other("int8", 40)]) == "int8"
+    assert _choose([exact, other("bf16", 50), other("int8", 49)]) == "bf16"
+    assert _choose([exact, other("bf16", 50, "masks differ"), other("int8", 60)]) == "int8"
+
+
+def test_int8_that_one_engine_may_not_run_is_run_by_none_of_that_kind() -> None:
+    """ONNX Runtime serves wherever no other engine can: int8 that it may not run never serves."""
+    exact = Candidate("fp32", "onnxruntime", 100, 0.9, 1, 1, 1)
+    slow = replace(exact, precision="int8", latency_ms=110)
+    quick = replace(slow, engine="openvino", latency_ms=40)
+    assert _choose([exact, slow, quick]) == "int8"
+    assert _choose([exact, replace(slow, refused="costs 0.0100 Dice"), quick]) == "fp32"
+    assert _choose([exact, slow, replace(quick, refused="costs 0.0100 Dice")]) == "fp32"
+    engines = _engines("int8", [exact, slow, replace(quick, refused="a mask has a Dice of 0.970 with torch fp32's")])
+    assert (engines["onnxruntime"].eligible, engines["openvino"].eligible) == (True, False)
 
 
 def test_the_rules_of_each_precision_are_those_of_the_contract() -> None:

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from pipelines import learner
 from pipelines.batches import SampleStore
 from pipelines.fit import Evaluated, Fitted, fit
 from pipelines.settings import FitSettings
@@ -38,13 +42,33 @@ def _settings(**changed: object) -> FitSettings:
 
 
 def _fit(settings: FitSettings, checkpoint: Path | None = None, **more: object) -> Fitted:
-    training = SampleStore(blobs, [64 * 64 * 4] * 16, 1 << 30)
+    training = SampleStore(blobs, [64 * 64 * 4] * 16, settings.memory_budget_mb * 1_000_000)
     return fit(settings, training, [blobs(index) for index in range(100, 104)], checkpoint=checkpoint, **more)  # type: ignore[arg-type]
 
 
 def _same(one: Fitted, other: Fitted) -> bool:
     mine, theirs = one.network.state_dict(), other.network.state_dict()
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def _die_at(last: int) -> Callable[[int, int, float], None]:
+    def die(step: int, total: int, loss: float) -> None:
+        if step == last:
+            raise KilledError
+
+    return die
+
+
+def _assert_same_run(one: Fitted, other: Fitted) -> None:
+    """The same weights, and the same history but for the seconds."""
+    assert _same(one, other)
+    assert str(one.schedule) == str(other.schedule)
+    told = [[replace(row, seconds=0.0) for row in fitted.history] for fitted in (one, other)]
+    assert told[0] == told[1]
 
 
 def test_it_learns_to_find_bright_discs() -> None:
@@ -63,18 +87,34 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: P
     settings = _settings(precision=precision)
     checkpoint = tmp_path / "run.ckpt"
 
-    class KilledError(Exception):
-        pass
+    with pytest.raises(KilledError):
+        _fit(settings, checkpoint, on_step=_die_at(10))
+    _assert_same_run(_fit(settings, checkpoint), _fit(settings))
 
-    def die_at_second(evaluated: Evaluated) -> None:
-        if evaluated.epoch >= 2:
-            raise KilledError
+
+def test_a_checkpoint_by_the_clock_goes_on_between_validations_and_changes_nothing(tmp_path: Path) -> None:
+    settings, checkpoint = _settings(evaluations=2), tmp_path / "run.ckpt"
+    hours = itertools.count()
+    by_clock: dict[str, object] = {"clock": lambda: next(hours) * 30.0, "checkpoint_seconds": 60.0}
+    with pytest.raises(KilledError):
+        _fit(settings, checkpoint, on_step=_die_at(7), **by_clock)
+    steps: list[int] = []
+    resumed = _fit(settings, checkpoint, on_step=lambda step, *_: steps.append(step), **by_clock)
+    assert 3 < steps[0] <= 7, "the checkpoint lies between the start and the first validation"
+    _assert_same_run(resumed, _fit(settings))
+
+
+def test_an_evaluation_that_cannot_be_told_of_is_in_the_checkpoint(tmp_path: Path) -> None:
+    settings, checkpoint = _settings(), tmp_path / "run.ckpt"
+
+    def lose(evaluated: Evaluated) -> None:
+        raise KilledError
 
     with pytest.raises(KilledError):
-        _fit(settings, checkpoint, on_evaluation=die_at_second)
-    resumed = _fit(settings, checkpoint)
-    assert _same(resumed, _fit(settings))
-    assert [row.step for row in resumed.history] == [4, 8, 12, 16]
+        _fit(settings, checkpoint, on_evaluation=lose)
+    told: list[int] = []
+    resumed = _fit(settings, checkpoint, on_evaluation=lambda row: told.append(row.step))
+    assert told == [8, 12, 16] and [row.step for row in resumed.history] == [4, 8, 12, 16]
 
 
 def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -101,21 +141,43 @@ def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
     assert _same(resumed, _fit(_settings(epochs=6, evaluations=6)))
 
 
-def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), [("crop", 40), ("patience", 3), ("seed", 1)])
+def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path, name: str, value: int) -> None:
     _fit(_settings(epochs=1), tmp_path / "run.ckpt")
-    with pytest.raises(DataError, match="crop"):
-        _fit(_settings(epochs=1, crop=40), tmp_path / "run.ckpt")
+    with pytest.raises(DataError, match=name):
+        _fit(_settings(epochs=1, **{name: value}), tmp_path / "run.ckpt")
+
+
+def test_a_run_goes_on_with_another_memory_budget_and_other_workers(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        _fit(_settings(), tmp_path / "run.ckpt", on_step=_die_at(10))
+    resumed = _fit(_settings(memory_budget_mb=0, workers=1), tmp_path / "run.ckpt")
+    _assert_same_run(resumed, _fit(_settings()))
+
+
+def test_a_run_does_not_go_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "bf16_supported", lambda: True)
+    _fit(_settings(epochs=1), tmp_path / "run.ckpt")
+    _fit(_settings(epochs=1, precision="bf16"), tmp_path / "run.ckpt")
+    monkeypatch.setattr(learner, "bf16_supported", lambda: False)
+    with pytest.raises(DataError, match=r"precision: 'bf16', now 'fp32'"):
+        _fit(_settings(epochs=1), tmp_path / "run.ckpt")
+
+
+def test_images_that_workers_stream_give_the_same_weights() -> None:
+    streamed = _fit(_settings(memory_budget_mb=0, workers=2))
+    _assert_same_run(streamed, _fit(_settings()))
 
 
 def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_the_one_before_whole(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.ckpt"
 
-    def fill_the_disk(evaluated: Evaluated) -> None:
-        if evaluated.step == 8:
+    def fill_the_disk(step: int, total: int, loss: float) -> None:
+        if step == 8:
             checkpoint.with_suffix(".partial").symlink_to("/dev/full")
 
     with pytest.raises(DataError, match=r"cannot be written.*resume"):
-        _fit(_settings(), checkpoint, on_evaluation=fill_the_disk)
+        _fit(_settings(), checkpoint, on_step=fill_the_disk)
     checkpoint.with_suffix(".partial").unlink()
     assert _same(_fit(_settings(), checkpoint), _fit(_settings()))
 
@@ -126,20 +188,83 @@ def test_a_run_limited_by_time_is_repeated_exactly_from_its_steps_and_schedule()
     def clock() -> float:
         return next(ticks) * 0.5
 
-    timed = _fit(_settings(epochs=1000, max_minutes=1), clock=clock)
-    assert 20 < timed.steps < 120
-    repeated = _fit(_settings(epochs=1000, schedule=str(timed.schedule), max_steps=timed.steps))
+    timed = _fit(_settings(epochs=0, max_minutes=1), clock=clock)
+    assert 20 < timed.steps < 120 and len(timed.history) > 2
+    repeated = _fit(_settings(epochs=0, schedule=str(timed.schedule), max_steps=timed.steps))
     assert repeated.steps == timed.steps
-    assert _same(repeated, timed)
+    _assert_same_run(repeated, timed)
+
+
+def test_a_run_of_epochs_is_repeated_from_its_schedule_with_its_choice_of_weights() -> None:
+    settings = {"epochs": 6, "evaluations": 6, "learning_rate": 0.3}
+    whole = _fit(_settings(**settings))
+    repeated = _fit(_settings(schedule=str(whole.schedule), learning_rate=0.3))
+    _assert_same_run(repeated, whole)
 
 
 def test_a_run_limited_by_time_ends_in_time_with_the_learning_rate_down() -> None:
     started = time.monotonic()
     clock_offset = itertools.count()
-    timed = _fit(_settings(epochs=1000, max_minutes=1), clock=lambda: next(clock_offset) * 0.25)
+    timed = _fit(_settings(epochs=0, max_minutes=1), clock=lambda: next(clock_offset) * 0.25)
     assert timed.seconds <= 60 + 5
     assert timed.history[-1].learning_rate < 0.1 * 0.01
     assert time.monotonic() - started < 300
+
+
+class _Fickle:
+    """Validation that likes the first weights it sees, and none after."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Pixels:
+        rgb, mask = blobs(100 + index)
+        self.read += 1
+        return rgb, mask if self.read <= len(self) else 1 - mask
+
+
+def test_the_best_weights_are_kept_or_the_last_ones_where_the_images_may_not_choose() -> None:
+    training = SampleStore(blobs, [64 * 64 * 4] * 16, 1 << 30)
+    best = fit(_settings(), training, _Fickle())
+    last = fit(_settings(keep="last"), training, _Fickle())
+    assert best.history == [replace(row, seconds=best.history[index].seconds) for index, row in enumerate(last.history)]
+    assert max(row.validation_dice for row in best.history) == best.history[0].validation_dice
+    knots = str(best.schedule)
+    assert _same(best, _fit(_settings(schedule=knots, max_steps=4)))
+    assert _same(last, _fit(_settings(schedule=knots.replace("*,", ","))))
+
+
+def test_weights_are_averaged_over_steps() -> None:
+    assert not _same(_fit(_settings(ema_decay=0.9)), _fit(_settings(ema_decay=0)))
+
+
+def test_gradients_are_clipped() -> None:
+    assert not _same(_fit(_settings(clip_norm=1e-7)), _fit(_settings(clip_norm=1e7)))
+
+
+@pytest.mark.parametrize(("supported", "computed"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_it_computes_in_channels_last_and_in_bf16_where_the_processor_has_it(
+    supported: bool, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "bf16_supported", lambda: supported)
+    seen: list[tuple[torch.dtype, bool, bool]] = []
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        # Of a 1x1 kernel both formats are the same.
+        if isinstance(module, nn.Conv2d) and module.training and module.kernel_size == (3, 3):
+            formats = [tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (inputs[0], module.weight)]
+            seen.append((output.dtype, formats[0], formats[1]))
+
+    hook = nn.modules.module.register_module_forward_hook(look)  # type: ignore[arg-type]
+    try:
+        fitted = _fit(_settings(max_steps=1, precision="auto"))
+    finally:
+        hook.remove()
+    assert len(seen) > 10 and set(seen) == {(computed, True, True)}
+    assert fitted.precision == ("bf16" if supported else "fp32")
 
 
 def test_it_stops_early_when_validation_no_longer_improves() -> None:
@@ -171,7 +296,7 @@ def test_more_classes_than_two_are_learnt() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("crop", 33), ("width", 0), ("epochs", 0), ("learning_rate", -1), ("architecture", "unet")],
+    [("crop", 33), ("width", 0), ("epochs", -1), ("learning_rate", -1), ("architecture", "unet")],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):

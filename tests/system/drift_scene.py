@@ -1,23 +1,30 @@
 """A small world for drift tests: a tracking store with a version in Production, and rows of live images."""
 
 import hashlib
-import sqlite3
+import os
+import signal
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
+from records.console import run
 from records.database import open_database
 from records.digests import list_files, version_digest, write_digests
 from records.inference import InferenceLog, PredictionRow
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+UNTIL = ("--until", NOON.isoformat())
 # Mean and standard deviation; width and height are all 256, as in many a training set.
 USUAL = {name: (50.0 + 3 * place, 4.0) for place, name in enumerate(IMAGE_DESCRIPTORS)} | {
     "foreground_fraction": (0.2, 0.03),
@@ -25,6 +32,8 @@ USUAL = {name: (50.0 + 3 * place, 4.0) for place, name in enumerate(IMAGE_DESCRI
     "confidence": (0.9, 0.03),
     "boundary_uncertainty": (0.3, 0.05),
 }
+
+Report = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,55 @@ def post(
     assert log.close(deadline_s=20)
 
 
-def break_database(scene: Scene, gone: Sequence[str] = ("predictions",)) -> None:
-    """Take tables away from a records database."""
-    with sqlite3.connect(scene.log.removeprefix("sqlite:///")) as connection:
-        for table in gone:
-            connection.execute(f"drop table {table}")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A local tracking store with `resunet` version 1 in Production."""
+    folder = tmp_path_factory.mktemp("drift")
+    before, here = (mlflow.get_tracking_uri(), mlflow.get_registry_uri()), Path.cwd()
+    # A local store puts artifacts below the working folder.
+    os.chdir(folder)
+    scene = Scene(f"sqlite:///{folder / 'mlflow.db'}", folder, "")
+    mlflow.set_tracking_uri(scene.uri)
+    mlflow.set_registry_uri(scene.uri)
+    register(scene.client, "resunet", reference_frame(np.random.default_rng(0), 300))
+    yield scene
+    os.chdir(here)
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.fixture
+def scene(store: Scene, request: pytest.FixtureRequest) -> Scene:
+    """The store, and a database of the test's own."""
+    return store.other_log(request.node.name.replace("[", "-").replace("]", ""))
+
+
+@pytest.fixture
+def report(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+    """Runs `python -m monitoring report` in this process; gives exit code, stdout and stderr."""
+    from monitoring.cli import app
+
+    before = signal.getsignal(signal.SIGTERM)
+    for name, value in scene.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["monitoring", "report", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            run(app)
+        output = capsys.readouterr()
+        code = stopped.value.code
+        return code if isinstance(code, int) else 0, output.out, output.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+def live(seed: int, count: int, **moved: float) -> pd.DataFrame:
+    return draw_descriptors(np.random.default_rng(seed), count, moved)
+
+
+def last_run(client: MlflowClient, experiment: str = "resunet-monitoring") -> Run:
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])[0]

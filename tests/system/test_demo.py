@@ -1,5 +1,6 @@
 """`python -m pipelines demo`: the whole path, and nothing left running behind it."""
 
+import io
 import os
 import re
 import signal
@@ -10,6 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from small_versions import evaluation, register, scores
+
+from pipelines.demo import Steps, promote_in_demo
+from registry.versions import read_model
+from resunet.errors import ResunetError
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 420.0
@@ -84,3 +92,24 @@ def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
     process.stdout.close()
     process.wait(60)
     assert not _wait_until_gone(home, 30)
+
+
+def test_the_demo_goes_live_after_the_test_split_changed_and_not_with_a_worse_version(
+    tracking_uri: str, tmp_path: Path
+) -> None:
+    client, name, shown = MlflowClient(tracking_uri=tracking_uri), "resunet of two demos", io.StringIO()
+    variables = _environment(tmp_path) | {"MLFLOW_TRACKING_URI": tracking_uri}
+    steps = Steps(variables, Console(file=shown, width=400))
+
+    def run_again(dice: float, fingerprint: str) -> str | None:
+        number = len(list(tmp_path.glob("model *")))
+        measured = evaluation(scores(dice), fingerprint)
+        promote_in_demo(steps, client, name, register(client, name, tmp_path / f"model {number}", measured))
+        return read_model(client, name).live
+
+    assert run_again(0.95, "sha256:a") == "1" and "archive" not in shown.getvalue()
+    assert run_again(0.90, "sha256:b") == "2"
+    assert "another test split" in shown.getvalue() and "The demo archives version 1" in shown.getvalue()
+    with pytest.raises(ResunetError, match="promote to Production"):
+        run_again(0.80, "sha256:b")
+    assert read_model(client, name).live == "2"

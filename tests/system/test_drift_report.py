@@ -1,93 +1,23 @@
-"""The drift report as it is run: a real tracking store, a real inference log, Evidently, a real browser."""
+"""What a drift report says: a real tracking store, a real inference log, Evidently, a real browser."""
 
 import json
 import os
 import re
 import shutil
-import signal
-import sqlite3
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import mlflow
 import numpy as np
-import pandas as pd
 import pytest
-from drift_scene import NOON, Scene, draw_descriptors, post, reference_frame, register
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from drift_scene import NOON, UNTIL, Report, Scene, draw_descriptors, last_run, live, post, reference_frame, register
 from scipy.stats import ks_2samp
 
 from monitoring.drift import Comparison, effect, split_comparable, threshold
 from monitoring.evidently_report import Page, Row, run_evidently
-from monitoring.tracking import find_version, report_run
-from records.console import run
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
-from resunet.errors import SettingsError, VersionError
 
-ROOT = Path(__file__).resolve().parents[2]
-UNTIL = ("--until", NOON.isoformat())
 DEADLINE_S = 120.0
-
-Report = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A local tracking store with `resunet` version 1 in Production."""
-    folder = tmp_path_factory.mktemp("drift")
-    before, here = (mlflow.get_tracking_uri(), mlflow.get_registry_uri()), Path.cwd()
-    # A local store puts artifacts below the working folder.
-    os.chdir(folder)
-    scene = Scene(f"sqlite:///{folder / 'mlflow.db'}", folder, "")
-    mlflow.set_tracking_uri(scene.uri)
-    mlflow.set_registry_uri(scene.uri)
-    register(scene.client, "resunet", reference_frame(np.random.default_rng(0), 300))
-    yield scene
-    os.chdir(here)
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
-
-
-@pytest.fixture
-def scene(store: Scene, request: pytest.FixtureRequest) -> Scene:
-    """The store, and a database of the test's own."""
-    return store.other_log(request.node.name.replace("[", "-").replace("]", ""))
-
-
-@pytest.fixture
-def report(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
-    """Runs `python -m monitoring report` in this process; gives exit code, stdout and stderr."""
-    from monitoring.cli import app
-
-    before = signal.getsignal(signal.SIGTERM)
-    for name, value in scene.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["monitoring", "report", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            run(app)
-        output = capsys.readouterr()
-        code = stopped.value.code
-        return code if isinstance(code, int) else 0, output.out, output.err
-
-    yield call
-    signal.signal(signal.SIGTERM, before)
-
-
-def live(seed: int, count: int, **moved: float) -> pd.DataFrame:
-    return draw_descriptors(np.random.default_rng(seed), count, moved)
-
-
-def last_run(client: MlflowClient, experiment: str = "resunet-monitoring") -> Run:
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])[0]
 
 
 def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: Report, tmp_path: Path) -> None:
@@ -165,46 +95,6 @@ def test_an_empty_log_is_no_verdict(scene: Scene, report: Report) -> None:
     assert "holds 0 rows of resunet version 1; at least 20 are needed" in errors
 
 
-def test_a_database_that_is_gone_leaves_a_failed_run(scene: Scene, report: Report) -> None:
-    Path(scene.log.removeprefix("sqlite:///")).unlink()
-    code, _, errors = report(*UNTIL)
-    assert code == 2
-    assert "does not exist" in errors and "RESUNET_INFERENCE_LOG" in errors
-    entry = last_run(scene.client)
-    assert entry.info.status == "FAILED"
-    assert "does not exist" in entry.data.tags["error"]
-    assert "verdict" not in entry.data.tags
-
-
-def test_a_broken_database_leaves_a_failed_run(scene: Scene, report: Report) -> None:
-    path = Path(scene.log.removeprefix("sqlite:///"))
-    path.write_bytes(b"not a database " * 100)
-    code, _, errors = report(*UNTIL)
-    assert code == 2
-    assert "cannot be used" in errors
-    assert last_run(scene.client).info.status == "FAILED"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--stage", "Staging"), "no version of 'resunet' is in Staging: promote one with"),
-        (("--stage", "Nowhere"), "MLflow does not accept this"),
-        (("--version", "99"), "no registered model 'resunet' version 99"),
-        (("--model", "nothing"), "no registered model 'nothing': train one with"),
-        (("--window", "1 day"), "30m, 24h or 7d"),
-        (("--until", "noon"), "not a date and time"),
-        (("--route", "side"), "'side' is not a route"),
-    ],
-)
-def test_what_cannot_be_answered_is_said_with_what_to_do(
-    report: Report, arguments: tuple[str, ...], sentence: str
-) -> None:
-    code, _, errors = report(*arguments)
-    assert code == 2
-    assert sentence in errors.replace("\n", " ")
-
-
 def test_constant_and_missing_descriptors_do_not_break_a_report(scene: Scene, report: Report, tmp_path: Path) -> None:
     reference = reference_frame(np.random.default_rng(5), 60)
     reference["saturation"] = 0.0
@@ -239,63 +129,6 @@ def test_a_large_window_is_sampled(
     assert (result["rows"], result["rows_looked_at"]) == (400, 100)
     assert {c["live_rows"] for c in result["columns"]} == {100}
     assert last_run(scene.client, "elsewhere").data.metrics["rows"] == 400
-
-
-def test_a_changed_reference_is_refused(scene: Scene, report: Report) -> None:
-    version = register(scene.client, "changed", reference_frame(np.random.default_rng(8), 60))
-    source = scene.client.get_model_version("changed", version).source
-    assert source is not None
-    path = Path(source.removeprefix("file://")) / "artifacts/version/reference.parquet"
-    reference_frame(np.random.default_rng(9), 60).to_parquet(path)
-    post(scene, live(9, 40), version=version, name="changed")
-    code, _, errors = report(*UNTIL, "--model", "changed")
-    assert code == 2
-    assert "is not the one it was registered with" in errors
-    assert last_run(scene.client).info.status == "FAILED"
-
-
-def test_a_version_without_a_reference_is_refused(scene: Scene, report: Report) -> None:
-    scene.client.create_registered_model("bare")
-    version = scene.client.create_model_version("bare", str(scene.home))
-    post(scene, live(9, 40), version=str(version.version), name="bare")
-    code, _, errors = report(*UNTIL, "--model", "bare", "--version", str(version.version))
-    assert code == 2
-    assert "has no artifacts/version/reference.parquet" in errors
-
-
-def test_of_several_versions_in_production_the_newest_is_watched(scene: Scene) -> None:
-    register(scene.client, "several", reference_frame(np.random.default_rng(1), 30))
-    second = register(scene.client, "several", reference_frame(np.random.default_rng(2), 30), "None")
-    assert find_version(scene.client, "several").version == "1"
-    scene.client.transition_model_version_stage("several", second, "Production")
-    assert find_version(scene.client, "several").version == "2"
-    assert find_version(scene.client, "several", version="1").version == "1"
-
-
-def test_no_run_is_left_open(scene: Scene) -> None:
-    client = scene.client
-    for error, status in (
-        (SystemExit(143), "KILLED"),
-        (VersionError("gone"), "FAILED"),
-        (OSError(), "FAILED"),
-    ):
-        with pytest.raises(type(error)), report_run(client, "endings", "one", {}) as run_id:
-            raise error
-        assert client.get_run(run_id).info.status == status
-    home = client.get_experiment_by_name("endings")
-    assert home is not None
-    lost = client.create_run(home.experiment_id).info.run_id
-    with report_run(client, "endings", "soon after", {}):
-        assert client.get_run(lost).info.status == "RUNNING"
-    with report_run(client, "endings", "a day after", {}, now=time.time() + 86_400):
-        assert client.get_run(lost).info.status == "KILLED"
-
-
-def test_a_deleted_experiment_is_said(scene: Scene) -> None:
-    client = scene.client
-    client.delete_experiment(client.create_experiment("deleted"))
-    with pytest.raises(SettingsError, match="is deleted"), report_run(client, "deleted", "one", {}):
-        pass
 
 
 def test_evidently_and_scipy_give_the_same_p_values_and_verdicts(tmp_path: Path) -> None:
@@ -353,58 +186,3 @@ def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
     assert shown.count("Data drift detected") == 1
     assert shown.count("Data drift not detected") == 2
     assert "js-plotly-plot" in shown
-
-
-def test_the_schedule_outlives_a_database_that_comes_late_and_refuses_a_second_one(scene: Scene) -> None:
-    database = Path(scene.log.removeprefix("sqlite:///"))
-    away = database.with_suffix(".away")
-    post(scene, live(13, 60, brightness=3.0), version="1")
-    with sqlite3.connect(database) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
-    database.rename(away)
-    window = f"{(pd.Timestamp.now('UTC') - NOON).days + 2}d"
-    command = [sys.executable, "-m", "monitoring", "schedule", "--every", "1s", "--window", window]
-    environment = {**os.environ, **scene.environment, "PYTHONPATH": str(ROOT)}
-    log = scene.home / "schedule.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, env=environment, cwd=scene.home, stderr=output, stdout=output, start_new_session=True
-        )
-    try:
-        _wait(log, "ERROR no verdict, exit code 2: error: the SQLite database", process)
-        second = subprocess.run(
-            command, env=environment, cwd=scene.home, capture_output=True, text=True, timeout=DEADLINE_S
-        )
-        assert second.returncode == 2
-        assert "a schedule for 'resunet' runs already in RESUNET_HOME" in second.stderr
-        away.rename(database)
-        _wait(log, "WARNING drift: 1 of 22 descriptors moved, most of all brightness", process)
-        process.terminate()
-        assert process.wait(60) == 0
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert log.read_text().rstrip().endswith("INFO stopped")
-    home = scene.client.get_experiment_by_name("resunet-monitoring")
-    assert home is not None
-    assert not scene.client.search_runs([home.experiment_id], "attributes.status = 'RUNNING'")
-
-
-def test_help_comes_without_loading_mlflow_or_evidently() -> None:
-    program = (
-        "import sys; from typer.testing import CliRunner; from monitoring.cli import app\n"
-        "for name in ('report', 'schedule'):\n"
-        "    shown = CliRunner().invoke(app, [name, '--help'])\n"
-        "    assert shown.exit_code == 0 and 'exits 0' in shown.output.replace('Exit code: 0', 'exits 0')\n"
-        "assert not {'mlflow', 'evidently', 'pandas', 'torch'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=DEADLINE_S)
-
-
-def _wait(log: Path, words: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if words in log.read_text():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{words!r} did not come: {log.read_text()}")

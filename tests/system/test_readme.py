@@ -1,6 +1,7 @@
 """The README's commands, word for word, in a copy of the project in a folder with a space in its name.
 
-Only the ports differ, so that two runs do not meet. What a block shows as output has to appear, numbers aside.
+Only the ports differ, so that two runs do not meet. What a block shows as output has to appear while that block
+runs, in the order shown; numbers may differ, exit codes may not.
 """
 
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,33 +24,67 @@ from serving.settings import ServingSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 DEADLINE_S = 480
+EXIT_CODE = "exit code "
+# Printed between blocks; no command prints it.
+MARK = "=== the next block of the README ==="
 
 
-def console_lines() -> tuple[list[str], list[str]]:
-    """Commands and expected output of the `console` blocks, in order."""
-    commands, outputs = [], []
-    for block in re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                commands.append(line.removeprefix("$ "))
-            elif line.strip():
-                outputs.append(line)
-    return commands, outputs
+@dataclass(frozen=True)
+class Block:
+    """A `console` block: what is typed, and what is shown as output."""
+
+    commands: list[str]
+    output: list[str]
+
+
+def console_blocks(text: str) -> list[Block]:
+    blocks = []
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+        lines = [line for line in block.splitlines() if line.strip()]
+        commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        blocks.append(Block(commands, [line for line in lines if not line.startswith("$ ")]))
+    return blocks
+
+
+def missing_lines(blocks: list[Block], printed: str) -> list[str]:
+    """The first line of each block that its part of the output does not show, in the order of the block."""
+    parts = printed.split(MARK)
+    assert len(parts) == len(blocks), printed[-4000:]
+    return [line for block, part in zip(blocks, parts, strict=True) for line in _first_missing(block.output, part)]
+
+
+def _first_missing(expected: list[str], printed: str) -> list[str]:
+    # A progress bar ends in no newline; a narrow terminal would break lines, so ours is wide.
+    left = iter([normalised(line) for line in re.split(r"[\r\n]", printed)])
+    for line in expected:
+        if not any(_shows(found, normalised(line)) for found in left):
+            return [line]
+    return []
+
+
+def _shows(found: str, line: str) -> bool:
+    return found == line if line.startswith(EXIT_CODE) else line in found
 
 
 def normalised(text: str) -> str:
-    """One space between words, and every number the same."""
-    return re.sub(r"\d+(\.\d+)?", "#", " ".join(text.split()))
+    """One space between words, and every number the same, but for exit codes: they are what a script acts on."""
+    words = " ".join(text.split())
+    return words if words.startswith(EXIT_CODE) else re.sub(r"\d+(\.\d+)?", "#", words)
 
 
 def copy_of_project(target: Path) -> Path:
-    """What git tracks, as it stands here, with this environment as `.venv`."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout
+    """What git tracks or would, as it stands here, with this environment as `.venv`."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
     for name in names.decode().split("\0"):
         if name and (PROJECT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, target / name)
+    for name in ("pyproject.toml", "constraints.txt"):
+        # Older than any environment: else `make` would install this copy into the one that all share.
+        os.utime(target / name, (0, 0))
     (target / ".venv").symlink_to(Path(sys.executable).parent.parent, target_is_directory=True)
     return target
 
@@ -57,23 +93,25 @@ def copy_of_project(target: Path) -> Path:
 def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
     built = Path(sys.executable).parent.parent / ".setup"
     assert built.exists(), "this test needs the environment that `make test` builds; else make would install the copy"
+    installed = built.stat().st_mtime_ns
     project = copy_of_project(tmp_path / "a clone")
-    commands, outputs = console_lines()
+    blocks = console_blocks(README)
     ports = {"5000": str(free_port()), "5001": str(free_port())}
-    script = "set -o pipefail\n" + "\n".join(commands)
+    script = "set -o pipefail\n" + f"\necho '{MARK}'\n".join("\n".join(block.commands) for block in blocks)
     script = re.sub("500[01]", lambda found: ports[found[0]], script)
     script = script.replace("make server", f"make server PORT={ports['5000']}")
-    # Wait for the server where a person would have waited for its word.
-    waiting = f"until curl -sf http://127.0.0.1:{ports['5000']}/health; do sleep 0.5; done\nexport MLFLOW_TRACKING_URI"
+    # Wait for the server's word, as a person would have.
+    waiting = 'until grep -q "MLflow is at" "$OUTPUT"; do sleep 0.5; done\nexport MLFLOW_TRACKING_URI'
     script = script.replace("export MLFLOW_TRACKING_URI", waiting, 1)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESUNET_"))}
-    # The environment is installed already; `make` must not point it at the copy.
-    environment = kept | {"MAKEFLAGS": "-o .venv/.setup", "COLUMNS": "160"}
+    output = tmp_path / "output"
+    # Without an index an installation fails before it changes anything.
+    environment = kept | {"PIP_NO_INDEX": "1", "COLUMNS": "160", "OUTPUT": str(output)}
     process = subprocess.Popen(
         ["bash", "-e", "-c", script],
         cwd=project,
         env=environment,
-        stdout=(tmp_path / "output").open("wb"),
+        stdout=output.open("wb"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
@@ -81,10 +119,28 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
         code = process.wait(DEADLINE_S)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-    printed = (tmp_path / "output").read_text(errors="replace")
+    printed = output.read_text(errors="replace")
     assert code == 0, printed[-4000:]
-    missing = [line for line in outputs if normalised(line) not in normalised(printed)]
-    assert not missing, printed[-6000:]
+    assert built.stat().st_mtime_ns == installed, "make installed the copy into the environment that all share"
+    missing = missing_lines(blocks, printed)
+    assert not missing, f"{missing}\n{printed[-6000:]}"
+
+
+def test_an_output_that_differs_from_what_is_shown_is_noticed() -> None:
+    blocks = console_blocks(
+        "```console\n$ a\nDice 0.94 on 17\nexit code 3\nexit code 3\n```\n```console\n$ b\nend\n```"
+    )
+    assert [block.commands for block in blocks] == [["a"], ["b"]]
+    as_shown = f"starting\rDice 0.91   on 9 images\nexit code 3\nnoise\nexit code 3\n{MARK}\nend\n"
+    assert missing_lines(blocks, as_shown) == []
+    for wrong, missed in (
+        (as_shown.replace("code 3", "code 2"), ["exit code 3"]),
+        (as_shown.replace("code 3\n", "code 2\n", 1), ["exit code 3"]),
+        (as_shown.replace("exit code 3", "exit code 30"), ["exit code 3"]),
+        (f"exit code 3\nexit code 3\nDice 0.91 on 9\n{MARK}end", ["exit code 3"]),
+        (f"end\n{MARK}Dice 0.91 on 9\nexit code 3\nexit code 3", ["Dice 0.94 on 17", "end"]),
+    ):
+        assert missing_lines(blocks, wrong) == missed
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
@@ -96,8 +152,25 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert set(rows) == set(fields)
     for name, default in fields.items():
         if default is not None:
-            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            shown = f"{default:g}" if isinstance(default, float) else "off" if default is False else str(default)
             assert shown in rows[name].replace("`", ""), name
+
+
+def test_the_cron_line_names_what_a_report_needs_and_is_a_command(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```crontab\n(.*?)```", OPERATIONS, flags=re.DOTALL)
+    *settings, line = block.splitlines()
+    # cron starts a command with an environment of its own, which knows none of these.
+    assert {setting.partition("=")[0] for setting in settings} == {"MLFLOW_TRACKING_URI", "RESUNET_INFERENCE_LOG"}
+    command = line.partition(" && ")[2].removeprefix(".venv/bin/python ").split()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESUNET_"))}
+    environment |= dict(setting.split("=", 1) for setting in settings) | {"RESUNET_HOME": str(tmp_path)}
+    # Nothing listens there: a report says so at once, and in words.
+    environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    ran = subprocess.run(
+        [sys.executable, *command], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert "Check MLFLOW_TRACKING_URI" in ran.stderr
 
 
 def test_the_two_commands_exist() -> None:

@@ -6,16 +6,19 @@ import os
 import random
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from mlflow_server import free_port, stop_group
@@ -62,6 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "RESUNET_INFERENCE_LOG": f"sqlite:///{server.database}",
         "RESUNET_HOME": str(folder / "home"),
+        "RESUNET_MAX_IMAGE_MB": "10",
     }
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "-p", str(port)]
     with server.output.open("wb") as output:
@@ -123,6 +127,35 @@ def test_parameters_and_null_columns_reach_the_model(server: Server) -> None:
     assert len(answer[1]["request_id"]) == 32
 
 
+def _hostile_images() -> Iterator[bytes]:
+    """Files that decoders work on before they look at the size, or whose missing part they make up."""
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 4000, 8000, 1, 32, 0, 0, 0, 0, 0, 0) + bytes(1 << 20)
+    icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(bitmap), 22)
+    yield icon + bitmap
+    count = 500_000
+    entries = {256: (3, 1, 32), 257: (3, 1, 32), 258: (3, 1, 8), 262: (3, 1, 1)}
+    entries |= {273: (4, count, 8), 278: (3, 1, 32), 279: (4, count, 8)}
+    directory = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(entries.items()))
+    yield b"II*\0" + struct.pack("<I", 8 + 4 * count) + bytes(4 * count) + struct.pack("<H", 7) + directory + bytes(4)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for kind in ("PNG", "JPEG"):
+        data = encode(noise, kind)
+        if kind == "PNG":
+            start, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+            pixels = zlib.decompress(data[start + 8 : end - 4])
+            body = b"IDAT" + zlib.compress(pixels[: len(pixels) // 2])
+            yield (
+                data[:start]
+                + struct.pack(">I", len(body) - 4)
+                + body
+                + struct.pack(">I", zlib.crc32(body))
+                + data[end:]
+            )
+        else:
+            start = data.index(b"\xff\xda") + 14
+            yield data[: start + (len(data) - start) // 2] + b"\xff\xd9"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -130,6 +163,7 @@ def test_parameters_and_null_columns_reach_the_model(server: Server) -> None:
         (split(SECRET, SECRET, 7), "row 2: image must be base64 text"),
         (split(SECRET, SECRET[:-1]), "row 1: image is not valid base64"),
         (split(SECRET, SECRET[:400]), "truncated"),
+        *((split(SECRET, base64.b64encode(image).decode()), "row 1: ") for image in _hostile_images()),
         (split(SECRET, "bm90IGFuIGltYWdl"), "row 1: "),
         (split(SECRET, SECRET, request_id=["a", "a"]), "row 1: request_id is the same as in row 0"),
         (split(SECRET) | {"params": {"threshold": 1.5}}, "threshold must be a number between 0 and 1"),
@@ -192,6 +226,9 @@ def _handwritten() -> Iterator[tuple[Any, str | None]]:
     yield f"image\n{SECRET}\n", "text/csv"
     yield b"\xff\xfe\xfd", "text/csv"
     yield b"PAR1" + IMAGE + b"PAR1", "application/vnd.apache.parquet"
+    for image in _hostile_images():
+        yield split(SECRET, base64.b64encode(image).decode()), JSON
+    yield split(*[SECRET] * 257), JSON
 
 
 def _mutated(rng: random.Random) -> tuple[Any, str | None]:
@@ -235,6 +272,25 @@ def test_500_malformed_bodies_are_refused_and_the_server_goes_on(server: Server)
     log = server.output.read_text(errors="replace")
     assert "Traceback" not in log
     assert not [piece for piece in pieces if piece in log]
+
+
+def test_refused_images_are_in_the_log_without_a_descriptor(server: Server) -> None:
+    client = "cut off " + uuid.uuid4().hex
+    half = base64.b64encode(IMAGE[: len(IMAGE) // 2]).decode()
+    assert server.post(split(SECRET, half, client=[client, client])).status_code == 400
+    deadline = time.monotonic() + 30
+    rows: list[tuple[Any, ...]] = []
+    while time.monotonic() < deadline and not rows:
+        time.sleep(0.1)
+        with sqlite3.connect(server.database) as database:
+            query = "select status, brightness, foreground_fraction from predictions where client = ?"
+            rows = database.execute(query, (client,)).fetchall()
+    assert rows == [("refused", None, None)]
+
+
+def test_a_body_above_the_limit_is_refused_before_it_is_parsed(server: Server) -> None:
+    response = server.post(b"[" * 20_000_000)
+    assert response.status_code == 413 and "RESUNET_MAX_IMAGE_MB=10" in response.json()["message"]
 
 
 def test_bytes_that_are_not_http_do_not_stop_it(server: Server) -> None:

@@ -13,12 +13,14 @@ import yaml
 from mlflow import MlflowClient
 from train_scene import FIT, STAINS, Pair, Trained, finished, kill_tree, wait_for
 
+from pipelines.checkpoint import claimed
 from pipelines.manifest import fingerprint, read_manifest
+from pipelines.schedule import Schedule
 from records.digests import verify_digests
 from registry.evidence import Evaluation
 from registry.signing import verify
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
-from resunet.errors import VersionError
+from resunet.errors import SettingsError, VersionError
 from serving.version import SPEC_FILE, VersionSpec
 
 PICTURES = {"learning_curves", "overlays", "confusion_matrix", "calibration"}
@@ -41,11 +43,13 @@ def test_a_run_records_what_was_trained_on_what_and_how_it_went(pair: Pair) -> N
     run = pair.by_mlflow.run
     for name, value in FIT.items():
         assert run.data.params[name] == str(value)
-    assert run.data.params["schedule_taken"].startswith(f"0:0.0,{run.data.params['steps_taken']}:1.0")
+    schedule = Schedule.parse(run.data.params["schedule_taken"])
+    assert schedule.total == int(run.data.params["steps_taken"])
+    assert run.data.params["length"] == f"{FIT['epochs']} epochs"
     assert run.data.params["learning_rate"]
     for metric in ("train_loss", "validation_dice", "learning_rate", "epoch"):
         history = pair.scene.client.get_metric_history(run.info.run_id, metric)
-        assert len(history) >= 6 and len({row.step for row in history}) == len(history)
+        assert len(history) >= 6 and [row.step for row in history] == [k.step for k in schedule.knots if k.evaluated]
     assert run.data.metrics["test_dice_low"] <= run.data.metrics["test_dice"] <= run.data.metrics["test_dice_high"]
     assert run.data.metrics["test_dice"] > 0.6
     assert any(name.startswith("system/cpu") for name in run.data.metrics)
@@ -166,11 +170,13 @@ def test_a_version_is_signed_where_there_is_a_key(pair: Pair) -> None:
 
 @pytest.fixture(scope="module")
 def killed(pair: Pair) -> tuple[str, Path]:
-    """The run id and the checkpoint of a training that was killed at its first evaluation."""
+    """The run id and the checkpoint of a training that was killed at its first evaluation, and not resumed before."""
     scene = pair.scene
     folder = scene.home / "checkpoints"
     process = scene.start(scene.train(name="resumed"), MLFLOW_EXPERIMENT_NAME="another experiment")
     checkpoint = wait_for(lambda: next(iter(folder.glob("*.ckpt")), None), "the first checkpoint")
+    with pytest.raises(SettingsError, match="being trained by another process"), claimed(checkpoint):
+        raise AssertionError("two processes have one run")
     kill_tree(process)
     assert scene.versions("resumed") == []
     return checkpoint.stem, checkpoint
@@ -186,6 +192,9 @@ def test_a_training_killed_half_way_ends_as_if_it_had_not_been(pair: Pair, kille
     other = scene.start(scene.train("--where", f"stain={STAINS[1]}", "--resume", run_id, name="resumed"))
     output, _ = other.communicate(timeout=120)
     assert other.returncode == 2 and "other data" in output, output
+    other = scene.start(scene.train("--slices", "stain", "--resume", run_id, name="resumed"))
+    output, _ = other.communicate(timeout=120)
+    assert other.returncode == 2 and "give the same --slices" in output, output
     output = finished(scene.start(scene.train("--resume", run_id, name="resumed")))
 
     told = [int(step) for step in re.findall(r"^step (\d+) ", output, re.MULTILINE)]
@@ -197,7 +206,8 @@ def test_a_training_killed_half_way_ends_as_if_it_had_not_been(pair: Pair, kille
     assert resumed.run.info.experiment_id == before.info.experiment_id
     assert resumed.run.data.params["steps_taken"] == pair.direct.run.data.params["steps_taken"]
     assert resumed.weights == pair.direct.weights
-    assert not checkpoint.exists()
+    assert f"run {run_id}; if it is interrupted: --resume {run_id}" in output
+    assert list(checkpoint.parent.iterdir()) == []
 
 
 def test_trainings_leave_nothing_in_the_folder_for_temporary_files(pair: Pair) -> None:

@@ -1,0 +1,145 @@
+"""The whole download: where it goes, what it trusts, and what it refuses before a byte is fetched."""
+
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from dataset_factory import blob, picture
+from range_server import Site, served
+from rich.console import Console
+
+from pipelines.bbbc038 import ADDRESS, convert, obtain
+from pipelines.cli import app
+from pipelines.dataset import read_dataset
+from pipelines.download import record, recorded
+from records.console import run
+from resunet.errors import DataError, SettingsError
+
+
+def archive(*ids: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for number, identity in enumerate(ids):
+            target.writestr(f"{identity}/images/{identity}.png", cv2.imencode(".png", picture(number))[1].tobytes())
+            target.writestr(f"{identity}/masks/m1.png", cv2.imencode(".png", blob())[1].tobytes())
+    return buffer.getvalue()
+
+
+ARCHIVE = archive("aa11", "bb22")
+SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with served(Site(ARCHIVE)) as running:
+        yield running
+
+
+def images(root: Path) -> list[str]:
+    return [sample.file for sample in read_dataset(root).samples]
+
+
+def test_an_archive_becomes_a_data_set_in_a_new_or_an_empty_folder(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        assert obtain(tmp_path / name, site.url, SHA256) == 2
+        assert images(tmp_path / name) == ["images/aa11.png", "images/bb22.png"]
+        assert {path.name for path in (tmp_path / name).iterdir()} == {"images", "masks", "metadata.csv"}
+        assert (tmp_path / f"{name}.zip").read_bytes() == ARCHIVE
+
+
+def test_the_current_folder_is_filled_and_stays_the_current_folder(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    number = here.stat().st_ino
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "argv", ["pipelines", "download", ".", "--url", site.url, "--sha256", SHA256])
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    assert ended.value.code == 0
+    assert f"2 images in {here}" in " ".join(capsys.readouterr().err.split())
+    assert images(Path()) == ["images/aa11.png", "images/bb22.png"] and here.stat().st_ino == number
+
+
+def test_a_folder_with_something_in_it_is_refused_before_anything_is_fetched(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty"):
+        obtain(tmp_path / "set", site.url, SHA256)
+    with pytest.raises(DataError, match="is a file"):
+        obtain(tmp_path / "set/thesis.txt", site.url, SHA256)
+    assert site.requests == []
+
+
+def test_an_archive_that_is_refused_leaves_an_empty_folder_empty(site: Site, tmp_path: Path) -> None:
+    site.body = b"PK no zip"
+    (tmp_path / "set").mkdir()
+    with pytest.raises(DataError, match="remove it and download it again"):
+        obtain(tmp_path / "set", site.url)
+    assert list((tmp_path / "set").iterdir()) == []
+    assert recorded(tmp_path / "set.zip") is None
+    with pytest.raises(DataError, match="damaged"):
+        convert(tmp_path / "set.zip", tmp_path / "set")
+
+
+def test_without_a_checksum_the_first_archive_is_trusted_and_its_checksum_is_said(site: Site, tmp_path: Path) -> None:
+    shown = io.StringIO()
+    obtain(tmp_path / "set", site.url, console=Console(file=shown, width=60))
+    assert SHA256 in shown.getvalue() and "Nobody vouched for it" in shown.getvalue()
+    assert (tmp_path / "set.zip.sha256").read_text() == f"{SHA256}  set.zip\n"
+    assert recorded(tmp_path / "set.zip") == SHA256
+
+
+def test_what_is_fetched_later_must_be_what_was_trusted_first(site: Site, tmp_path: Path) -> None:
+    obtain(tmp_path / "set", site.url)
+    for path in (tmp_path / "set").rglob("*.*"):
+        path.unlink()
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).rmdir()
+    (tmp_path / "set.zip").unlink()
+    shown = io.StringIO()
+    obtain(tmp_path / "set", site.url, console=Console(file=shown))
+    assert "vouched" not in shown.getvalue()
+    (tmp_path / "set.zip").unlink()
+    (tmp_path / "set").rename(tmp_path / "old")
+    site.body, site.etag = archive("cc33"), '"v2"'
+    with pytest.raises(DataError, match=r"set\.zip\.sha256 holds the checksum of the first download; remove it"):
+        obtain(tmp_path / "set", site.url)
+    assert not (tmp_path / "set").exists() and not (tmp_path / "set.zip").exists()
+    obtain(tmp_path / "set", site.url, hashlib.sha256(site.body).hexdigest())
+    assert recorded(tmp_path / "set.zip") == hashlib.sha256(site.body).hexdigest()
+
+
+def test_a_checksum_that_is_given_is_not_excused_by_the_first_download(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Nothing was kept") as refused:
+        obtain(tmp_path / "set", site.url, "0" * 64)
+    assert "first download" not in str(refused.value)
+    assert recorded(tmp_path / "set.zip") is None
+
+
+def test_a_record_that_is_no_checksum_is_not_passed_over(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "set.zip.sha256").write_text("mine\n")
+    with pytest.raises(DataError, match="holds no checksum; remove it"):
+        obtain(tmp_path / "set", site.url)
+    (tmp_path / "file").write_bytes(b"x")
+    assert record(tmp_path / "file") == recorded(tmp_path / "file") == hashlib.sha256(b"x").hexdigest()
+
+
+def test_an_address_that_anyone_can_answer_needs_a_checksum(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"http:// address .* --sha256"):
+        obtain(tmp_path / "set", "http://example.org/a.zip")
+    assert ADDRESS.startswith("https://") and ADDRESS.endswith("BBBC038/stage1_train.zip")
+
+
+def test_the_masks_of_an_archive_are_those_of_its_images(site: Site, tmp_path: Path) -> None:
+    obtain(tmp_path / "set", site.url)
+    mask = cv2.imread(str(tmp_path / "set/masks/aa11.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, blob())

@@ -1,0 +1,93 @@
+"""An engine's memory is bounded by the largest image, not by how many sizes it has seen."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from version_factory import ROOT
+
+ENGINES = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
+FIRST, SIZES = 200, 600
+LAYERS = 30
+# Measured from the 200th size to the 600th: 5 MB, and 180 MB without the bound.
+MOST_MB = 40
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np, psutil
+from serving.engine import open_engine
+
+engine = open_engine(sys.argv[1], Path(sys.argv[2]), "fp32", threads=1)
+first, count = map(int, sys.argv[3:])
+sizes = [(16 + 7 * n % 113, 16 + 11 * n % 127) for n in range(count)]
+assert len(set(sizes)) == count
+rss = []
+for _ in range(4):
+    engine.run(np.zeros((1, 160, 160, 3), np.uint8))
+for size in sizes:
+    engine.run(np.zeros((1, *size, 3), np.uint8))
+    rss.append(psutil.Process().memory_info().rss)
+print((rss[-1] - rss[first]) / 1e6)
+"""
+
+
+def write_deep_graph(path: Path) -> None:
+    """A chain of convolutions in the contract's shape: what is kept for a shape is kept for each layer."""
+    weights = np.random.default_rng(0).normal(0, 0.2, (LAYERS, 8, 8, 3, 3)).astype(np.float32)
+    first = helper.make_node("Conv", ["planes", "first"], ["x0"], pads=[1, 1, 1, 1])
+    chain = [
+        node
+        for n in range(LAYERS)
+        for node in (
+            helper.make_node("Conv", [f"x{n}", f"w{n}"], [f"c{n}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"c{n}"], [f"x{n + 1}"]),
+        )
+    ]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        first,
+        *chain,
+        helper.make_node("Sigmoid", [f"x{LAYERS}"], ["sure"]),
+        helper.make_node("ReduceMean", ["sure", "channel"], ["probabilities"], keepdims=1),
+        helper.make_node("Conv", [f"x{LAYERS}", "features"], ["maps"]),
+        helper.make_node("ReduceMean", ["maps", "sides"], ["embedding"], keepdims=0),
+    ]
+    constants = {f"w{n}": weights[n] for n in range(LAYERS)} | {
+        "first": np.full((8, 3, 1, 1), 0.01, np.float32),
+        "features": np.full((64, 8, 1, 1), 0.1, np.float32),
+        "channel": np.array([1], np.int64),
+        "sides": np.array([2, 3], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "deep",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 1, "h", "w"]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 64]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hundreds_of_sizes_take_no_more_memory_than_the_first_few(tmp_path: Path, engine: str) -> None:
+    write_deep_graph(tmp_path / "deep.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, engine, str(tmp_path / "deep.onnx"), str(FIRST), str(SIZES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) < MOST_MB
