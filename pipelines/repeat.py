@@ -11,8 +11,7 @@ from typing import Literal
 from pipelines.fit import Fitted
 from pipelines.settings import DEFAULT_EPOCHS, FitSettings
 
-_ALWAYS = ("architecture", "width", "crop", "batch_size", "seed")
-_WHERE_SET = ("learning_rate", "patience")
+_ALWAYS = ("architecture", "width", "crop", "batch_size", "seed", "learning_rate")
 # Parameters of a run, but none of `train`: only a program that calls `fit` can set them.
 _HIDDEN = ("weight_decay", "clip_norm", "ema_decay", "keep", "evaluation_side")
 
@@ -25,7 +24,7 @@ def repeating(settings: FitSettings, fitted: Fitted) -> dict[str, object]:
     """
     defaults = FitSettings()
     given: dict[str, object] = {name: getattr(settings, name) for name in _ALWAYS}
-    given |= {name: value for name in _WHERE_SET if (value := getattr(settings, name)) != getattr(defaults, name)}
+    given |= {"patience": settings.patience} if settings.patience else {}
     # `auto` may be another on another machine.
     given["precision"] = fitted.precision
     if settings.timed or settings.schedule or settings.evaluations != defaults.evaluations:

@@ -7,9 +7,11 @@ from types import FrameType
 
 from rich.console import Console
 
-from pipelines.servers import port_is_free, tracking_server
+from pipelines.servers import port_is_free, watched_tracking_server
 from records.settings import RecordsSettings
 from resunet.errors import SettingsError
+
+WATCH_SECONDS = 0.5
 
 
 def serve(port: int, console: Console) -> None:
@@ -17,6 +19,7 @@ def serve(port: int, console: Console) -> None:
 
     Raises:
         SettingsError: the port is taken.
+        ServerError: the server did not come up, or ended by itself.
     """
     if not port_is_free(port):
         raise SettingsError(f"port {port} is taken, perhaps by a tracking server that runs already; give --port")
@@ -28,8 +31,9 @@ def serve(port: int, console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     with (
-        tracking_server(RecordsSettings.load().home / "mlflow", port) as url,
+        watched_tracking_server(RecordsSettings.load().home / "mlflow", port) as server,
         contextlib.suppress(KeyboardInterrupt),
     ):
-        console.print(f"MLflow is at {url}; export MLFLOW_TRACKING_URI={url}. Ctrl-C stops it.")
-        stop.wait()
+        console.print(f"MLflow is at {server.url}; export MLFLOW_TRACKING_URI={server.url}. Ctrl-C stops it.")
+        while not stop.wait(WATCH_SECONDS):
+            server.check()

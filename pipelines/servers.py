@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from resunet.errors import ResunetError
@@ -24,10 +25,41 @@ from resunet.errors import ResunetError
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+_LAST_WORDS = 2000
+# A proxy that the environment names is for the world outside: it cannot reach this machine's own 127.0.0.1.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_LOCAL = "127.0.0.1,localhost"
 
 
 class ServerError(ResunetError):
-    """A server did not come up; the message ends with its own last words."""
+    """A server did not come up, or ended by itself; the message ends with its own last words."""
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answered.
+
+    Attributes:
+        url: where it listens.
+        name: of the command, for messages.
+        log: what it prints.
+        process: it, or what started it.
+    """
+
+    url: str
+    name: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """See that it still runs.
+
+        Raises:
+            ServerError: it ended by itself.
+        """
+        if self.process.poll() is not None:
+            words = _last_words(self.log)
+            raise ServerError(f"{self.name} ended by itself ({self.process.returncode}); {self.log} ends:\n{words}")
 
 
 def free_port() -> int:
@@ -58,6 +90,17 @@ def tracking_server(folder: Path, port: int | None = None) -> Iterator[str]:
     Raises:
         ServerError: it did not come up.
     """
+    with watched_tracking_server(folder, port) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def watched_tracking_server(folder: Path, port: int | None = None) -> Iterator[RunningServer]:
+    """`tracking_server` for who stays beside it and wants to know when it ends.
+
+    Raises:
+        ServerError: it did not come up.
+    """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
@@ -65,8 +108,8 @@ def tracking_server(folder: Path, port: int | None = None) -> Iterator[str]:
     arguments = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", "{port}"]
     arguments += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     arguments += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
-    with _mlflow(arguments, port, environment, folder, folder / "server.log", "/health") as url:
-        yield url
+    with _mlflow(arguments, port, environment, folder, folder / "server.log", "/health") as server:
+        yield server
 
 
 @contextlib.contextmanager
@@ -98,33 +141,45 @@ def scoring_server(
     variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})}
     arguments = ["models", "serve", "-m", model_uri, "--env-manager", env_manager]
     arguments += ["--host", "127.0.0.1", "-p", "{port}"]
-    with _mlflow(arguments, port, variables, Path.cwd(), log, "/ping") as url:
-        yield url
+    with _mlflow(arguments, port, variables, Path.cwd(), log, "/ping") as server:
+        yield server.url
 
 
 @contextlib.contextmanager
 def _mlflow(
     arguments: list[str], port: int | None, environment: Mapping[str, str], cwd: Path, log: Path, route: str
-) -> Iterator[str]:
+) -> Iterator[RunningServer]:
     for last_try in (port is not None, port is not None, True):
         chosen = port or free_port()
         url = f"http://127.0.0.1:{chosen}"
+        name = f"mlflow {' '.join(word for word in arguments[:2] if not word.startswith('-'))}"
         filled = [argument.replace("{port}", str(chosen)) for argument in arguments]
         # `models serve` starts uvicorn by name: it must be this environment's.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         command = [sys.executable, "-m", "mlflow", *filled]
-        process = start_group(command, {**environment, "PATH": path}, cwd, log)
+        process = start_group(command, {**_without_proxy(environment), "PATH": path}, cwd, log)
         try:
             if not _answers(process, url + route):
                 # Between the probe and the start another process may have taken the port.
                 words = log.read_text(errors="replace")
                 if last_try or "address already in use" not in words.lower():
-                    raise ServerError(f"mlflow {' '.join(filled[:2])} did not start; {log} ends:\n{words[-2000:]}")
+                    raise ServerError(f"{name} did not start; {log} ends:\n{_last_words(log)}")
                 continue
-            yield url
+            yield RunningServer(url, name, log, process)
             return
         finally:
             stop_group(process)
+
+
+def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same environment, in which this machine's own servers are asked directly."""
+    kept = environment.get("no_proxy") or environment.get("NO_PROXY")
+    hosts = f"{kept},{_LOCAL}" if kept else _LOCAL
+    return {**environment, "no_proxy": hosts, "NO_PROXY": hosts}
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LAST_WORDS:]
 
 
 def start_group(command: list[str], environment: Mapping[str, str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -163,7 +218,7 @@ def stop_group(process: subprocess.Popen[bytes]) -> None:
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+        with contextlib.suppress(OSError), _DIRECTLY.open(url, timeout=5):
             return process.poll() is None
         time.sleep(0.1)
     return False

@@ -306,8 +306,8 @@ def test_the_card_says_what_was_measured_and_what_was_not(prepared: PreparedData
         known_slices=["stain=a", "stain=b", "stain=c|d"],
     )
     candidates = [
-        Candidate("fp32", "onnxruntime", 12.3, 0.9, 1, 1, 1),
-        Candidate("int8", "onnxruntime", 8.1, 0.85, 0.99, 0.91, 1, "costs 0.0500 Dice"),
+        Candidate("fp32", "onnxruntime", 12.3, 0.9, 1, 1, 1, "", 6, 0.9),
+        Candidate("int8", "onnxruntime", 8.1, 0.85, 0.99, 0.91, 1, "costs 0.0500 Dice", 4, 0.9),
     ]
     choice = ServingChoice(Path("model.onnx"), "fp32", {}, candidates, 6, 0.9)
     history = [Evaluated(10, 1.0, 0.5, 0.71, 1e-3, 3.0), Evaluated(20, 2.0, 0.4, 0.75, 1e-4, 6.0)]
@@ -321,9 +321,9 @@ def test_the_card_says_what_was_measured_and_what_was_not(prepared: PreparedData
     assert f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})" in card
     assert prepared.fingerprint in card
     assert "not evaluated, for want of a test image: `stain=" in card.lower()
-    assert "| int8 | onnxruntime | 8.1 | 0.8500 | 99.0000% | 0.9100 | no: costs 0.0500 Dice |" in card
+    assert "| int8 | onnxruntime | 8.1 | 4 | 0.8500 | 0.9000 | 99.0000% | 0.9100 | no: costs 0.0500 Dice |" in card
     assert "abc123" in card and "-P seed=9" in card and "-P parent=2" in card
-    assert f"schedule={fitted.schedule}" in card and "-P max_steps=20" in card
+    assert "-P epochs=100" in card
     assert "-P precision=bf16" in card and f"-P learning_rate={facts.settings.learning_rate}" in card
     assert "| length asked for | 100 epochs |" in card
     assert "not for diagnosis" in card

@@ -1,0 +1,199 @@
+"""A version of every kind goes the whole way: export, int8, choice, calibration, golden image, evaluation, card."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from tiny_network import Pixels
+
+from pipelines.build_version import BuiltVersion, build_version
+from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.evaluate import evaluate_version
+from pipelines.fit import Fitted, fit
+from pipelines.golden_image import SIDE, write_golden
+from pipelines.labelled import LabelledImages, over_slices
+from pipelines.manifest import pixel_digest
+from pipelines.settings import FitSettings
+from registry.evidence import Evaluation
+from resunet.errors import VersionError
+from resunet.images import read_image
+from serving.golden import check_golden
+from serving.predictor import Predictor
+from serving.version import GOLDEN_INPUT_FILE, REFERENCE_FILE, EngineName, VersionSpec
+
+KINDS = {"resunet": 1, "resunetpp": 1, "resunet of 3 classes": 3}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version that was trained for a few seconds on images of 64 px."""
+
+    settings: FitSettings
+    fitted: Fitted
+    data: PreparedData
+    built: BuiltVersion
+
+    @property
+    def spec(self) -> VersionSpec:
+        return VersionSpec.read(self.built.directory)
+
+    @property
+    def eligible(self) -> list[EngineName]:
+        return [name for name, measured in self.spec.engines.items() if measured.eligible]
+
+
+def _discs(seed: int, classes: int) -> Pixels:
+    """Two bright discs on a dark ground; of three classes, one disc is blue and of class 2."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    mask = np.zeros((64, 64), np.uint8)
+    for place, across in enumerate((16, 48)):
+        radius, down = rng.integers(8, 13), rng.integers(16, 48)
+        mask[(y - down) ** 2 + (x - across) ** 2 < radius**2] = place + 1
+    rgb = np.clip(40 + 140 * (mask > 0)[..., None] + rng.normal(0, 8, (64, 64, 3)), 0, 255)
+    if classes == 3:
+        rgb[mask == 2, 0] = 0
+    else:
+        mask = np.minimum(mask, 1)
+    return rgb.astype(np.uint8), mask
+
+
+def _write(root: Path, classes: int) -> Path:
+    rows = ["file,stain"]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for seed in range(40):
+        rgb, mask = _discs(seed, classes)
+        Image.fromarray(rgb).save(root / "images" / f"{seed:02d}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{seed:02d}.png")
+        rows.append(f"{seed:02d}.png,{'ab'[seed % 2]}")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
+    if classes == 3:
+        (root / "classes.txt").write_text("background\nwhite\nblue\n")
+    return root
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("a version")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESUNET_HOME", str(folder / "home"))
+        data = prepare_data(str(_write(folder / "data", KINDS[request.param])))
+    settings = FitSettings.checked(
+        architecture=request.param.split()[0],
+        width=4,
+        classes=data.classes,
+        crop=48,
+        batch_size=4,
+        max_steps=90,
+        learning_rate=0.02,
+        evaluations=2,
+        precision="fp32",
+    )
+    fitted = fit(
+        settings, store(data.split("train"), data.manifest, 100), store(data.split("validation"), data.manifest, 100)
+    )
+    root = folder / "version"
+    root.mkdir()
+    return Made(settings, fitted, data, build_version(root, fitted, settings, data, None, Console(quiet=True)))
+
+
+def test_it_learnt_and_everything_was_measured(made: Made) -> None:
+    evaluation = Evaluation.read(made.built.directory)
+    assert evaluation.overall["dice"].mean > 0.8
+    assert evaluation.overall["auc"].mean > 0.9
+    assert set(evaluation.slices) == {"stain=a", "stain=b"}
+    assert made.spec.class_names == list(made.data.dataset.class_names)
+    assert made.spec.calibration.images == len(made.data.split("validation"))
+    assert {c.precision for c in made.built.choice.candidates} >= {"fp32", "int8"}
+    assert made.built.choice.images == len(made.data.split("validation"))
+    assert (made.built.directory / REFERENCE_FILE).is_file()
+    assert set(made.built.figures) == {"learning_curves", "overlays", "confusion_matrix", "calibration"}
+
+
+def test_scores_name_the_bytes_that_they_are_of(made: Made) -> None:
+    rows = made.data.manifest.set_index("path")
+    for score in made.built.evaluation.per_image:
+        assert (score.sha256, score.mask_sha256) == tuple(rows.loc[score.path, ["sha256", "mask_sha256"]])
+
+
+def test_every_engine_that_may_serve_reproduces_the_golden_image(made: Made) -> None:
+    assert "onnxruntime" in made.eligible
+    assert read_image(made.built.directory / GOLDEN_INPUT_FILE).shape == (SIDE, SIDE, 3)
+    for engine in made.eligible:
+        predictor = Predictor.load(made.built.directory, engine)
+        check_golden(predictor, made.built.directory)
+        assert 0 < sum(predictor.predict(read_image(made.built.directory / GOLDEN_INPUT_FILE)).foreground_fractions) < 1
+
+
+def test_int8_and_the_comparison_of_engines_begin_with_every_slice(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[str]] = {}
+
+    class SeenError(Exception):
+        pass
+
+    def quantise(source: Path, target: Path, images: Iterator[NDArray[np.uint8]]) -> None:
+        named = {pixel_digest(read_image(sample.image)): sample.file for sample in made.data.dataset.samples}
+        seen["train"] = [named[pixel_digest(image)] for image in images]
+
+    def choose(network: object, classes: int, images: LabelledImages, **_: object) -> None:
+        seen["validation"] = [image.path for image in images]
+        raise SeenError
+
+    monkeypatch.setattr("pipelines.build_version.quantise", quantise)
+    monkeypatch.setattr("pipelines.build_version.choose_serving_file", choose)
+    with pytest.raises(SeenError):
+        build_version(tmp_path, made.fitted, made.settings, made.data, None, Console(quiet=True))
+    for split in ("train", "validation"):
+        assert seen[split] == [sample.file for sample in over_slices(made.data.split(split))]
+
+
+def test_evaluating_it_again_gives_the_same_scores(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
+    again = evaluate_version(str(made.built.directory), str(made.data.root))
+    before = made.built.evaluation
+    assert [score.path for score in again.per_image] == [score.path for score in before.per_image]
+    assert [score.dice for score in again.per_image] == pytest.approx([score.dice for score in before.per_image])
+    assert again.fingerprint == before.fingerprint
+
+
+def test_its_card_tells_what_it_is(made: Made) -> None:
+    card = (made.built.directory / "model_card.md").read_text()
+    spec = made.spec
+    named = "one class, `foreground`" if spec.binary else "3 classes: `background`, `white`, `blue`"
+    assert named in card
+    assert ("ResUNet++" in card) == (spec.architecture == "resunetpp")
+    assert ("looks at the whole image at once" in card) == (not spec.tile.tileable)
+    assert f"| {made.built.choice.precision} | " in card and "nan" not in card
+
+
+def test_an_engine_that_fails_every_golden_image_may_not_serve(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "openvino" not in made.eligible:
+        pytest.skip("OpenVINO may not serve this version anyway")
+    tried: list[NDArray[np.uint8]] = []
+
+    def check(predictor: Predictor, root: Path) -> None:
+        if predictor.engine.name == "openvino":
+            tried.append(read_image(root / GOLDEN_INPUT_FILE))
+            raise VersionError("other pixels")
+
+    directory = tmp_path / "version"
+    directory.mkdir()
+    for file in made.built.directory.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr("pipelines.golden_image.check_golden", check)
+    spec = write_golden(directory, made.spec, made.data.split("validation"))
+    assert (spec.engines["openvino"].eligible, spec.engines["onnxruntime"].eligible) == (False, True)
+    assert VersionSpec.read(directory) == spec
+    assert len(tried) > 1 and not np.array_equal(tried[0], tried[1])
+    assert Predictor.load(directory).engine.name == "onnxruntime"
+    check_golden(Predictor.load(directory), directory)
