@@ -42,8 +42,11 @@ types: .venv/.test
 imports: .venv/.test
 	$(BIN)/lint-imports
 
+# A process a folder: training keeps the memory it frees, and what the system tests start has it to itself.
 test: lint types imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/code
+	$(BIN)/python -m pytest tests/model
+	$(BIN)/python -m pytest tests/system
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
