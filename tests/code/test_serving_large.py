@@ -13,6 +13,7 @@ LARGEST_MB = 1500
 PROGRAM = """
 import base64, io, json, os, sqlite3, sys, time
 import cv2, numpy as np
+from peak_memory import peak_bytes
 from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.model import PythonModelContext
 from serving.pyfunc import SegmentationModel, signature
@@ -35,8 +36,7 @@ answer = model.predict(PythonModelContext({}, None), frame, params)
 written = io.StringIO()
 scoring_server.predictions_to_json(answer, written)
 seconds = time.monotonic() - started
-with open("/proc/self/status") as status:  # ru_maxrss would be that of the process that started this one
-    peak_mb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+peak_mb = peak_bytes() / 2**20
 row = json.loads(written.getvalue())["predictions"][0]
 mask = cv2.imdecode(np.frombuffer(base64.b64decode(row["mask"]), np.uint8), cv2.IMREAD_UNCHANGED)
 same = float((mask[1001:1999, 1001:1999] == mask[3001:3999, 5001:5999]).mean())
