@@ -30,7 +30,7 @@ from pipelines.fit import Evaluated, fit
 from pipelines.settings import FitSettings
 from resunet.metrics import bootstrap_interval
 
-_TRAINS = ("fit.py", "learner.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
+_TRAINS = ("fit.py", "learner.py", "kernels.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from resunet.errors import DataError, SettingsError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
