@@ -91,7 +91,6 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         crop=48,
         batch_size=4,
         max_steps=90,
-        learning_rate=0.02,
         evaluations=2,
         precision="fp32",
     )
