@@ -4,6 +4,8 @@ BIN := .venv/bin
 DATA ?=
 PORT ?= 5000
 SHELL := /bin/bash
+# Azure's storage emulator, for the test of an artifact store there.
+AZURITE := azurite@3.35.0
 
 .PHONY: help setup demo server test lint types imports clean
 
@@ -23,7 +25,8 @@ setup: .venv/.setup
 	@touch $@
 
 .venv/.test: .venv/.setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[auth,azure,dev,postgres]'
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix .venv/azurite $(AZURITE); fi
 	@touch $@
 
 demo: setup
@@ -42,11 +45,14 @@ types: .venv/.test
 imports: .venv/.test
 	$(BIN)/lint-imports
 
-# A process a folder: training keeps the memory it frees, and what the system tests start has it to itself.
+# Of tests/code and tests/system two files run at a time, on one thread each where they compute: threads that spin slow the
+# other one down. In tests/model training takes all cores, in a process a file: engines that were loaded and dropped many
+# times leave a process in which Python crashes.
+BY_FILE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: lint types imports
-	$(BIN)/python -m pytest tests/code
-	$(BIN)/python -m pytest tests/model
-	$(BIN)/python -m pytest tests/system
+	$(BY_FILE) tests/code
+	for file in tests/model/test_*.py; do $(BIN)/python -m pytest $$file || exit 1; done
+	$(BY_FILE) tests/system
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

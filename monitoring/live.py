@@ -14,7 +14,8 @@ from sqlalchemy import Engine, func, select
 
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
-from records.database import describe, explained, make_engine, open_database
+from records import log_database
+from records.engines import describe, explained, make_engine
 from records.schema import predictions
 from records.settings import RecordsSettings
 from records.window import read_window
@@ -47,7 +48,7 @@ def open_log(settings: RecordsSettings) -> Engine:
             "RESUNET_INFERENCE_LOG to the database that the server logs to, here and where it serves"
         )
     engine.dispose()
-    return open_database(url)
+    return log_database.open_log(url)
 
 
 def count_rows(engine: Engine, version: WatchedVersion, window: Window, routes: Sequence[str]) -> RowCounts:

@@ -200,11 +200,11 @@ def _draw(predictor: Predictor, image: LabelledImage, share: int, rng: np.random
         )
         within = rows[inside] - top, columns[inside] - left
         probabilities[:, inside] = found[:, *within]
-        near[inside] = _near_boundary(mask, tile)[within]
+        near[inside] = near_boundary(mask, tile)[within]
     return _Drawn(probabilities, mask[rows, columns], near)
 
 
-def _near_boundary(mask: NDArray[np.uint8], tile: Tile) -> NDArray[np.bool_]:
+def near_boundary(mask: NDArray[np.uint8], tile: Tile) -> NDArray[np.bool_]:
     """(h, w) of what a tile keeps: whether the mask changes within `BAND_PX` pixels."""
     top, left = max(0, tile.keep_top - BAND_PX), max(0, tile.keep_left - BAND_PX)
     seen = np.ascontiguousarray(mask[top : tile.keep_bottom + BAND_PX, left : tile.keep_right + BAND_PX])

@@ -122,6 +122,47 @@ def evaluate(
 
 
 @app.command()
+def evidence(
+    name: Annotated[str, typer.Argument(help="Registered model, such as resunet.")],
+    version: Annotated[str, typer.Argument(help="Version number.")],
+    stage: Annotated[str, typer.Option(help="Whose gates are to be answered: Staging or Production.")] = "Production",
+    data: Annotated[
+        str, typer.Option(help="Data set; default: RESUNET_DATA, else where the version's run had it.")
+    ] = "",
+    where: Where = "",
+    groups: Groups = "",
+    slices: Slices = "",
+    only: Annotated[str, typer.Option(help="Kinds to measure, comma-separated; default: what the gates need.")] = "",
+    by: Annotated[str, typer.Option(help="Who has it measured; default: you.")] = "",
+    candidate: Annotated[str, typer.Option(hidden=True)] = "",
+    champion: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measure what the gates before a stage need to know of a version, and keep it in the records."""
+    from pipelines.evidence.command import EvidenceOptions, measure_evidence
+    from registry.tables import local_actor
+
+    options = EvidenceOptions(
+        name, version, stage, data, where, groups, slices, candidate, champion, only, by or local_actor()
+    )
+    measure_evidence(options, Console(stderr=True))
+
+
+@app.command("compare-examples")
+def compare_examples(
+    first: Annotated[Path, typer.Argument(help="Folder of a version's model.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another one.")],
+    out: Annotated[Path, typer.Option(help="Where the pictures go.")],
+    image: Annotated[list[str], typer.Option(help="An image, as the data set names it: images/a.png. Several times.")],
+    data: Data = "",
+) -> None:
+    """Draw what two versions make of the same images; `registry compare --html` asks for it."""
+    from pipelines.compare_examples import draw_examples
+
+    sheet = draw_examples(first, second, data, image, out)
+    typer.echo(f"{len(sheet.examples)} of {len(image)} images in {out}")
+
+
+@app.command()
 def synthesize(
     folder: Annotated[Path, typer.Argument(help="Where the data set goes.")],
     count: Annotated[int, typer.Option(help="Images.")] = 120,

@@ -1,10 +1,11 @@
-"""The whole path in one command: data, training, promotion, serving, live images, drift report.
+"""The whole path in one command: data, training, gates, promotion, serving, live images, drift report.
 
     python -m pipelines demo                      # synthetic nuclei
     python -m pipelines demo --data my/images     # your folder of images and masks
 
-Every step is a command that a user would type; this only types them, in order, against real servers. Each data
-folder has a registered model of its own: versions that were tested on different images cannot be compared.
+Every step is a command that a user would type; this only types them, in order, against real servers: the tracking
+server has the gates in it, as `make server` has. Each data folder has a registered model of its own: versions that
+were tested on different images cannot be compared.
 """
 
 import base64
@@ -12,12 +13,10 @@ import io
 import os
 import random
 import re
-import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +28,12 @@ from rich.table import Table
 
 from pipelines.data_step import folder_name
 from pipelines.dataset import read_dataset
-from pipelines.servers import ServerError, free_port, port_is_free, scoring_server, tracking_server
+from pipelines.demo_promotion import Steps, promote_in_demo
+from pipelines.servers import GUARDED, ServerError, free_port, port_is_free, scoring_server, tracking_server
 from records.settings import RecordsSettings
-from registry.gates import Evidence, Limits, blocking, judge
+from registry.policy import load_policy
 from registry.settings import RegistrySettings
-from registry.versions import collect, read_model
-from resunet.errors import ResunetError
+from registry.versions import read_model
 from resunet.images import read_image
 
 MODEL = "resunet"
@@ -62,6 +61,11 @@ class Workplace:
     def database(self) -> str:
         return f"sqlite:///{(self.home / 'records.db').absolute()}"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What commands and server have to agree on; evidence is measured on the data set of the training."""
+        return {"RESUNET_HOME": str(self.home), "RESUNET_DATABASE": self.database, "RESUNET_DATA": ""}
+
 
 def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_open: bool) -> None:
     """Run every step and print where to look.
@@ -78,13 +82,15 @@ def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_
     """
     place = Workplace(RecordsSettings.load().home.absolute())
     place.folder.mkdir(parents=True, exist_ok=True)
+    # A mistake in it is told before the server is, which would only fail to start.
+    load_policy(RegistrySettings.load().policy)
     started = time.monotonic()
     # As an exception it ends the step under way and closes the servers, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with tracking_server(place.home / "mlflow", _preferred(UI_PORT)) as tracking:
-        variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "RESUNET_HOME": str(place.home)}
-        variables |= {"RESUNET_INFERENCE_LOG": place.database, "RESUNET_DATABASE": place.database}
-        steps = Steps(variables, console)
+    server = tracking_server(place.home / "mlflow", _preferred(UI_PORT), app=GUARDED, environment=place.variables)
+    with server as tracking:
+        variables = {**os.environ, **place.variables, "MLFLOW_TRACKING_URI": tracking}
+        steps = Steps({**variables, "RESUNET_INFERENCE_LOG": place.database}, console)
         chosen = _prepare(steps, place, data)
         model = model_of(data)
         steps.run(
@@ -95,9 +101,9 @@ def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_
         )
         client = MlflowClient(tracking_uri=tracking)
         number = max(read_model(client, model).versions, key=int)
-        promote_in_demo(steps, client, model, number)
+        live = promote_in_demo(steps, client, model, number)
         reports = _serve_and_watch(steps, place, chosen, model, tracking)
-        _summarise(console, client, model, number, tracking, reports, time.monotonic() - started)
+        _summarise(console, client, model, (number, live), tracking, reports, time.monotonic() - started)
         if keep_open:
             console.print("\nThe UI stays up until you press Ctrl-C; [bold]make server[/] brings it back later.")
             try:
@@ -114,41 +120,6 @@ def model_of(data: Path | None) -> str:
     return f"{MODEL}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', data.resolve().name).strip('-.') or 'data'}"
 
 
-def why_incomparable(evidence: Evidence, limits: Limits) -> str:
-    """Why the live version has to make way unbeaten; empty if the gates can decide, or something else is wrong.
-
-    Only where the comparison with the live version is all that stands in the way, and cannot be made, as when the
-    folder has other test images since. A live version that was altered is for a person to look into.
-    """
-    if evidence.champion is None or evidence.champion.damage:
-        return ""
-    blocks = blocking(judge("Production", evidence, limits))
-    if [(verdict.gate, verdict.outcome) for verdict in blocks] == [("not_worse", "undecided")]:
-        return blocks[0].evidence
-    return ""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Runs the platform's own commands, each in a process of its own, with the demo's environment."""
-
-    variables: dict[str, str]
-    console: Console
-
-    def run(self, title: str, module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> int:
-        """Run `python -m module arguments…` and return its exit code.
-
-        Raises:
-            ResunetError: it ended with a code that is not allowed here.
-        """
-        self.console.rule(f"[bold]{title}", align="left")
-        self.console.print(f"python -m {module} {shlex.join(arguments)}", style="dim", markup=False, soft_wrap=True)
-        code = subprocess.run([sys.executable, "-m", module, *arguments], env=self.variables, check=False).returncode
-        if code not in allowed:
-            raise ResunetError(f"the step “{title}” ended with exit code {code}; what it printed is above")
-        return code
-
-
 def _preferred(port: int) -> int:
     return port if port_is_free(port) else free_port()
 
@@ -160,30 +131,6 @@ def _prepare(steps: Steps, place: Workplace, data: Path | None) -> Path:
     arguments = ("prepare", "--data", str(chosen), "--groups", str(place.groups(chosen)))
     steps.run("check the data", "pipelines", *arguments, "--mend")
     return chosen
-
-
-def promote_in_demo(steps: Steps, client: MlflowClient, model: str, number: str) -> None:
-    """Promote a version to Production; a live one that it cannot be compared with is archived first.
-
-    Raises:
-        ResunetError: a gate refused it.
-    """
-    steps.run("promote to Staging", "registry", "promote", model, number, "Staging", "--reason", "demo")
-    settings = RegistrySettings.load()
-    live = read_model(client, model).live
-    if live is not None:
-        new, old = (collect(client, model, one, settings.trusted_key) for one in (number, live))
-        why = why_incomparable(Evidence(new, old), Limits(settings.dice_floor, settings.champion_margin))
-        if why:
-            steps.console.print(
-                f"{why}. The demo archives version {live}, so that version {number} can go live without a comparison.",
-                style="yellow",
-                markup=False,
-                soft_wrap=True,
-            )
-            reason = f"tested on other images than version {number}, the demo's next"
-            steps.run("archive the live version", "registry", "archive", model, live, "--reason", reason)
-    steps.run("promote to Production", "registry", "promote", model, number, "Production", "--reason", "demo")
 
 
 def _serve_and_watch(
@@ -241,11 +188,13 @@ def _summarise(
     console: Console,
     client: MlflowClient,
     model: str,
-    version: str,
+    versions: tuple[str, str],
     tracking: str,
     reports: list[tuple[str, Path, int]],
     seconds: float,
 ) -> None:
+    """Print where to look; `versions` are the one that was trained and the one that is live."""
+    trained, version = versions
     tags = client.get_model_version(model, version).tags
     run = client.get_model_version(model, version).run_id
     experiment = client.get_run(str(run)).info.experiment_id
@@ -253,6 +202,8 @@ def _summarise(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("version", f"{model} {version}, in Production")
+    if trained != version:
+        table.add_row("", f"{model} {trained}, in Staging: kept out by its gates")
     table.add_row("Dice on the test split", tags.get("dice", "?"))
     table.add_row("model in the UI", f"{tracking}/#/models/{model}/versions/{version}")
     table.add_row("run, pictures, model card", f"{tracking}/#/experiments/{experiment}/runs/{run}/artifacts")

@@ -7,7 +7,6 @@ evaluate_version("models:/resunet/Production", "nuclei", console=console)
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,10 +25,7 @@ from pipelines.leaks import find_leaks, refuse_leaks, trained_rows
 from pipelines.manifest import SLICE_PREFIX, fingerprint, read_manifest
 from pipelines.progress import progress_bar
 from pipelines.tracking import log_evaluation
-from records.database import describe, open_database
 from records.digests import DIGESTS_FILE, verify_digests
-from records.evaluations import keep
-from records.settings import RecordsSettings
 from registry.evidence import Evaluation, ImageScore, Interval, Metric, SliceResult
 from resunet.errors import DataError, SettingsError, VersionError
 from resunet.metrics import METRICS, bootstrap_interval, overlap_scores
@@ -114,6 +110,7 @@ def _score(predictor: Predictor, image: LabelledImage, digests: FileDigests) -> 
         sha256=digests.image,
         mask_sha256=digests.mask,
         group=image.group,
+        slices=sorted(f"{column}={value}" for column, value in image.slices.items()),
         **overlap_scores(prediction.mask, image.mask),
         auc=None if np.isnan(auc) else auc,
         confidence=min(1.0, max(0.0, prediction.confidence)),
@@ -168,8 +165,8 @@ def evaluate_version(
 ) -> Evaluation:
     """Score a version, registered or in a folder, on the test split of a data set, and print the table.
 
-    The scores of a version whose files were checked are kept in the records database, by the digest of its bytes: a
-    promotion over it compares with them. They are logged to a run of their own where there is a tracking server.
+    They are logged to a run of their own where there is a tracking server. The gates do not read them: what they read
+    is measured by `check`.
 
     Args:
         model: a model URI such as `models:/resunet/3`, or a folder.
@@ -186,7 +183,6 @@ def evaluate_version(
         SettingsError: there is no such model, or `out` cannot be written.
         VersionError: its files are damaged or missing.
         DataError: its classes are not the data set's, or it was trained on one of the test images or of their groups.
-        RecordsError: the scores cannot be kept.
     """
     if out is not None:
         check_scores_file(out)
@@ -212,13 +208,7 @@ def evaluate_version(
         console.print(evaluation_table(evaluation, f"{model} on the test split of {prepared.root.name}"))
     if out is not None:
         write_scores(evaluation, out)
-    if digest:
-        records = open_database(RecordsSettings.load().database_url)
-        keep(records, digest, evaluation.fingerprint, evaluation.model_dump_json(), datetime.now(UTC))
-        if console is not None:
-            told = f"kept in {describe(records)}: a promotion over this version compares on these images"
-            console.print(told, style="dim", soft_wrap=True)
-    tracked: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    tracked: bool = mlflow.is_tracking_uri_set()
     if tracked or not Path(model).is_dir():
         log_evaluation(evaluation, model, digest, prepared)
     return evaluation

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -17,12 +16,11 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from pipelines.evaluate import LabelledImages
+from pipelines.outlines import brighter, draw_outline, enlarged, faded, gain, levels
 from pipelines.palette import INK, ORANGE, SKY, canvas
 from serving.predictor import Predictor
 
 _RED: Final = "#dc1414"
-# Side that pictures are drawn at: outlines are then equally thin whatever the image's size.
-_SIDE: Final = 640
 
 
 @dataclass(frozen=True)
@@ -76,19 +74,19 @@ def overlay_sheet(drawn: Sequence[Overlay]) -> Figure:
     figure = canvas(3 * panel + 0.4, sum(panel * ratio + 0.45 for ratio in ratios) + 0.6)
     rows = figure.subplots(len(drawn), 3, squeeze=False, height_ratios=ratios)
     for axes, overlay in zip(rows, drawn, strict=True):
-        gain = _gain(overlay.rgb)
-        rgb, prediction, truth = _enlarged(overlay)
-        rgb = np.clip(rgb * gain, 0, 255).astype(np.uint8)
+        factor = gain(overlay.rgb)
+        rgb, (prediction, truth) = enlarged(overlay.rgb, (overlay.prediction, overlay.truth))
+        rgb = brighter(rgb, factor)
         wrong = prediction != truth
-        outlined, errors = rgb.copy(), _faded(rgb)
+        outlined, errors = rgb.copy(), faded(rgb)
         # The truth's line is the wider one: where the two agree, it shows on both sides.
-        _outline(outlined, truth, SKY, thickness=5)
-        _outline(outlined, prediction, ORANGE, thickness=2)
-        errors[wrong] = _levels(_RED)
-        _outline(errors, truth, "#ffffff", thickness=1)
+        draw_outline(outlined, truth, SKY, thickness=5)
+        draw_outline(outlined, prediction, ORANGE, thickness=2)
+        errors[wrong] = levels(_RED)
+        draw_outline(errors, truth, "#ffffff", thickness=1)
         share = float((overlay.prediction != overlay.truth).mean())
         titles = (
-            f"{overlay.label}: {_short(overlay.path)}" + (" (shown brighter)" if gain > 1 else ""),
+            f"{overlay.label}: {_short(overlay.path)}" + (" (shown brighter)" if factor > 1 else ""),
             f"Dice {overlay.dice:.3f}",
             f"{share:.1%} of pixels wrong",
         )
@@ -108,39 +106,3 @@ def overlay_sheet(drawn: Sequence[Overlay]) -> Figure:
 def _short(path: str, limit: int = 38) -> str:
     name = path.rpartition("/")[2]
     return name if len(name) <= limit else f"{name[: limit - 9]}…{name[-8:]}"
-
-
-def _enlarged(overlay: Overlay) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    height, width = overlay.rgb.shape[:2]
-    scale = _SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    rgb = cv2.resize(overlay.rgb, size, interpolation=smooth)
-    prediction, truth = (
-        cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (overlay.prediction, overlay.truth)
-    )
-    return np.asarray(rgb, np.uint8), np.asarray(prediction, np.uint8), np.asarray(truth, np.uint8)
-
-
-def _gain(rgb: NDArray[np.uint8]) -> float:
-    """How much brighter a dark image is shown: fluorescence often ends at a level of 60."""
-    top = float(np.quantile(rgb.max(axis=2), 0.995))
-    return min(6.0, 220 / max(top, 1.0)) if top < 150 else 1.0
-
-
-def _faded(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey and half as contrasted, so that red is the only colour."""
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    return np.repeat((grey // 2 + 40).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _outline(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: str, thickness: int = 2) -> None:
-    """Draw the outline of each class into (H, W, 3) uint8, in place."""
-    for index in np.unique(mask[mask > 0]):
-        inside = (mask == index).astype(np.uint8)
-        contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, _levels(colour), thickness, cv2.LINE_AA)
-
-
-def _levels(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -177,9 +177,9 @@ def measure(
         advance: told how many images were done.
     """
     for rgb, truth in images:
-        exact = _mask(reference, rgb)
+        exact = class_mask(reference, rgb)
         network_dice = dice(exact, truth)
-        masks = [_mask(runner.predictor, rgb) for runner in runners]
+        masks = [class_mask(runner.predictor, rgb) for runner in runners]
         for runner, mask in zip(runners, masks, strict=True):
             of_ort = next(
                 other
@@ -190,7 +190,7 @@ def measure(
         advance(1)
 
 
-def _mask(predictor: Predictor, rgb: NDArray[np.uint8]) -> Mask:
+def class_mask(predictor: Predictor, rgb: NDArray[np.uint8]) -> Mask:
     """(H, W) class indices, by the rule of `Predictor.predict`, without all else that it works out."""
     mask = np.empty(rgb.shape[:2], np.uint8)
     for tile, probabilities in predictor.by_tile(rgb):

@@ -24,12 +24,22 @@ import records
 import resunet
 import serving
 from records.digests import write_digests
-from registry.signing import sign
+from registry.signing import Signer, sign
 from serving.pyfunc import VERSION_ARTIFACT, signature
 from serving.version import GOLDEN_INPUT_FILE, VersionSpec
 
 MODEL_NAME = "model"
-_CODE = (resunet, records, serving)
+# What a version brings along to be served with.
+CODE_PACKAGES = (resunet, records, serving)
+
+
+def package_folder(package: types.ModuleType) -> Path:
+    """Where a package of this platform is installed."""
+    return Path(str(package.__file__)).parent
+
+
+# What MLflow runs to load it.
+MODEL_CODE = package_folder(serving) / "model_code.py"
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class LoggedVersion:
 
 
 def log_version(
-    directory: Path, requirements: list[str], *, name: str = MODEL_NAME, signing_key: Path | None = None
+    directory: Path, requirements: list[str], *, name: str = MODEL_NAME, signing_key: Signer | Path | None = None
 ) -> LoggedVersion:
     """Log a version directory to the active MLflow run.
 
@@ -51,7 +61,7 @@ def log_version(
         directory: all files of a version, as `serving.version` names them.
         requirements: pinned pip requirements of the environment that serves it.
         name: of the logged model.
-        signing_key: private key that signs the file list; None leaves it unsigned.
+        signing_key: who signs the file list; a path is that of a private key; None leaves it unsigned.
     """
     made: dict[str, Any] = {}
 
@@ -59,9 +69,9 @@ def log_version(
         mlflow.pyfunc.save_model(
             path,
             mlflow_model=mlflow_model,
-            python_model=str(_folder(serving) / "model_code.py"),
+            python_model=str(MODEL_CODE),
             artifacts={VERSION_ARTIFACT: str(directory)},
-            code_paths=[str(_folder(package)) for package in _CODE],
+            code_paths=[str(package_folder(package)) for package in CODE_PACKAGES],
             signature=signature(VersionSpec.read(directory)),
             input_example=pd.DataFrame({"image": [(directory / GOLDEN_INPUT_FILE).read_bytes()]}),
             pip_requirements=requirements,
@@ -77,10 +87,6 @@ def log_version(
     flavor = types.SimpleNamespace(__name__="mlflow.pyfunc", save_model=save_model)
     info = Model.log(None, flavor, name=name, validate_serving_input=False)
     return LoggedVersion(str(info.model_id), str(info.model_uri), made["digest"], made["size"])
-
-
-def _folder(package: types.ModuleType) -> Path:
-    return Path(str(package.__file__)).parent
 
 
 def _forget_this_machine(root: Path, mlflow_model: Model) -> None:

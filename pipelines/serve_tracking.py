@@ -1,4 +1,4 @@
-"""`server`: the tracking server and its UI, in the foreground."""
+"""`server`: the tracking server with its gates and its UI, in the foreground."""
 
 import contextlib
 import signal
@@ -7,8 +7,10 @@ from types import FrameType
 
 from rich.console import Console
 
-from pipelines.servers import port_is_free, watched_tracking_server
+from pipelines.servers import GUARDED, port_is_free, watched_tracking_server
 from records.settings import RecordsSettings
+from registry.policy import load_policy
+from registry.settings import RegistrySettings
 from resunet.errors import SettingsError
 
 WATCH_SECONDS = 0.5
@@ -18,11 +20,14 @@ def serve(port: int, console: Console) -> None:
     """Run until Ctrl-C or SIGTERM.
 
     Raises:
-        SettingsError: the port is taken.
+        SettingsError: the port is taken, or the policy makes no sense.
         ServerError: the server did not come up, or ended by itself.
     """
     if not port_is_free(port):
         raise SettingsError(f"port {port} is taken, perhaps by a tracking server that runs already; give --port")
+    # Told here in its own words: the server would only fail to start.
+    load_policy(RegistrySettings.load().policy)
+    home = RecordsSettings.load().home.absolute()
     stop = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -31,7 +36,7 @@ def serve(port: int, console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     with (
-        watched_tracking_server(RecordsSettings.load().home / "mlflow", port) as server,
+        watched_tracking_server(home / "mlflow", port, app=GUARDED, environment={"RESUNET_HOME": str(home)}) as server,
         contextlib.suppress(KeyboardInterrupt),
     ):
         console.print(f"MLflow is at {server.url}; export MLFLOW_TRACKING_URI={server.url}. Ctrl-C stops it.")

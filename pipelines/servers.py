@@ -1,6 +1,6 @@
 """Real servers as context managers: MLflow's tracking server and `mlflow models serve`.
 
-    with tracking_server(Path(".resunet/mlflow")) as tracking:
+    with tracking_server(Path(".resunet/mlflow"), app=GUARDED) as tracking:
         with scoring_server("models:/resunet/Production", tracking, log=Path("serve.log")) as scoring:
             httpx.post(f"{scoring}/invocations", …)
 
@@ -16,12 +16,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from resunet.errors import ResunetError
 
+# MLflow's server with the gates in it, and that without.
+GUARDED, PLAIN = "lifecycle", ""
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -77,12 +79,16 @@ def port_is_free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def tracking_server(folder: Path, port: int | None = None) -> Iterator[str]:
+def tracking_server(
+    folder: Path, port: int | None = None, *, app: str = PLAIN, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run `mlflow server` with all it keeps in `folder`, until the block ends.
 
     Args:
         folder: holds the database, the artifacts and `server.log`; made when missing and kept afterwards.
         port: where to listen; None takes a free one.
+        app: `--app-name`: PLAIN, GUARDED, or `lifecycle-auth`. The gates read RESUNET_* variables.
+        environment: added to this process's variables, of which MLflow's own are left out.
 
     Yields:
         the server's URL, once it answers.
@@ -90,25 +96,38 @@ def tracking_server(folder: Path, port: int | None = None) -> Iterator[str]:
     Raises:
         ServerError: it did not come up.
     """
-    with watched_tracking_server(folder, port) as server:
+    with watched_tracking_server(folder, port, app=app, environment=environment) as server:
         yield server.url
 
 
 @contextlib.contextmanager
-def watched_tracking_server(folder: Path, port: int | None = None) -> Iterator[RunningServer]:
+def watched_tracking_server(
+    folder: Path,
+    port: int | None = None,
+    *,
+    app: str = PLAIN,
+    environment: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
+) -> Iterator[RunningServer]:
     """`tracking_server` for who stays beside it and wants to know when it ends.
+
+    Args:
+        more: arguments of `mlflow server`, which count where one of here says something else.
 
     Raises:
         ServerError: it did not come up.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    arguments = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", "{port}"]
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "_MLFLOW_"))}
+    variables |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
+    arguments = ["server", *(("--app-name", app) if app else ())]
+    arguments += ["--workers", "1", "--host", "127.0.0.1", "--port", "{port}"]
     arguments += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
-    with _mlflow(arguments, port, environment, folder, folder / "server.log", "/health") as server:
+    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts", *more]
+    # The gates' settings may name files relative to where the command was typed.
+    cwd = Path.cwd() if app else folder
+    with _mlflow(arguments, port, variables, cwd, folder / "server.log", "/health") as server:
         yield server
 
 

@@ -1,10 +1,8 @@
 """What a training run can be told; one typed place, checked before any work starts."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.schedule import Schedule
 from resunet.errors import SettingsError
@@ -12,21 +10,6 @@ from resunet.errors import SettingsError
 DEFAULT_EPOCHS = 100
 # How images reach the training, not which ones or in what order.
 _MACHINE_SETTINGS = {"memory_budget_mb", "workers"}
-
-
-class TrainingSettings(BaseSettings):
-    """What the environment says of training; each field is read from `RESUNET_<FIELD>`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-    signing_key: Path | None = Field(None, description="private key (PEM) that new versions are signed with")
-
-    @classmethod
-    def load(cls) -> "TrainingSettings":
-        """Read the environment."""
-        return cls()
 
 
 class FitSettings(BaseModel):

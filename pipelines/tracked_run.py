@@ -40,7 +40,7 @@ def tracked_run(
     Raises:
         TrackingError: the tracking server is away, hangs or refuses; whatever the block logs ends so.
     """
-    mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
+    mlflow.enable_system_metrics_logging()
     try:
         if resume:
             # Its experiment is its own, which need not be the one that a new run would go to.

@@ -19,6 +19,7 @@ from pipelines.manifest import fingerprint
 from pipelines.pins import PROJECT
 from pipelines.repeat import working_tree
 from pipelines.settings import FitSettings
+from registry.data_place import DATA_TAG, DataPlace
 from registry.evidence import EVALUATION_FILE, Evaluation
 from resunet.errors import SettingsError
 
@@ -59,6 +60,7 @@ def log_settings(settings: FitSettings, data: PreparedData, **more: object) -> N
     mlflow.set_tags(
         {
             "dataset_fingerprint": data.fingerprint,
+            DATA_TAG: DataPlace(str(data.root), data.where, data.groups, data.slices).to_tag(),
             "architecture": settings.architecture,
             # The commit says little about code that was changed since.
             WORKING_TREE_TAG: working_tree(PROJECT),

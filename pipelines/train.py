@@ -26,11 +26,11 @@ from pipelines.export import WHOLE_SIDE_UNTILEABLE
 from pipelines.fit_progress import fit_with_progress
 from pipelines.pins import PROJECT
 from pipelines.register import LoggedVersion, log_version, register_version
-from pipelines.settings import FitSettings, TrainingSettings
+from pipelines.settings import FitSettings
 from pipelines.tracked_run import tracked_run
 from pipelines.tracking import log_data, log_result, log_settings, quiet
 from records.settings import RecordsSettings
-from registry.signing import check_private_key
+from registry.signing import SigningSettings
 from resunet.errors import DataError, SettingsError
 from resunet.networks import ARCHITECTURES
 from serving.pyfunc import VERSION_ARTIFACT
@@ -124,9 +124,9 @@ def _check(options: TrainOptions) -> None:
         raise SettingsError("parent: a cross-validation starts from random weights; leave out --parent or --folds")
     if not options.model_name.strip() or set(options.model_name) & set("/:"):
         raise SettingsError(f"model_name: {options.model_name!r} cannot be registered; give a name without / and :")
-    key = TrainingSettings.load().signing_key
-    if key is not None:
-        check_private_key(key, "RESUNET_SIGNING_KEY")
+    signer = SigningSettings.load().signer
+    if signer is not None:
+        signer.check()
     if options.resume and not checkpoint_of(options.resume).exists():
         raise SettingsError(
             f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
@@ -224,7 +224,7 @@ def _train_version(
         logged = log_version(
             built.directory,
             model_requirements(PROJECT / "pyproject.toml"),
-            signing_key=TrainingSettings.load().signing_key,
+            signing_key=SigningSettings.load().signer,
         )
     tags = _tags(data, settings, built, logged, options.parent)
     version = register_version(client, logged, options.model_name, run_id, tags)

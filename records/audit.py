@@ -18,8 +18,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Select, Text, select, type_coerce
 
 from records import audit_triggers
-from records.database import exclusive, explained
-from records.schema import audit, audit_head
+from records.engines import exclusive, explained
+from records.ledger import audit, audit_head
+from records.texts import storable
 from resunet.errors import RecordsError
 
 GENESIS = audit_triggers.GENESIS
@@ -50,6 +51,33 @@ class AuditRow:
         content = asdict(self) | {"when": self.when.astimezone(UTC).isoformat(timespec="microseconds")}
         del content["row_hash"]
         return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Move:
+    """The part of a decision that is about stages."""
+
+    action: str
+    version: str
+    from_stage: str | None
+    to_stage: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which rows are asked for; None takes all.
+
+    Attributes:
+        since, until: aware times; from `since` on, up to but without `until`.
+    """
+
+    model_name: str | None = None
+    version: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +127,7 @@ def append(
         "action": action, "actor": actor, "model_name": model_name, "version": version,
         "from_stage": from_stage, "to_stage": to_stage, "digest": digest, "reason": reason,
     }  # fmt: skip
-    stored = {name: None if value is None else _storable(value) for name, value in texts.items()}
+    stored = {name: None if value is None else storable(value) for name, value in texts.items()}
     try:
         # What is hashed is what a reader gets back: tuples are lists and keys are text by then.
         evidence = json.loads(_canonical(gates))
@@ -110,7 +138,7 @@ def append(
         if last is None and connection.scalar(select(audit.c.seq).limit(1)) is not None:
             raise RecordsError(
                 "the chain of decisions has lost the note of its end, so nothing can be added to it: see "
-                "`python -m registry audit --verify`, and restore the database from a backup"
+                "`python -m registry audit verify`, and restore the database from a backup"
             )
         values = {
             **stored,
@@ -133,17 +161,53 @@ def history(engine: Engine, model_name: str | None = None) -> list[AuditRow]:
     Raises:
         RecordsError: the database does not answer, or a row cannot be read.
     """
-    query = _rows()
-    if model_name is not None:
-        query = query.where(audit.c.model_name == model_name)
+    return find(engine, Wanted(model_name=model_name))
+
+
+def find(
+    engine: Engine, wanted: Wanted, limit: int | None = None, *, after: int = 0, newest: bool = False
+) -> list[AuditRow]:
+    """The rows that are asked for, oldest first.
+
+    Args:
+        limit: at most so many; None takes all.
+        after: only rows behind this one.
+        newest: a limit keeps the newest ones, not the oldest.
+
+    Raises:
+        RecordsError: the database does not answer, or a row cannot be read.
+    """
+    query = _rows().where(audit.c.seq > after)
+    for name in ("model_name", "version", "actor", "action"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(audit.c[name] == value)
+    if wanted.since is not None:
+        query = query.where(audit.c.when >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(audit.c.when < wanted.until)
+    if newest:
+        query = query.order_by(None).order_by(audit.c.seq.desc())
     with explained(engine), engine.connect() as connection:
         try:
-            return [_row(row) for row in connection.execute(query).mappings()]
+            rows = [_row(row) for row in connection.execute(query.limit(limit)).mappings()]
         except _UNREADABLE:
             raise RecordsError(
                 "a decision in the records was changed to what is none: find it with "
-                "`python -m registry audit --verify`, and restore the database from a backup"
+                "`python -m registry audit verify`, and restore the database from a backup"
             ) from None
+    return rows[::-1] if newest else rows
+
+
+def moves(engine: Engine, model_name: str) -> list[Move]:
+    """What every decision on a model moved, oldest first.
+
+    Raises:
+        RecordsError: the database does not answer.
+    """
+    columns = (audit.c.action, audit.c.version, audit.c.from_stage, audit.c.to_stage, audit.c.digest)
+    query = select(*columns).where(audit.c.model_name == model_name).order_by(audit.c.seq)
+    with explained(engine), engine.connect() as connection:
+        return [Move(*row) for row in connection.execute(query)]
 
 
 def head(engine: Engine) -> Head | None:
@@ -230,8 +294,3 @@ def _mapping(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON-able")
-
-
-def _storable(text: str) -> str:
-    """Neither NUL nor half a surrogate pair can be stored."""
-    return text.replace("\0", "�").encode("utf-8", "replace").decode("utf-8")

@@ -53,33 +53,31 @@ _POSTGRESQL = {
 }
 
 
+def is_protected(connection: Connection) -> bool:
+    """Whether every trigger is there: a look, which needs no more than the right to read."""
+    return not _missing(connection)
+
+
 def protect(connection: Connection) -> None:
     """Make the triggers that are missing or are not as they should be; the tables are there."""
-    if connection.dialect.name == "sqlite":
-        _protect_sqlite(connection)
-    elif connection.dialect.name == "postgresql":
-        _protect_postgresql(connection)
-
-
-def _protect_sqlite(connection: Connection) -> None:
-    query = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-    found = {row.name: row.sql for row in connection.execute(query)}
-    for name, when in _SQLITE.items():
-        statement = f"CREATE TRIGGER {name} {when} {_REFUSE}"
-        if found.get(name) == statement:
-            continue
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+    missing = _missing(connection)
+    if missing and connection.dialect.name == "postgresql":
+        for name, body in _POSTGRESQL_FUNCTIONS.items():
+            connection.exec_driver_sql(_FUNCTION.format(name=name, body=body))
+    for name, statement in missing.items():
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
         connection.exec_driver_sql(statement)
 
 
-def _protect_postgresql(connection: Connection) -> None:
+def _missing(connection: Connection) -> dict[str, str]:
+    """The statements that make what is missing, by name."""
+    if connection.dialect.name == "sqlite":
+        query = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        made = {row.name: row.sql for row in connection.execute(query)}
+        wanted = {name: f"CREATE TRIGGER {name} {when} {_REFUSE}" for name, when in _SQLITE.items()}
+        return {name: statement for name, statement in wanted.items() if made.get(name) != statement}
     # By name alone: whoever may only add rows could not make them anew, and has no need to.
-    query = "SELECT tgname FROM pg_trigger WHERE tgrelid IN (to_regclass('audit'), to_regclass('audit_head'))"
-    found = set(connection.execute(text(query)).scalars())
-    if found >= _POSTGRESQL.keys():
-        return
-    for name, body in _POSTGRESQL_FUNCTIONS.items():
-        connection.exec_driver_sql(_FUNCTION.format(name=name, body=body))
-    for name, when in _POSTGRESQL.items():
-        if name not in found:
-            connection.exec_driver_sql(f"CREATE TRIGGER {name} {when}")
+    query = text("SELECT tgname FROM pg_trigger WHERE tgrelid IN (to_regclass('audit'), to_regclass('audit_head'))")
+    found = set(connection.execute(query).scalars())
+    return {name: f"CREATE TRIGGER {name} {when}" for name, when in _POSTGRESQL.items() if name not in found}

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from resunet.errors import RecordsError
 
+_TRIES = 5
+
 
 class MaskStore:
     """Masks as RLE JSON in files below `root/YYYY-MM-DD/`; the folders are made when first needed.
@@ -40,20 +42,18 @@ class MaskStore:
         """
         name = _file_name(answer_id)
         path = self._day(when) / name[:2] / name
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(gzip.compress(mask_rle.encode(), compresslevel=1, mtime=0))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise RecordsError(
-                f"a mask cannot be written below {self.root}: {error.strerror}. Free disk space or mend its rights"
-            ) from error
+        content = gzip.compress(mask_rle.encode(), compresslevel=1, mtime=0)
+        for left in reversed(range(_TRIES)):
+            try:
+                _write(path, content)
+                break
+            except OSError as error:
+                # Another process may be deleting this very day: it is made again.
+                if isinstance(error, FileNotFoundError) and left:
+                    continue
+                raise RecordsError(
+                    f"a mask cannot be written below {self.root}: {error.strerror}. Free disk space or mend its rights"
+                ) from error
         return path
 
     def get(self, answer_id: str, when: datetime | None = None) -> str | None:
@@ -97,6 +97,22 @@ class MaskStore:
             except ValueError:
                 continue  # not ours: leave it alone
         return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all; its folder is made when missing."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _utc_day(when: datetime) -> date:

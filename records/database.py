@@ -1,31 +1,44 @@
-"""Open the records database: SQLite (WAL) by default, PostgreSQL in production.
+"""Open the platform's database: decisions and what they rest on (`records.ledger`).
 
     engine = open_database("sqlite:////var/lib/resunet/records.db")
     engine = open_database("postgresql+psycopg://resunet@db.example/resunet")
 
-No message of this module shows a password.
+Its tables change by Alembic, whose note of the revision is in a table of its own name: MLflow's may lie beside it. The
+inference log, in this database or another, is opened by `records.log_database`, which does without any of this.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, inspect, select
 
-from records import schema
+from records.audit_triggers import is_protected, protect
+from records.engines import describe, exclusive, explained, make_engine, make_folder
+from records.ledger import FIRST_REVISION, HEAD, REVISIONS, audit, revision_table
+from records.log_database import open_log, stored_format
+from records.turns import held
 from resunet.errors import RecordsError
 
-BUSY_TIMEOUT_S = 30
-CONNECT_TIMEOUT_S = 5
-# Any fixed number: the advisory lock under which tables are made and decisions are appended on PostgreSQL.
-_ADVISORY_LOCK = 0x7265_7375
+__all__ = ["describe", "exclusive", "explained", "held", "make_engine", "open_database", "open_log", "upgrade"]
+
+# What a database without a note of its revision says that it is, if it is of the release before Alembic.
+_FORMAT_OF_FIRST_REVISION = 2
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What an upgrade did.
+
+    Attributes:
+        before: revision that was found; None where the database was empty.
+        steps: a line for each revision that was added; none where there was nothing to do.
+    """
+
+    before: str | None
+    steps: tuple[str, ...]
 
 
 def open_database(url: str) -> Engine:
-    """Connect, make missing tables, and check the schema version.
+    """Connect, make the tables in an empty database, and check the revision.
 
     The folder of a SQLite file is made when only its last part is missing.
 
@@ -40,153 +53,85 @@ def open_database(url: str) -> Engine:
     return engine
 
 
-def make_engine(url: str) -> Engine:
-    """Parse a URL and return an engine that has not connected yet.
-
-    Raises:
-        RecordsError: it is not a URL of SQLite or PostgreSQL, or the driver is not installed.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # Not chained: the parser quotes parts of the URL, and a mistyped password could be among them.
-        raise RecordsError(
-            "the database URL cannot be parsed: write sqlite:///path/to/records.db or "
-            "postgresql+psycopg://user:password@host/name (percent-encode special characters of the password)"
-        ) from None
-    if parsed.drivername in ("postgres", "postgresql"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if hidden := parsed.query.get("password"):
-        # SQLAlchemy hides a password only in its own place.
-        parsed = parsed.set(password=str(hidden)).difference_update_query(["password"])
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise RecordsError("an in-memory SQLite database forgets every record: name a file, sqlite:///path")
-        options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-    elif backend == "postgresql":
-        keepalive = {"keepalives_idle": 30, "tcp_user_timeout": 30_000}
-        options = {
-            "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, **keepalive},
-            "pool_pre_ping": True,
-        }
-    else:
-        raise RecordsError(f"{backend} is not supported: the records live in SQLite or PostgreSQL")
-    try:
-        engine = create_engine(parsed, hide_parameters=True, **options)
-    except (ImportError, SQLAlchemyError):
-        raise RecordsError(
-            f"no driver for {parsed.drivername} is installed: "
-            "install psycopg[binary] and write the URL as postgresql+psycopg://"
-        ) from None
-    if backend == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
 def prepare(engine: Engine) -> None:
-    """Make what is missing and refuse a schema this release does not know; safe from many processes at once.
+    """Make the tables in an empty database and refuse one of another release; safe from many processes at once.
 
     Raises:
-        RecordsError: the database does not answer, or was made by a release with another schema.
+        RecordsError: the database does not answer, or another release made it.
     """
-    if engine.url.get_backend_name() == "sqlite":
-        folder = Path(str(engine.url.database)).parent
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RecordsError(f"the folder of {describe(engine)} cannot be made: {error.strerror}; make it") from None
+    make_folder(engine)
+    with explained(engine):
+        # Most find everything: reading needs no lock, and no right to make tables.
+        with engine.connect() as connection:
+            if _known_revision(engine, connection) == HEAD and is_protected(connection):
+                return
+        with exclusive(engine) as connection:
+            found = _known_revision(engine, connection)
+            if found not in (None, HEAD):
+                raise RecordsError(
+                    f"{describe(engine)} was made by an older release (revision {found}, this release needs {HEAD}): "
+                    f"{backup_hint(engine)}, and run `python -m records upgrade`"
+                )
+            _bring_to_head(connection, found)
+
+
+def upgrade(engine: Engine) -> Upgraded:
+    """Bring a database to this release's revision, all of it or nothing; safe from many processes at once.
+
+    Raises:
+        RecordsError: the database does not answer, or is not of this release or one before it.
+    """
+    make_folder(engine)
     with explained(engine), exclusive(engine) as connection:
-        found = _stored_version(connection)
-        if found is not None and found > schema.SCHEMA_VERSION:
-            raise RecordsError(
-                f"{describe(engine)} was made by a newer release (schema {found}, this release knows "
-                f"{schema.SCHEMA_VERSION}): upgrade this release, or set another database URL"
-            )
-        if found is not None and found < schema.SCHEMA_VERSION:
-            raise RecordsError(
-                f"{describe(engine)} was made by an older release (schema {found}, this release writes "
-                f"{schema.SCHEMA_VERSION}): set another database URL, and keep the old one for reading"
-            )
-        schema.metadata.create_all(connection)
-        if found is None:
-            connection.execute(schema.schema_version.insert().values(id=1, version=schema.SCHEMA_VERSION))
-        _add_missing_descriptors(connection)
+        found = _known_revision(engine, connection)
+        return Upgraded(found, _bring_to_head(connection, found))
 
 
-@contextmanager
-def exclusive(engine: Engine) -> Iterator[Connection]:
-    """A transaction that no other writer of the records runs beside: it commits on leaving, or rolls back."""
-    with (
-        engine.connect().execution_options(records_begin="BEGIN IMMEDIATE") as connection,
-        connection.begin(),
-    ):
-        if engine.dialect.name == "postgresql":
-            connection.execute(select(text("pg_advisory_xact_lock(:key)")).params(key=_ADVISORY_LOCK))
-        yield connection
+def backup_hint(engine: Engine) -> str:
+    """What to do before an upgrade."""
+    if engine.url.get_backend_name() != "sqlite":
+        return "stop the server, back it up with pg_dump"
+    path = engine.url.database
+    return f"stop the server, copy {path} (and {path}-wal, if it is there) to a safe place"
 
 
-@contextmanager
-def explained(engine: Engine) -> Iterator[None]:
-    """Turn a driver's error into a `RecordsError` that says which database and why, without its password."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        told = str(error.orig) if isinstance(error, DBAPIError) and error.orig else type(error).__name__
-        # The first line alone: PostgreSQL repeats the content of a failing row below it.
-        reason = (told.splitlines() or [type(error).__name__])[0]
-        # Not chained: a driver may repeat its connection string.
+def _bring_to_head(connection: Connection, found: str | None) -> tuple[str, ...]:
+    steps: tuple[str, ...] = ()
+    if found != HEAD:
+        # Here, not at the top: nobody else needs Alembic.
+        from records.migrate import migrate
+
+        steps = migrate(connection, found)
+    protect(connection)
+    return steps
+
+
+def _known_revision(engine: Engine, connection: Connection) -> str | None:
+    """The revision of the platform's tables, one of this release's; None where there are none."""
+    found = _stored_revision(engine, connection)
+    if found is not None and found not in REVISIONS:
         raise RecordsError(
-            f"{describe(engine)} cannot be used: {_without_secrets(reason, engine.url)}. "
-            "Check that it is up, reachable and writable"
-        ) from None
+            f"{describe(engine)} was made by a newer release (revision {found}, this release knows {HEAD}): upgrade "
+            "this release, or set another database URL"
+        )
+    return found
 
 
-def describe(engine: Engine) -> str:
-    """Name a database for people: backend, host and name; never user, password or query."""
-    url = engine.url
-    if url.get_backend_name() == "sqlite":
-        return f"the SQLite database {url.database}"
-    host = f"{url.host or 'local socket'}{f':{url.port}' if url.port else ''}"
-    return f"the PostgreSQL database {url.database or ''} on {host}"
-
-
-def _without_secrets(message: str, url: URL) -> str:
-    secrets = [str(url.password or "")]
-    secrets += [str(value) for key, value in url.query.items() if "pass" in key.lower()]
-    for secret in filter(None, secrets):
-        message = message.replace(secret, "***")
-    return " ".join(message.split())
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transaction control begins too late for BEGIN IMMEDIATE and not at all for reads.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        cursor.execute("PRAGMA journal_mode=WAL")
-    # A drained spool segment is deleted after its commit, so the commit must outlive a power loss.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("records_begin", "BEGIN"))
-
-
-def _stored_version(connection: Connection) -> int | None:
-    if not inspect(connection).has_table(schema.schema_version.name):
+def _stored_revision(engine: Engine, connection: Connection) -> str | None:
+    if inspect(connection).has_table(revision_table.name):
+        noted: str | None = connection.scalar(select(revision_table.c.version_num))
+        if noted is not None:
+            return noted
+    if not inspect(connection).has_table(audit.name):
         return None
-    version: int | None = connection.scalar(select(schema.schema_version.c.version))
-    return version
-
-
-def _add_missing_descriptors(connection: Connection) -> None:
-    """A release may add descriptors: older rows have NULL there."""
-    present = {column["name"] for column in inspect(connection).get_columns(schema.predictions.name)}
-    kind = schema.predictions.c[schema.DESCRIPTOR_COLUMNS[0]].type.compile(connection.dialect)
-    quote = connection.dialect.identifier_preparer.quote
-    for name in schema.DESCRIPTOR_COLUMNS:
-        if name not in present:
-            connection.execute(text(f"ALTER TABLE predictions ADD COLUMN {quote(name)} {kind}"))
+    found = stored_format(connection)
+    if found == _FORMAT_OF_FIRST_REVISION:
+        return FIRST_REVISION
+    if found is None:
+        raise RecordsError(
+            f"{describe(engine)} has a table `{audit.name}` that is not the platform's: set another database URL"
+        )
+    raise RecordsError(
+        f"{describe(engine)} was made by another release (schema {found}), which this one cannot upgrade: set another "
+        "database URL, and keep the old one for reading"
+    )

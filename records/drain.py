@@ -14,8 +14,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from records.blobs import MaskStore
-from records.database import explained, prepare
+from records.engines import explained
 from records.insert import Spooled, batches, insert_rows, read_record
+from records.log_database import prepare_log
 from records.rows import NewerRecordError
 from records.spool import Spool, read_segment
 from resunet.errors import RecordsError
@@ -73,7 +74,7 @@ class Drain:
         self._spool.pending_bytes()
         if not self._prepared:
             # First of all: while the database is dead, segments are not sealed, so few are made.
-            prepare(self._engine)
+            prepare_log(self._engine)
             self._prepared = True
         self._spool.seal()
         rows = 0

@@ -26,8 +26,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from records.blobs import MaskStore
-from records.database import make_engine
 from records.drain import Drain
+from records.engines import make_engine
 from records.rows import PredictionRow, to_record
 from records.settings import RecordsSettings
 from records.spool import DEFAULT_MAX_BYTES, Spool

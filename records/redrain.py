@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from records.blobs import MaskStore
-from records.database import explained
+from records.engines import explained
 from records.insert import Spooled, batches, insert_rows, read_record
 from records.spool import rejected_lock
 from resunet.errors import RecordsError
@@ -34,7 +34,7 @@ def redrain(engine: Engine, home: Path) -> Redrained:
     """Store what can be stored of a home's rejected records.
 
     Args:
-        engine: of a database that `records.database.prepare` has seen.
+        engine: as `records.log_database.open_log` gives it.
         home: folder of the spool and the masks.
 
     Raises:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from records import schema
+from records.texts import storable
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import RecordsError
 
@@ -168,10 +169,7 @@ def answer_id(values: Mapping[str, Any]) -> str:
 
 
 def _clean_text(value: str | None) -> str | None:
-    """Clients choose ids freely, but no database stores NUL or half a surrogate pair."""
-    if value is None:
-        return None
-    return value.replace("\0", "�").encode("utf-8", "replace").decode("utf-8")
+    return None if value is None else storable(value)
 
 
 def _clean_number(value: float | int | None) -> float | int | None:

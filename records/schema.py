@@ -1,13 +1,16 @@
-"""The tables. One definition for SQLite and PostgreSQL.
+"""The tables of the inference log. One definition for SQLite and PostgreSQL.
 
 `predictions` holds one row an answered (or refused) image, with one float column a descriptor, named as in
-`resunet.descriptors`; `labels` the scores of a prediction once its truth is known; `audit` the hash-chained
-decisions; `evaluations` what was measured of a version later. Masks and images are never here.
+`resunet.descriptors`; `labels` the scores of a prediction once its truth is known. Masks and images are never here.
 
 A `request_id` is the client's word, and clients reuse them: the key of `predictions` is `answer_id`, which
 also covers the image (see `records.rows.answer_id`). Of a request that was sent again unchanged the first row
 stays. A label names its prediction by `request_id`: where several answers of a version share it, whoever joins
 the two must refuse the label as ambiguous; neither the first nor the latest answer may be guessed.
+
+Every served version writes here with the release that made it, and in an environment without Alembic. SCHEMA_VERSION
+stays as it is while older releases can still do so: a column may be added if it may be NULL. They refuse a higher
+number, and their predictions wait until somebody serves a newer version.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +18,6 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    Connection,
     DateTime,
     Dialect,
     Float,
@@ -25,11 +27,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    event,
 )
 from sqlalchemy.types import TypeDecorator
 
-from records.audit_triggers import protect
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 SCHEMA_VERSION = 2
@@ -123,49 +123,3 @@ labels = Table(
     Column("boundary_f1", Float),
     Index("labels_time", "model_name", "label_time"),
 )
-
-audit = Table(
-    "audit",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("when", UtcTime, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("model_name", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("from_stage", Text),
-    Column("to_stage", Text),
-    Column("digest", Text),
-    # Canonical JSON as text: a JSON column may come back with other spacing or key order, and break the hash.
-    Column("gates", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("previous_hash", Text, nullable=False),
-    Column("row_hash", Text, nullable=False),
-)
-
-# The end of the chain: what an append locks, and how a removed last row is noticed.
-audit_head = Table(
-    "audit_head",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("seq", Integer, nullable=False),
-    Column("row_hash", Text, nullable=False),
-)
-
-
-# What was measured of a version after it was registered: evidence that its own files cannot hold any more.
-evaluations = Table(
-    "evaluations",
-    metadata,
-    Column("version_digest", Text, primary_key=True),
-    # Of the test rows that it was measured on.
-    Column("fingerprint", Text, primary_key=True),
-    Column("measured_at", UtcTime, nullable=False),
-    Column("content", Text, nullable=False),
-)
-
-
-# Of the metadata, not of a table: an older database gets what it lacks when it is opened.
-@event.listens_for(metadata, "after_create")
-def _protect_audit(_metadata: MetaData, connection: Connection, **_: Any) -> None:
-    protect(connection)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Engine, Float, func, select
 
-from records.database import explained
+from records.engines import explained
 from records.schema import predictions
 from resunet.errors import RecordsError
 

@@ -1,27 +1,23 @@
 """`python -m registry`: promote, roll back and look at the versions of a model."""
 
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from sqlalchemy import Engine
 
-from records import audit as audit_records
-from records.database import open_database
-from records.settings import RecordsSettings
-from registry import promotion, signing, tables
-from registry.decisions import utc_now
-from registry.mending import mend as mend_model
+from registry import signing, tables
+from registry.checking import check as run_check
+from registry.connection import tracking
+from registry.desk import open_desk
+from registry.gates import find_gate, known_gates
+from registry.people import Actor as Asking
+from registry.policy import load_policy
+from registry.reports import cli as reports
+from registry.reports.audit_cli import app as audit
 from registry.settings import RegistrySettings
-from registry.versions import collect, model_names, read_model
-from resunet.errors import RecordsError, SettingsError, StoreError
+from registry.versions import model_names, read_model
+
+BLOCKED = 3
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,19 +31,45 @@ Actor = Annotated[str, typer.Option(help="who decides", default_factory=tables.l
 
 
 @app.command()
+def check(
+    name: Name,
+    version: Version,
+    actor: Actor,
+    stage: Annotated[str, typer.Option(help="Staging or Production")] = "Production",
+    measure: Annotated[bool, typer.Option(help="measure what is missing; else judge what there is")] = True,
+    data: Annotated[str, typer.Option(help="data set to measure on; default: the one it was trained from")] = "",
+) -> None:
+    """Measure what is missing of a version, ask its gates, and print what they say.
+
+    Exit code: 0 it may go there, 3 a gate blocks, 2 an error.
+
+    Example: python -m registry check resunet 7 --stage Production
+    """
+    console = tables.make_console()
+    with tracking() as client:
+        judgement = run_check(open_desk(client), name, version, stage, Asking(actor), console, measure, data)
+    tables.say_judgement(console, judgement)
+    if not judgement.allowed:
+        raise typer.Exit(BLOCKED)
+
+
+@app.command()
 def promote(
     name: Name,
     version: Version,
     stage: Annotated[str, typer.Argument(help="Staging or Production")],
     actor: Actor,
     reason: Reason = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="go past gates that block; asks for that role and a reason")
+    ] = False,
 ) -> None:
     """Move a version to Staging or Production if its gates pass; what was there is archived.
 
     Example: python -m registry promote resunet 3 Production --reason "trained on the new stain"
     """
-    with _tracking() as client:
-        change = promotion.promote(client, _records(), name, version, stage, actor, reason, utc_now)
+    with tracking() as client:
+        change = open_desk(client).promote(name, version, stage, Asking(actor), reason, override)
     tables.say_change(tables.make_console(), change)
 
 
@@ -61,16 +83,30 @@ def rollback(
     ] = "",
 ) -> None:
     """Put back the version that was live before this one."""
-    with _tracking() as client:
-        change = promotion.rollback(client, _records(), name, actor, reason, utc_now, version=version or None)
+    with tracking() as client:
+        change = open_desk(client).rollback(name, Asking(actor), reason, version or None)
     tables.say_change(tables.make_console(), change)
 
 
 @app.command()
 def archive(name: Name, version: Version, actor: Actor, reason: Reason = "") -> None:
     """Take a version out of use; when it is the live one, nothing is live afterwards."""
-    with _tracking() as client:
-        change = promotion.archive(client, _records(), name, version, actor, reason, utc_now)
+    with tracking() as client:
+        change = open_desk(client).archive(name, version, Asking(actor), reason)
+    tables.say_change(tables.make_console(), change)
+
+
+@app.command()
+def approve(
+    name: Name,
+    version: Version,
+    actor: Actor,
+    stage: Annotated[str, typer.Option(help="Staging or Production")] = "Production",
+    reason: Reason = "",
+) -> None:
+    """Say that you looked at a version and agree; for the gate `approved`, on a server that asks for passwords."""
+    with tracking() as client:
+        change = open_desk(client).approve(name, version, stage, Asking(actor), reason)
     tables.say_change(tables.make_console(), change)
 
 
@@ -82,36 +118,35 @@ def status(
 ) -> None:
     """Show where every version stands, and what does not fit together."""
     console = tables.make_console()
-    with _tracking() as client:
-        records = _records()
+    with tracking() as client:
+        desk = open_desk(client)
         names = [name] if name else model_names(client)
         if not names:
             console.print("there is no registered model yet; `mlflow run . -e train` makes one")
         for one in names:
-            mended = mend_model(client, records, one, actor, utc_now) if mend else []
-            found = promotion.status(client, records, one)
-            console.print(tables.status_table(found))
+            mended = desk.mend(one, Asking(actor)) if mend else []
+            found = desk.status(one)
+            console.print(tables.status_table(found, read_model(client, one)))
             tables.say_notices(console, [*mended, *(f"mismatch: {text}" for text in found.mismatches)])
             if found.mismatches:
                 command = f"python -m registry status {one} --mend"
                 console.print(f"mend it with: {command}", markup=False, soft_wrap=True)
-        tables.say_notices(console, [promotion.UNPROTECTED])
+            tables.say_notices(console, found.notices)
 
 
 @app.command()
-def show(name: Name, version: Version) -> None:
-    """Show one version: its tags, its evaluation, and whether its files are those that were made."""
-    console = tables.make_console()
-    with _tracking() as client:
-        row = read_model(client, name).row(version)
-        try:
-            evidence = collect(client, name, row.version, RegistrySettings.load().trusted_key)
-        except StoreError:
-            console.print(tables.show_table(row, None))
-            raise
-    console.print(tables.show_table(row, evidence.evaluation))
-    if evidence.damage or evidence.problem:
-        tables.say_notices(console, [evidence.damage or evidence.problem])
+def policy(
+    file: Annotated[Path | None, typer.Argument(help="a policy; default: the one that holds here")] = None,
+) -> None:
+    """Read a policy, name the line of a mistake, and print what holds."""
+    found = load_policy(file or RegistrySettings.load().policy)
+    tables.say_policy(tables.make_console(), found)
+
+
+@app.command()
+def gates() -> None:
+    """List the gates that a policy can name, and their settings."""
+    tables.make_console().print(tables.gates_table([gate for name in known_gates() if (gate := find_gate(name))]))
 
 
 @app.command()
@@ -125,56 +160,5 @@ def keygen(
     console.print(f"public key:  {public}  (promotion trusts it by RESUNET_TRUSTED_KEY)", markup=False, soft_wrap=True)
 
 
-@app.command()
-def audit(
-    name: Annotated[str | None, typer.Argument(help="registered model; all when left out")] = None,
-    verify: Annotated[bool, typer.Option(help="check that no row was changed or removed")] = False,
-    noted: Annotated[
-        str, typer.Option(help="SEQ:HASH of an earlier --verify, kept elsewhere: the chain must still hold that row")
-    ] = "",
-) -> None:
-    """List who decided what, when and why; with --verify, check the chain of rows."""
-    console = tables.make_console()
-    kept = _parse_head(noted) if noted else None
-    records = _records()
-    if not verify and kept is None:
-        console.print(tables.audit_table(audit_records.history(records, name)))
-        return
-    broken = audit_records.verify(records, kept)
-    if broken is not None:
-        raise RecordsError(
-            f"the chain of decisions is broken at row {broken.seq}: {broken.why}. "
-            "Find out who can write to the database, and restore it from a backup"
-        )
-    head = audit_records.head(records)
-    told = f"{head.seq} rows, the last is {head.seq}:{head.row_hash}" if head else "no row yet"
-    console.print(f"the chain of decisions holds: {told}", markup=False, soft_wrap=True)
-    if head is not None:
-        again = f"--noted {head.seq}:{head.row_hash}"
-        console.print(f"keep that outside of the database, and give it next time: {again}", style="dim", soft_wrap=True)
-
-
-def _parse_head(text: str) -> audit_records.Head:
-    found = re.fullmatch(r"([1-9][0-9]{0,8}):([0-9a-f]{64})", text.strip())
-    if found is None:
-        raise SettingsError(f"--noted: {text!r} is not SEQ:HASH as `python -m registry audit --verify` prints it")
-    return audit_records.Head(int(found[1]), found[2])
-
-
-def _records() -> Engine:
-    return open_database(RecordsSettings.load().database_url)
-
-
-@contextmanager
-def _tracking() -> Iterator[MlflowClient]:
-    # MLflow's own default waits minutes before it says that a server is not there.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    client = MlflowClient()
-    try:
-        yield client
-    except MlflowException as error:
-        address = urlsplit(client.tracking_uri)
-        server = f"{address.scheme}://{address.hostname}:{address.port}" if address.hostname else client.tracking_uri
-        said = str(error).replace(address.password, "***") if address.password else str(error)
-        raise SettingsError(f"the tracking server {server} says: {said}. Is MLFLOW_TRACKING_URI right?") from error
+app.add_typer(audit, name="audit")
+reports.add_to(app)

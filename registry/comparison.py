@@ -8,7 +8,7 @@ are compared. An image is the same where its bytes and its mask's are, whatever 
 champion's images decide nothing: who leaves images out can choose which.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,47 +22,76 @@ MIN_SHARED: Final = 0.9
 
 @dataclass(frozen=True)
 class Compared:
-    """The images that two versions were both tested on.
+    """The images that two versions were both scored on.
 
     Attributes:
+        images: their paths in the candidate's evaluation.
         differences: (images,) Dice of the candidate minus that of the champion.
         groups: of each image, None where it stands alone.
         enough: whether these images may decide.
         told: how many they are, of how many.
     """
 
+    images: list[str]
     differences: NDArray[np.float64]
     groups: list[str | None]
     enough: bool
     told: str
 
+    def only(self, paths: Collection[str]) -> "Compared":
+        """Those of the images that are among some paths."""
+        chosen = [place for place, path in enumerate(self.images) if path in paths]
+        return Compared(
+            [self.images[place] for place in chosen],
+            self.differences[chosen],
+            [self.groups[place] for place in chosen],
+            self.enough,
+            f"{len(chosen)} test images, which the live version was tested on by itself",
+        )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The images that two versions were both tested on, each with its score in the one and in the other.
+
+    Attributes:
+        pairs: candidate's score and champion's, in the champion's order.
+        whole: both were tested on one and the same split.
+        enough: these images may decide.
+    """
+
+    pairs: list[tuple[ImageScore, ImageScore]]
+    whole: bool
+    enough: bool
+
 
 def compared(candidate: Evaluation, champion: Evaluation) -> Compared:
     """Pair the images of two evaluations."""
-    ours, theirs = _by_path(candidate), _by_path(champion)
-    whole = candidate.fingerprint == champion.fingerprint and ours.keys() == theirs.keys()
-    if not whole:
-        ours, theirs = _by_content(candidate), _by_content(champion)
-    shared = [key for key in theirs if key in ours]
-    if whole:
-        told = f"{len(shared)} test images"
+    shared = shared_images(candidate, champion)
+    if shared.whole:
+        told = f"{len(shared.pairs)} test images"
     else:
         told = (
-            f"{len(shared)} test images: those in common of the {champion.images} of the live version and the "
+            f"{len(shared.pairs)} test images: those in common of the {champion.images} of the live version and the "
             f"{candidate.images} of this one; at least {MIN_SHARED:.0%} of the live version's are needed"
         )
     return Compared(
-        np.array([ours[key].dice - theirs[key].dice for key in shared]),
-        [ours[key].group for key in shared],
-        enough=whole or (bool(shared) and len(shared) >= MIN_SHARED * len(theirs)),
+        [ours.path for ours, _ in shared.pairs],
+        np.array([ours.dice - theirs.dice for ours, theirs in shared.pairs]),
+        [ours.group for ours, _ in shared.pairs],
+        enough=shared.enough,
         told=told,
     )
 
 
-def evaluation_on(fingerprint: str, known: Iterable[Evaluation | None]) -> Evaluation | None:
-    """The evaluation on the test split of this fingerprint, else the first there is."""
-    found = [evaluation for evaluation in known if evaluation is not None]
-    return next((one for one in found if one.fingerprint == fingerprint), found[0] if found else None)
+def shared_images(candidate: Evaluation, champion: Evaluation) -> Shared:
+    """Find the images that both were tested on."""
+    ours, theirs = _by_path(candidate), _by_path(champion)
+    whole = candidate.fingerprint == champion.fingerprint and ours.keys() == theirs.keys()
+    if not whole:
+        ours, theirs = _by_content(candidate), _by_content(champion)
+    pairs = [(ours[key], score) for key, score in theirs.items() if key in ours]
+    return Shared(pairs, whole, enough=whole or (bool(pairs) and len(pairs) >= MIN_SHARED * len(theirs)))
 
 
 def _by_path(evaluation: Evaluation) -> Mapping[str, ImageScore]:

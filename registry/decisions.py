@@ -1,8 +1,8 @@
-"""A decision on a stage: one at a time on a machine, and written down before anything moves."""
+"""A decision on a stage: one at a time, and written down before anything moves."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +10,9 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 
 from records import audit
-from registry.gates import Verdict, blocking
-from registry.history import REFUSED
+from records.database import held
 from registry.settings import RegistrySettings
-from resunet.errors import RefusedError, SettingsError
+from resunet.errors import RecordsError, SettingsError
 
 LOCK_FILE = "promotion.lock"
 Clock = Callable[[], datetime]
@@ -25,19 +24,24 @@ def utc_now() -> datetime:
 
 
 @contextmanager
-def alone(settings: RegistrySettings) -> Iterator[None]:
-    """Hold the lock that all commands of one machine share.
+def alone(settings: RegistrySettings, records: Engine) -> Iterator[None]:
+    """Hold the lock that all who decide share: of one machine with SQLite, of one database with PostgreSQL.
 
     Raises:
-        SettingsError: another command did not end in time, or the lock's folder cannot be written.
+        RecordsError: another decision did not end in time.
+        SettingsError: the lock's folder cannot be written.
     """
+    if records.dialect.name == "postgresql":
+        with held(records, settings.lock_seconds):
+            yield
+        return
     path = settings.home / LOCK_FILE
     lock = FileLock(path, timeout=settings.lock_seconds)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise SettingsError(
+        raise RecordsError(
             f"another change of stage has held {path} for {settings.lock_seconds:.0f} s; wait for it to end"
         ) from error
     except OSError as error:
@@ -61,11 +65,13 @@ class Decision:
     reason: str
     clock: Clock
 
-    def write(self, action: str, digest: str | None = None, verdicts: Sequence[Verdict] = (), reason: str = "") -> None:
-        """Add the row; `reason` replaces the caller's where it is given."""
-        gates: Mapping[str, Any] = {
-            verdict.gate: {"outcome": verdict.outcome, "evidence": verdict.evidence} for verdict in verdicts
-        }
+    def write(self, action: str, digest: str = "", gates: Mapping[str, Any] | None = None, reason: str = "") -> None:
+        """Add the row.
+
+        Args:
+            gates: what the gates said, as `Judgement.record` gives it.
+            reason: replaces the caller's where it is given.
+        """
         audit.append(
             self.engine,
             action=action,
@@ -75,23 +81,11 @@ class Decision:
             from_stage=self.from_stage,
             to_stage=self.to_stage,
             digest=digest or None,
-            gates=gates,
+            gates=gates or {},
             reason=reason or self.reason,
             when=self.clock(),
         )
 
-    def check(self, digest: str, verdicts: Sequence[Verdict]) -> None:
-        """Go on only if nothing blocks.
-
-        Raises:
-            RefusedError: a gate blocks; the refusal is on record by then.
-        """
-        against = blocking(verdicts)
-        if not against:
-            return
-        self.write(REFUSED, digest, verdicts)
-        told = "\n".join(
-            f"  {verdict.gate}: {verdict.outcome}: {verdict.evidence}\n    what to do: {verdict.advice}"
-            for verdict in against
-        )
-        raise RefusedError(f"version {self.version} of {self.name} may not go to {self.to_stage}\n{told}")
+    def about(self, version: str, from_stage: str, to_stage: str) -> "Decision":
+        """The same decision's row on another version, which it moves too."""
+        return replace(self, version=version, from_stage=from_stage, to_stage=to_stage, reason="")

@@ -1,17 +1,24 @@
 """What a model's audit rows tell of its past: which versions were live, which were rolled back from.
 
-The actions: `promote`, and `displace` of the version whose place is taken; `rollback`, to a version and from one;
-`archive`, out of use by command; `refuse`; `observed`, found moved by no command.
+The actions: `promote` (`override` where somebody let a version past a gate), and `displace` of the version whose place
+is taken; `rollback`, to a version and from one; `archive`, out of use by command; `observed`, found moved by no
+command. `refuse`, `approve`, `delete` and `rename` move nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 OBSERVED = "observed"
 PROMOTED = "promote"
+OVERRIDDEN = "override"
 REFUSED = "refuse"
 ROLLED_BACK = "rollback"
 ARCHIVED = "archive"
+APPROVED = "approve"
+DELETED = "delete"
+RENAMED = "rename"
+# Rows that say something of a version and move none.
+WORDS = frozenset({REFUSED, APPROVED, DELETED, RENAMED})
 DISPLACED = "displace"
 
 
@@ -30,13 +37,16 @@ class Move(Protocol):
     def digest(self) -> str | None: ...
 
 
+M = TypeVar("M", bound=Move)
+
+
 def recorded_stages(moves: Iterable[Move]) -> dict[str, str | None]:
     """The stage in which the rows leave each version; a version without a row is not in it.
 
     Args:
         moves: a model's audit rows, oldest first.
     """
-    return {move.version: move.to_stage for move in moves if move.action != REFUSED}
+    return {move.version: move.to_stage for move in moves if move.action not in WORDS}
 
 
 def once_live(moves: Iterable[Move]) -> list[str]:
@@ -48,7 +58,7 @@ def once_live(moves: Iterable[Move]) -> list[str]:
         moves: a model's audit rows, oldest first.
     """
     live: list[str] = []
-    for move in _happened(moves):
+    for move in happened(moves):
         if move.to_stage == "Production":
             live = [*(version for version in live if version != move.version), move.version]
         elif move.action in (ROLLED_BACK, ARCHIVED) or (move.action == OBSERVED and move.to_stage != "Archived"):
@@ -58,14 +68,14 @@ def once_live(moves: Iterable[Move]) -> list[str]:
     return live
 
 
-def _happened(moves: Iterable[Move]) -> list[Move]:
+def happened(moves: Iterable[M]) -> list[M]:
     """The rows without refusals and without moves that never came about.
 
     A row is written before the move. If its command was interrupted in between, the next one finds the version in
     the stage that it had before and writes that down as observed: the two rows take each other back. Once a later
     command wrote a row of its own the move is known to have happened, since each first writes down what differs.
     """
-    rows: list[Move | None] = []
+    rows: list[M | None] = []
     unconfirmed: dict[str, int] = {}
     ended = True
     for move in moves:
@@ -79,7 +89,7 @@ def _happened(moves: Iterable[Move]) -> list[Move]:
             if ended:
                 unconfirmed.clear()
             ended = not _makes_room(move)
-            if move.action == REFUSED:
+            if move.action in WORDS:
                 continue
             unconfirmed[move.version] = len(rows)
         rows.append(move)
@@ -93,14 +103,14 @@ def _makes_room(move: Move) -> bool:
 
 def unknown_past(moves: Iterable[Move], versions: Sequence[str]) -> list[str]:
     """Those of `versions` that no command ever moved: they may have been live without a record of it."""
-    moved = {move.version for move in moves if move.action not in (OBSERVED, REFUSED)}
+    moved = {move.version for move in moves if move.action not in WORDS | {OBSERVED}}
     return [version for version in versions if version not in moved]
 
 
 def gated_digest(moves: Iterable[Move], version: str) -> str | None:
-    """The digest under which a version last passed the gates of Production; None if it never did."""
+    """The digest under which a version last passed the gates of Production, or was let past; None if it never was."""
     found = None
     for move in moves:
-        if move.version == version and move.action == PROMOTED and move.to_stage == "Production":
+        if move.version == version and move.action in (PROMOTED, OVERRIDDEN) and move.to_stage == "Production":
             found = move.digest
     return found

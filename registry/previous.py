@@ -10,17 +10,17 @@ from sqlalchemy import Engine
 
 from records import audit
 from records.database import describe
-from registry.history import OBSERVED, once_live, unknown_past
+from registry.history import OBSERVED, Move, once_live, unknown_past
 from registry.settings import RegistrySettings
 from registry.versions import ModelState
 from resunet.errors import RefusedError
 
 
-def version_before(state: ModelState, rows: Sequence[audit.AuditRow], asked: str | None, where: str) -> str:
+def version_before(state: ModelState, moves: Sequence[Move], asked: str | None, where: str) -> str:
     """The version to go back to.
 
     Args:
-        rows: the model's audit rows, oldest first.
+        moves: the model's audit rows, oldest first.
         asked: a version that was named; None takes the latest that was live.
         where: the rows are kept, for people.
 
@@ -28,8 +28,8 @@ def version_before(state: ModelState, rows: Sequence[audit.AuditRow], asked: str
         RefusedError: there is none, or not the one asked for.
     """
     name = state.name
-    earlier = [one for one in once_live(rows) if one in state.versions and one != state.live]
-    unknown = unknown_past(rows, sorted(state.in_stage("Archived"), key=lambda one: state.versions[one].changed))
+    earlier = [one for one in once_live(moves) if one in state.versions and one != state.live]
+    unknown = unknown_past(moves, sorted(state.in_stage("Archived"), key=lambda one: state.versions[one].changed_ms))
     if asked is not None:
         # Archived without a record it may never have been live: good enough only where nothing better is known.
         if asked in (earlier or unknown):
@@ -55,7 +55,7 @@ def version_before(state: ModelState, rows: Sequence[audit.AuditRow], asked: str
 
 def strange_records(records_engine: Engine, state: ModelState, where: str) -> list[str]:
     """What to say where a version is live and the records tell of no command: they may be another folder's."""
-    if state.live is None or any(row.action != OBSERVED for row in audit.history(records_engine, state.name)):
+    if state.live is None or any(move.action != OBSERVED for move in audit.moves(records_engine, state.name)):
         return []
     return [
         f"the records tell of no decision on {state.name}, whose version {state.live} is live: they are kept in "

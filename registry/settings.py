@@ -2,25 +2,24 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
 
+from records.trust import TrustSettings
 from resunet.errors import SettingsError
 
 
-class RegistrySettings(BaseSettings):
-    """What a version must show before it goes live, and whom to believe."""
-
-    model_config = SettingsConfigDict(env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True)
+class RegistrySettings(TrustSettings):
+    """Where the rules are, and whom to believe: with any of `TrustSettings` set an unsigned version goes nowhere."""
 
     home: Path = Field(default=Path(".resunet"), description="holds the lock that serialises changes of stage")
-    dice_floor: float = Field(default=0.7, ge=0, le=1, description="least mean test Dice for Production")
-    champion_margin: float = Field(
-        default=0.01, ge=0, le=1, description="how much mean Dice a version may lose against the live one"
+    policy: Path | None = Field(
+        default=None, description="which gates guard which stage (YAML); unset: the policy that comes with the platform"
     )
-    trusted_key: Path | None = Field(
-        default=None,
-        description="public key (PEM); when set, an unsigned version goes nowhere",
+    data: Path | None = Field(
+        default=None, description="data set that evidence is measured on; unset: where the version's run had it"
+    )
+    notify: SecretStr = Field(
+        default=SecretStr(""), description="Apprise addresses, comma-separated, that are told of each decision"
     )
     lock_seconds: float = Field(default=120.0, gt=0, description="wait for another change of stage to end")
 

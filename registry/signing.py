@@ -6,18 +6,21 @@
 
 The signature covers every file, the list of digests included, except itself and the `registered_model_meta`
 that MLflow adds on download. A public key that came with the model proves nothing: keep it outside.
+`registry.signers` says who signs, `records.trust` who is believed.
 """
 
 import os
 from pathlib import Path
 
-from records.signing import SIGNATURE_FILE, bad_key, hashing_config, verify, without_root
-from resunet.errors import SettingsError, VersionError
+from records.digests import SIGNATURE_FILE
+from records.signing import hashing_config, verify, without_root
+from registry.signers import Signer, SigningSettings, check_private_key
+from resunet.errors import SettingsError, StoreError, VersionError
 
 PRIVATE_KEY_FILE = "signing_key.pem"
 PUBLIC_KEY_FILE = "signing_key.pub.pem"
 
-__all__ = ["SIGNATURE_FILE", "check_private_key", "keygen", "sign", "verify"]
+__all__ = ["SIGNATURE_FILE", "Signer", "SigningSettings", "check_private_key", "keygen", "sign", "verify"]
 
 
 def keygen(folder: Path) -> tuple[Path, Path]:
@@ -54,56 +57,37 @@ def keygen(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
-def check_private_key(path: Path, setting: str = "the private key") -> None:
-    """See that versions can be signed with a key, before hours are spent on one.
-
-    Args:
-        path: PEM of the private half.
-        setting: what the path came from, for the message.
-
-    Raises:
-        SettingsError: there is no such file, it cannot be read, or it is no private P-256 key without a password.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise SettingsError(
-            f"{setting}: {path} cannot be read ({error.strerror}); `python -m registry keygen` makes a pair"
-        ) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SettingsError(f"{setting}: {bad_key(path, 'private')}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise SettingsError(f"{setting}: {bad_key(path, 'private')}")
-
-
-def sign(root: Path, private_key: Path) -> Path:
+def sign(root: Path, signer: Signer | Path) -> Path:
     """Sign all files under `root`.
 
     Args:
         root: a model directory, complete: what is added later is refused by `verify`.
-        private_key: PEM of an elliptic key.
+        signer: who signs; a path is that of a private key (PEM).
 
     Returns:
         the path of the signature, `root/model.sig`.
 
     Raises:
         SettingsError: the key cannot be read or is of another kind.
+        StoreError: Sigstore cannot be reached, or does not sign.
         VersionError: the directory holds what cannot be signed, such as a symbolic link.
     """
     from model_signing import signing
 
-    try:
-        config = signing.Config()  # type: ignore[no-untyped-call]
-        config.use_elliptic_key_signer(private_key=private_key)
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(bad_key(private_key, "private")) from error
+    signer = Signer(signer) if isinstance(signer, Path) else signer
+    config = signing.Config()  # type: ignore[no-untyped-call]
+    signer.configure(config)
     signature = root / SIGNATURE_FILE
     try:
         config.set_hashing_config(hashing_config()).sign(root, signature)
-    except ValueError as error:
-        raise VersionError(f"{without_root(error, root)} It cannot be signed; remove it") from error
+    except Exception as error:
+        if type(error) is ValueError:
+            raise VersionError(f"{without_root(error, root)} It cannot be signed; remove it") from error
+        if signer.key is not None:
+            raise
+        # Without its words: they may quote the token.
+        raise StoreError(
+            f"Sigstore did not sign the version ({type(error).__name__}): see that it can be reached and that the "
+            "identity token is not older than some minutes, and try again"
+        ) from None
     return signature

@@ -2,15 +2,17 @@
 
 import getpass
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from records.audit import AuditRow
-from registry.evidence import Evaluation
-from registry.gates import Verdict
-from registry.promotion import Change, Status
-from registry.versions import VersionRow
+from registry.changes import Change, Status
+from registry.gates import Gate, Judged
+from registry.judgement import Judgement
+from registry.policy import Policy
+from registry.versions import ModelState, VersionRow
 
 _STYLES = {"pass": "green", "fail": "red", "undecided": "yellow", "not_applicable": "dim"}
 
@@ -31,8 +33,8 @@ def local_actor() -> str:
 
 def say_change(console: Console, change: Change) -> None:
     """Print verdicts, what moved, and the notices."""
-    if change.verdicts:
-        console.print(verdict_table(change.verdicts))
+    if change.judged:
+        console.print(verdict_table(change.judged))
     if change.changed:
         gone = f"; version {', '.join(change.displaced)} is archived" if change.displaced else ""
         console.print(f"version {change.version} of {change.name} is in {change.stage}{gone}", markup=False)
@@ -45,61 +47,72 @@ def say_notices(console: Console, notices: Sequence[str]) -> None:
         console.print(notice, style="yellow", markup=False, soft_wrap=True)
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a gate."""
-    table = Table("gate", "outcome", "evidence")
-    for verdict in verdicts:
-        table.add_row(verdict.gate, verdict.outcome, verdict.evidence, style=_STYLES[verdict.outcome])
+def say_judgement(console: Console, judgement: Judgement) -> None:
+    """Print what every gate says, then the answer."""
+    console.print(verdict_table(judgement.judged))
+    beside = f" beside version {judgement.champion}" if judgement.champion else ""
+    what = f"version {judgement.version} of {judgement.model}"
+    if judgement.allowed:
+        told = f"{what} may go to {judgement.stage}{beside}"
+        command = f"python -m registry promote {judgement.model} {judgement.version} {judgement.stage}"
+        console.print(f"{told}: {command}", style="green", markup=False, soft_wrap=True)
+    else:
+        gates = ", ".join(one.gate for one in judgement.blocking)
+        told = f"{what} may not go to {judgement.stage}{beside}: {gates}"
+        console.print(told, style="red", markup=False, soft_wrap=True)
+    console.print(f"policy {judgement.policy_digest}", style="dim", soft_wrap=True)
+
+
+def verdict_table(judged: Sequence[Judged]) -> Table:
+    """One row a gate; what to do is said of those that did not pass."""
+    table = Table("gate", "verdict", "evidence", "what to do")
+    for one in judged:
+        verdict = one.verdict
+        advice = "" if verdict.outcome == "pass" else verdict.advice
+        does = {"block": "", "warn": " (warns)", "allow": "" if verdict.outcome == "pass" else " (allowed)"}[one.action]
+        outcome = verdict.outcome.replace("_", " ") + does
+        table.add_row(one.gate, outcome, escape(verdict.evidence), escape(advice), style=_STYLES[verdict.outcome])
     return table
 
 
-def status_table(found: Status) -> Table:
-    """One row a version, the newest first."""
+def say_policy(console: Console, policy: Policy) -> None:
+    """Print the rules of each stage, and the hash that decisions note."""
+    for stage, rules in policy.stages.items():
+        table = Table("gate", "settings", "fail", "undecided", "not applicable", title=stage)
+        for rule in rules:
+            said = ", ".join(f"{name} {value}" for name, value in rule.settings.model_dump().items())
+            actions = (rule.action(outcome, policy.outcomes) for outcome in ("fail", "undecided", "not_applicable"))
+            table.add_row(rule.gate.name, escape(said), *actions)
+        console.print(table)
+    for role, names in policy.roles.model_dump().items():
+        console.print(f"may {role}: {', '.join(names) or 'nobody'}", markup=False)
+    console.print(f"policy {policy.digest}", style="dim", soft_wrap=True)
+
+
+def gates_table(gates: Sequence[Gate[Any]]) -> Table:
+    """One row a gate that a policy can name."""
+    table = Table("gate", "asks", "settings", "reads")
+    for gate in gates:
+        fields = gate.settings.model_fields
+        settings = ", ".join(f"{name} ({field.default})" for name, field in fields.items())
+        table.add_row(
+            gate.name, escape(gate.help.split("\n\n")[0].replace("\n", " ")), settings, ", ".join(sorted(gate.needs))
+        )
+    return table
+
+
+def status_table(found: Status, shown: ModelState) -> Table:
+    """One row a version, the newest first.
+
+    Args:
+        shown: the same model with its tags.
+    """
     state = found.state
     table = Table("version", "stage", "alias", "dice", "fingerprint", "commit", "created", title=state.name)
     for version in sorted(state.versions, key=int, reverse=True):
         row = state.versions[version]
         aliases = " ".join(sorted(f"@{alias}" for alias, named in state.aliases.items() if named == version))
-        table.add_row(version, row.stage, aliases, *_facts(row))
-    return table
-
-
-def show_table(row: VersionRow, evaluation: Evaluation | None) -> Table:
-    """What one version is and how it did."""
-    table = Table(show_header=False)
-    table.add_row("stage", row.stage)
-    table.add_row("created", f"{row.created:%Y-%m-%d %H:%M} UTC")
-    for key, value in sorted(row.tags.items()):
-        table.add_row(key, value)
-    if evaluation is not None:
-        table.add_row("test images", str(evaluation.images))
-        table.add_row("serving file", f"{evaluation.serving_file} ({evaluation.precision})")
-        for metric, interval in evaluation.overall.items():
-            table.add_row(metric, f"{interval.mean:.4f} \\[{interval.low:.4f}, {interval.high:.4f}]")
-        for name, part in evaluation.slices.items():
-            dice = part.metrics.get("dice")
-            table.add_row(f"dice, {name}", f"{dice.mean:.4f} ({part.images} images)" if dice else "-")
-        for name in evaluation.unevaluated_slices:
-            table.add_row(f"dice, {name}", "not evaluated")
-    return table
-
-
-def audit_table(rows: Sequence[AuditRow]) -> Table:
-    """One row a decision, the oldest first."""
-    table = Table("row", "when (UTC)", "actor", "action", "model", "version", "move", "gates", "reason")
-    for row in rows:
-        gates = " ".join(f"{gate}:{result['outcome']}" for gate, result in row.gates.items())
-        table.add_row(
-            *(
-                str(row.seq),
-                f"{row.when:%Y-%m-%d %H:%M:%S}",
-                row.actor,
-                row.action,
-                row.model_name,
-                row.version,
-            ),
-            *(f"{row.from_stage} → {row.to_stage}", gates, row.reason),
-        )
+        table.add_row(version, row.stage, aliases, *_facts(shown.versions.get(version, row)))
     return table
 
 

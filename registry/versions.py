@@ -1,8 +1,7 @@
-"""Reading the MLflow registry: which versions there are, where they stand, and what one of them shows.
+"""Reading the MLflow registry: which versions there are, and where they stand.
 
 model = read_model(client, "resunet")
 model.live                                   # the version that `models:/resunet/Production` means, or None
-collect(client, "resunet", "3", trusted_key) # downloads it, checks its files, reads its evaluation
 """
 
 import warnings
@@ -10,17 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from records import digests
-from registry import signing
-from registry.download import download
-from registry.evidence import VERSION_FOLDER, Evaluation
-from registry.gates import VersionEvidence
-from resunet.errors import SettingsError, VersionError
+from records.identities import Registration
+from resunet.errors import SettingsError
 
 STAGES = ("None", "Staging", "Production", "Archived")
 STAGE_ALIASES: Mapping[str, str] = {"Production": "champion", "Staging": "challenger"}
@@ -33,8 +28,18 @@ class VersionRow:
     version: str
     stage: str
     tags: Mapping[str, str]
-    created: datetime
-    changed: datetime
+    created_ms: int
+    changed_ms: int
+    source: str
+    run_id: str
+
+    @property
+    def created(self) -> datetime:
+        return datetime.fromtimestamp(self.created_ms / 1000, tz=UTC)
+
+    def registration(self, name: str) -> Registration:
+        """What tells this version from one that had its number before."""
+        return Registration(name, self.version, self.created_ms, self.source)
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,8 @@ def read_model(client: MlflowClient, name: str) -> ModelState:
     while True:
         page = client.search_model_versions(f"name='{quoted}'", max_results=200, page_token=token)
         for found in page:
-            number = str(found.version)
-            versions[number] = VersionRow(
-                number, str(found.current_stage or "None"), dict(found.tags), _time(found.creation_timestamp),
-                _time(found.last_updated_timestamp or found.creation_timestamp),
-            )  # fmt: skip
+            row = version_row(found)
+            versions[row.version] = row
         token = page.token
         if not token:
             break
@@ -129,33 +131,15 @@ def read_model(client: MlflowClient, name: str) -> ModelState:
     return ModelState(name, versions, aliases)
 
 
-def collect(client: MlflowClient, name: str, version: str, trusted_key: Path | None) -> VersionEvidence:
-    """Download a version, check its files and read its evaluation.
-
-    Args:
-        trusted_key: public key (PEM) that must have signed it; None accepts an unsigned version.
-
-    Returns:
-        the evidence; files that are not to be believed are a finding in it (`damage`), not an exception.
-
-    Raises:
-        StoreError: its files cannot be fetched or read now, which says nothing of them.
-    """
-    with download(client, name, version) as root:
-        listing: dict[str, str] = {}
-        digest = ""
-        try:
-            listing = digests.read_digests(root)
-            digest = digests.verify_digests(root)
-            if trusted_key is not None:
-                signing.verify(root, trusted_key)
-        except VersionError as error:
-            return VersionEvidence(version, digest, listing, None, damage=str(error))
-        try:
-            return VersionEvidence(version, digest, listing, Evaluation.read(root / VERSION_FOLDER))
-        except VersionError as error:
-            return VersionEvidence(version, digest, listing, None, problem=str(error))
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+def version_row(found: ModelVersion) -> VersionRow:
+    """What MLflow's own entity says."""
+    created = int(found.creation_timestamp)
+    return VersionRow(
+        version=str(found.version),
+        stage=str(found.current_stage or "None"),
+        tags=dict(found.tags),
+        created_ms=created,
+        changed_ms=int(found.last_updated_timestamp or created),
+        source=str(found.source or ""),
+        run_id=str(found.run_id or ""),
+    )

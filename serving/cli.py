@@ -1,4 +1,4 @@
-"""`python -m serving`: look at a version the way a server does."""
+"""`python -m serving`: look at a version the way a server does, and serve one that was verified first."""
 
 import statistics
 import time
@@ -15,6 +15,7 @@ from resunet.masks import encode_png
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.requirements import model_requirements
+from serving.settings import ServingSettings
 
 app = typer.Typer(no_args_is_help=True, help="Run a version's files as a server would.")
 
@@ -61,3 +62,31 @@ def requirements(pyproject: Path = Path("pyproject.toml")) -> None:
     """Print the pip requirements of a version's own environment."""
     for line in model_requirements(pyproject):
         typer.echo(line)
+
+
+@app.command()
+def verify_and_serve(
+    model_uri: Annotated[str, typer.Argument(help="models:/<name>/<stage or version> or models:/<name>@<alias>")],
+    port: Annotated[int | None, typer.Option("--port", "-p", help="as of mlflow models serve: 5000")] = None,
+    host: Annotated[str | None, typer.Option("--host", "-h", help="as of mlflow models serve: 127.0.0.1")] = None,
+    env_manager: Annotated[str | None, typer.Option(help="as of mlflow models serve: virtualenv")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", help="as of mlflow models serve: 1")] = None,
+    timeout: Annotated[int | None, typer.Option("--timeout", "-t", help="as of mlflow models serve: 60")] = None,
+) -> None:
+    """Check a registered version's files and their signature, and only then let MLflow install and serve it.
+
+    Whom to trust: RESUNET_TRUSTED_KEY and its like. Exit code: 2 it is refused; else that of the server.
+
+    Example: python -m serving verify-and-serve models:/resunet/Production -p 5001 --env-manager uv
+    """
+    from serving.handover import ended_cleanly, serve
+    from serving.verify import verified_copy
+
+    named = {"port": port, "host": host, "env-manager": env_manager, "workers": workers, "timeout": timeout}
+    options = [word for name, value in named.items() if value is not None for word in (f"--{name}", str(value))]
+    with ended_cleanly(), verified_copy(model_uri, ServingSettings.load().trust) as version:
+        who = version.identity
+        told = f"version {who.version} of {who.name}, {who.digest}: its files are those that {version.signer} signed"
+        Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+        code = serve(version.root, options)
+    raise typer.Exit(code)

@@ -1,6 +1,6 @@
 """Who a loaded version is, found out from its files, which have to be those that were made.
 
-    identity = verified_identity(root, settings.trusted_key)
+    identity = verified_identity(root, settings.trust)
     identity.name, identity.version, identity.digest
 
 The check runs inside the version's own `code/`: it finds files that were damaged, exchanged, left out or added since
@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from records.trust import Trust
 from resunet.errors import VersionError
 
 UNREGISTERED = "unregistered"
@@ -34,12 +35,12 @@ class Identity:
     digest: str
 
 
-def verified_identity(root: Path, trusted_key: Path | None = None) -> Identity:
+def verified_identity(root: Path, trust: Trust | Path | None = None) -> Identity:
     """Compare a version's files with their list, and the list with its signature where there is a key.
 
     Args:
         root: the version's folder, somewhere below the folder that holds `MLmodel`.
-        trusted_key: public key (PEM) that the model has to be signed with; None asks for no signature.
+        trust: whose signature the model has to have; a path is that of a public key (PEM); None asks for none.
 
     Returns:
         Name and number as registered (`unregistered` where MLflow left no note), and the digest of the files. A
@@ -47,25 +48,26 @@ def verified_identity(root: Path, trusted_key: Path | None = None) -> Identity:
 
     Raises:
         VersionError: a file is missing, was changed or is not listed, or the signature does not hold.
-        SettingsError: the key cannot be read.
+        SettingsError: what is trusted cannot be read.
+        StoreError: it is Sigstore, which cannot be reached.
     """
     model = next((folder for folder in root.resolve().parents if (folder / "MLmodel").is_file()), None)
     if model is None:
-        if trusted_key is not None:
+        if trust is not None:
             raise VersionError(
                 "the version is a bare folder, which nobody signed: load the MLflow model that holds it, or unset "
-                "RESUNET_TRUSTED_KEY"
+                "RESUNET_TRUSTED_KEY and its like"
             )
         return Identity(UNREGISTERED, UNREGISTERED, "")
     from records.digests import read_digests, verify_digests
 
     listed = frozenset(read_digests(model))
     digest = verify_digests(model, skip=lambda path: is_compiled(path, listed))
-    if trusted_key is not None:
+    if trust is not None:
         from records.signing import verify
 
-        verify(model, trusted_key, ignore_unsigned=True)  # there are none by now, but for compiled ones
-    note = _read_note(model)
+        verify(model, trust, ignore_unsigned=True)  # there are none by now, but for compiled ones
+    note = read_note(model)
     return Identity(str(note.get("model_name", UNREGISTERED)), str(note.get("model_version", UNREGISTERED)), digest)
 
 
@@ -85,8 +87,8 @@ def is_compiled(path: str, listed: Set[str]) -> bool:
     return (cache.parent.parent / f"{cache.name.partition('.')[0]}.py").as_posix() in listed
 
 
-def _read_note(model: Path) -> dict[str, Any]:
-    """What MLflow wrote into the folder when it downloaded a registered model."""
+def read_note(model: Path) -> dict[str, Any]:
+    """What MLflow wrote into the folder when it downloaded a registered model; empty where it is none."""
     if not (model / _NOTE).is_file():
         return {}
     note = yaml.safe_load((model / _NOTE).read_text(encoding="utf-8"))

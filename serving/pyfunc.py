@@ -102,7 +102,7 @@ class SegmentationModel(PythonModel):
         """
         self.settings = ServingSettings.load()
         root = Path(context.artifacts[VERSION_ARTIFACT])
-        self.identity = verified_identity(root, self.settings.trusted_key)
+        self.identity = verified_identity(root, self.settings.trust)
         self.predictor = Predictor.load(root, self.settings.engine, self.settings.threads or None)
         check_golden(self.predictor, root)
         self.budget = WorkBudget(server_threads(), self.settings.wait_seconds)

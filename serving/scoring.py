@@ -80,7 +80,7 @@ def server_limit_s() -> float | None:
     """After how many seconds MLflow's scoring server answers 504, whatever the model does; None elsewhere."""
     if _SERVER_VARIABLE not in os.environ:
         return None
-    return float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())  # type: ignore[no-untyped-call]
+    return float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
 
 
 def guard_scoring_server(max_image_mb: int) -> bool:

@@ -4,29 +4,24 @@ settings = ServingSettings.load()
 Predictor.load(root, settings.engine, settings.threads or None)
 """
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from records.trust import TrustSettings
 from resunet.errors import SettingsError
 
 EngineSetting = Literal["auto", "onnxruntime", "openvino"]
 
 
-class ServingSettings(BaseSettings):
-    """Each field is read from `RESUNET_<FIELD>`, in capitals; an empty variable counts as unset."""
+class ServingSettings(TrustSettings):
+    """Each field is read from `RESUNET_<FIELD>`, in capitals; an empty variable counts as unset.
 
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    With any of `TrustSettings` set only what is signed is served.
+    """
 
     engine: EngineSetting = Field(default="auto", description="auto: the fastest that the version measured")
     threads: int = Field(default=0, ge=0, description="cores that one image is computed on; 0: all")
-    trusted_key: Path | None = Field(
-        default=None, description="public key that a version must be signed with to be served"
-    )
     # Above 10,000 x 10,000 RGB pixels without compression, 300 MB, and the same with an alpha channel, 400.
     max_image_mb: int = Field(
         default=512, ge=1, description="images of a request that have more than this many MB, encoded, are refused"

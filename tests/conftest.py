@@ -9,9 +9,19 @@ import pytest
 from mlflow.tracking._model_registry import utils as registry_state
 from mlflow.tracking._tracking_service import utils as tracking_state
 
+# Each folder uses what the other one has for its tests.
+sys.path.insert(0, str(Path(__file__).parent / "code"))
 sys.path.insert(0, str(Path(__file__).parent / "system"))
 
 from mlflow_server import tracking_server
+
+# Where two files run at a time, these come first: else one of them would be left to run on alone.
+LONGEST = ("test_readme", "test_demo", "test_training", "test_benchmarks_smoke")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +33,10 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests leave in a home does not lie in the checkout's own."""
+    """What tests leave in a home does not lie in the checkout's own, and nobody's own settings reach them."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RESUNET_") and name != "RESUNET_REQUIRE_NUCLEI"]:
+            patch.delenv(name)
         patch.setenv("RESUNET_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 

@@ -1,14 +1,13 @@
 """Rows for the tests of `records`, and what is in a database."""
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
-from records.database import open_database
+from records import audit
 from records.inference import PredictionRow
+from records.log_database import open_log
 from records.rows import from_record, to_record
 from records.schema import predictions
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
@@ -50,15 +49,25 @@ def minutes(count: float) -> timedelta:
 
 def stored_ids(url: str) -> list[str]:
     """Request ids in the table `predictions`, sorted; more than once where they are there more than once."""
-    engine = open_database(url)
+    engine = open_log(url)
     with engine.connect() as connection:
         found = sorted(connection.scalars(select(predictions.c.request_id)))
     engine.dispose()
     return found
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "the deadline passed"
-        time.sleep(0.02)
+def decide(engine: Engine, reason: str = "better", **changes: Any) -> audit.AuditRow:
+    """Append a decision."""
+    fields: dict[str, Any] = {
+        "action": "promote",
+        "actor": "ada",
+        "model_name": "resunet",
+        "version": "3",
+        "from_stage": "Staging",
+        "to_stage": "Production",
+        "digest": "sha256:aa",
+        "gates": {"dice_floor": {"passed": True, "value": 0.91}},
+        "reason": reason,
+        "when": NOON,
+    }
+    return audit.append(engine, **fields | changes)

@@ -16,6 +16,8 @@ TOLD = {
     "dice": ("test Dice", "mean"),
     "engine": ("serving file:", "torch fp32 / ours", "torch bf16 / ours"),
     "training": ("ours", "plain fp32 loop", "images/s"),
+    "registry": ("promote, from stored evidence", "show", "with the gates, more", "audit verify"),
+    "gates": ("worse by the margin", "true difference", "one call on 300 images"),
     "descriptors": ("describe_image", "plain numpy and scipy"),
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }

@@ -1,47 +1,65 @@
-"""The demo on one data folder does not stand in the way of the demo on another."""
+"""The demo on one data folder does not stand in the way of the demo on another, nor a version of itself."""
 
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from pipelines.demo import Workplace, model_of, why_incomparable
-from registry.gates import Evidence, Limits, VersionEvidence
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
-
-from small_versions import evaluation, scores
-
-LIMITS = Limits(dice_floor=0.7, champion_margin=0.01)
-LISTED = {"artifacts/version/evaluation.json": "a", "artifacts/version/model.onnx": "b"}
+from pipelines.demo import Workplace, model_of
+from pipelines.demo_promotion import COMPARISONS, way_on
+from records.verdicts import Kept
+from registry.gates import known_gates
 
 
-def version(number: str, dice: float, fingerprint: str = "sha256:a", damage: str = "") -> VersionEvidence:
-    measured = None if damage else evaluation(scores(dice), fingerprint)
-    return VersionEvidence(number, f"sha256:{number}", LISTED, measured, damage=damage)
+def judged(**outcomes: str) -> Kept:
+    """What the gates said: those that are named block, but for one that passed."""
+    gates = [
+        {"gate": gate, "outcome": outcome, "action": "allow" if outcome == "pass" else "block", "evidence": "told"}
+        for gate, outcome in {"intact": "pass", **outcomes}.items()
+    ]
+    return Kept(
+        model_name="resunet",
+        version="2",
+        version_digest="sha256:2",
+        stage="Production",
+        champion_digest="sha256:1",
+        policy_digest="sha256:p",
+        fingerprint="sha256:t",
+        allowed=False,
+        gates=gates,
+        asked_by="ada",
+        when=datetime(2026, 1, 1, tzinfo=UTC),
+    )
 
 
-def test_the_live_version_makes_way_only_where_it_cannot_be_compared_with() -> None:
-    new = version("2", 0.9, "sha256:b")
-    assert "another test split" in why_incomparable(Evidence(new, version("1", 0.95)), LIMITS)
+def test_the_live_version_makes_way_where_the_comparison_with_it_decides_nothing() -> None:
+    for outcomes in ({"champion": "undecided"}, {"slices": "undecided", "performance": "undecided"}):
+        assert way_on(judged(**outcomes), "1") == "archive"
+
+
+def test_the_live_version_stays_where_the_new_one_is_worse() -> None:
+    for outcomes in ({"champion": "fail"}, {"performance": "fail"}, {"champion": "fail", "slices": "undecided"}):
+        assert way_on(judged(**outcomes), "1") == "keep"
 
 
 @pytest.mark.parametrize(
-    ("new", "live"),
+    ("outcomes", "live"),
     [
-        (version("2", 0.9), version("1", 0.9)),
-        (version("2", 0.8), version("1", 0.9)),
-        (version("2", 0.5, "sha256:b"), version("1", 0.9)),
-        (version("2", 0.9, damage="altered"), version("1", 0.9)),
-        (version("2", 0.9, "sha256:b"), version("1", 0.9, damage="altered")),
-        (version("2", 0.9), None),
+        ({}, "1"),
+        ({"champion": "pass"}, "1"),
+        ({"champion": "undecided", "floor": "fail"}, "1"),
+        ({"champion": "fail", "signature": "fail"}, "1"),
+        ({"robustness": "undecided"}, "1"),
+        ({"slices": "fail"}, None),
     ],
-    ids=["no worse", "worse", "below the floor", "damaged itself", "the live one is damaged", "nothing is live"],
+    ids=["nothing blocks", "no worse", "below the floor too", "clients would break", "fragile", "nothing is live"],
 )
-def test_it_stays_where_the_gates_decide_or_the_new_one_would_not_pass_anyway(
-    new: VersionEvidence, live: VersionEvidence | None
-) -> None:
-    assert why_incomparable(Evidence(new, live), LIMITS) == ""
+def test_anything_else_is_left_to_the_gates(outcomes: dict[str, str], live: str | None) -> None:
+    assert way_on(judged(**outcomes), live) == "promote"
+
+
+def test_the_gates_that_compare_are_gates() -> None:
+    assert set(known_gates()) >= set(COMPARISONS)
 
 
 def test_each_data_folder_has_a_model_and_a_groups_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +72,10 @@ def test_each_data_folder_has_a_model_and_a_groups_file(tmp_path: Path, monkeypa
     place = Workplace(tmp_path / "home")
     assert place.groups(one) != place.groups(other)
     assert place.groups(Path()) == place.groups(one)
+
+
+def test_commands_and_server_agree_on_the_records_whatever_is_set(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "home")
+    assert place.variables["RESUNET_HOME"] == str(tmp_path / "home")
+    assert place.variables["RESUNET_DATABASE"] == f"sqlite:///{tmp_path / 'home' / 'records.db'}"
+    assert place.variables["RESUNET_DATA"] == ""

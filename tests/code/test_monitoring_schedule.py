@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from monitoring.schedule import Reports, single
 from resunet.errors import SettingsError
@@ -77,13 +77,12 @@ def schedule(
 
 def wait_for(diary: Path, word: str, times: int = 1, suffix: str = "") -> str:
     path = diary.with_suffix(suffix) if suffix else diary
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        text = path.read_text() if path.exists() else ""
-        if text.count(word) >= times:
-            return text
-        time.sleep(0.02)
-    raise AssertionError(f"{word!r} did not come {times} times: {text}")
+
+    def text() -> str:
+        return path.read_text() if path.exists() else ""
+
+    until(lambda: text().count(word) >= times, lambda: f"({word!r}, {times} times): {text()}", DEADLINE_S)
+    return text()
 
 
 def words(diary: Path) -> list[str]:
@@ -190,14 +189,13 @@ def test_a_report_holds_the_lock_of_a_schedule_that_was_killed(diary: Path) -> N
 
 def free_by(diary: Path, seconds: float) -> None:
     """Wait until nothing holds the schedule's lock."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with single(diary.parent, "resunet"):
-                return
-        except SettingsError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+
+    def free() -> bool:
+        with suppress(SettingsError), single(diary.parent, "resunet"):
+            return True
+        return False
+
+    until(free, seconds=seconds)
 
 
 def test_a_report_that_outlasts_the_grace_is_stopped(diary: Path) -> None:

@@ -9,30 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records_rows import NOON
+from records_rows import NOON, decide
 from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from records import audit as chain
 from records.database import open_database
-from records.schema import audit, audit_head
+from records.ledger import audit, audit_head
 from resunet.errors import RecordsError
-
-
-def decide(engine: Engine, reason: str = "better", **changes: Any) -> chain.AuditRow:
-    fields: dict[str, Any] = {
-        "action": "promote",
-        "actor": "ada",
-        "model_name": "resunet",
-        "version": "3",
-        "from_stage": "Staging",
-        "to_stage": "Production",
-        "digest": "sha256:aa",
-        "gates": {"dice_floor": {"passed": True, "value": 0.91}},
-        "reason": reason,
-        "when": NOON,
-    }
-    return chain.append(engine, **fields | changes)
 
 
 @pytest.fixture
@@ -206,7 +190,7 @@ def test_a_time_that_is_no_time_is_found(decided: Engine, garbled: object) -> No
     with decided.begin() as connection:
         connection.exec_driver_sql('UPDATE audit SET "when" = ? WHERE seq = 4', (garbled,))
     assert chain.verify(decided) == chain.BrokenRow(4, "its content was changed")
-    with pytest.raises(RecordsError, match="audit --verify"):
+    with pytest.raises(RecordsError, match="audit verify"):
         chain.history(decided)
 
 
@@ -273,7 +257,7 @@ def test_processes_append_to_one_chain(engine: Engine) -> None:
     script = (
         "import sys\n"
         "from records.database import open_database\n"
-        "from test_records_audit import decide\n"
+        "from records_rows import decide\n"
         "engine = open_database(sys.argv[1])\n"
         "for number in range(20): decide(engine)\n"
     )

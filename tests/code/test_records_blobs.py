@@ -1,5 +1,6 @@
 """The store of predicted masks."""
 
+import os
 from datetime import timedelta, timezone
 from pathlib import Path
 
@@ -47,6 +48,24 @@ def test_a_second_mask_replaces_the_first_and_leaves_no_other_file(store: MaskSt
     path = store.put(A, "other", NOON)
     assert store.get(A) == "other"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_day_that_another_process_deletes_meanwhile_is_made_again(
+    store: MaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a prediction that is logged late the day may be too old already, and purged by whoever comes by."""
+    left = [1, 1]
+    write = os.fsync
+
+    def purged(number: int) -> None:
+        if left:
+            left.pop()
+            store.purge(NOON + timedelta(days=60))
+        write(number)
+
+    monkeypatch.setattr(os, "fsync", purged)
+    store.put(A, "one", NOON)
+    assert (store.get(A), left) == ("one", [])
 
 
 def test_the_day_is_of_utc(store: MaskStore) -> None:

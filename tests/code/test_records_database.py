@@ -1,4 +1,4 @@
-"""Opening the database, its settings and its schema version."""
+"""Opening the platform's database, and its settings."""
 
 import subprocess
 import sys
@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 from records_rows import NOON, prediction
-from sqlalchemy import inspect, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.exc import StatementError
 
 from records.database import describe, make_engine, open_database
 from records.inference import InferenceLog
-from records.schema import SCHEMA_VERSION, predictions, schema_version
+from records.ledger import approvals, audit, identities
+from records.log_database import open_log
+from records.schema import predictions
 from records.settings import RecordsSettings
 from resunet.errors import RecordsError, SettingsError
+
+IDENTITY = {"model_name": "resunet", "version": "1", "created_ms": 1, "source": "s", "version_digest": "sha256:a"}
 
 
 def test_sqlite_is_opened_so_that_readers_and_writers_do_not_block_each_other(tmp_path: Path) -> None:
@@ -24,15 +28,8 @@ def test_sqlite_is_opened_so_that_readers_and_writers_do_not_block_each_other(tm
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000
     with engine.begin() as reader, engine.begin() as writer:
-        assert reader.execute(select(predictions)).all() == []
-        writer.execute(update(schema_version).values(version=SCHEMA_VERSION))
-
-
-def test_opening_again_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    for _ in range(2):
-        with open_database(url).connect() as connection:
-            assert connection.execute(select(schema_version)).all() == [(1, SCHEMA_VERSION)]
+        assert reader.execute(select(audit)).all() == []
+        writer.execute(insert(identities).values(IDENTITY))
 
 
 def test_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
@@ -40,49 +37,6 @@ def test_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/records.db"]
     running = [subprocess.Popen(command) for _ in range(4)]
     assert [process.wait(timeout=120) for process in running] == [0] * 4
-
-
-def test_a_newer_schema_is_refused_untouched_with_what_to_do(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    engine = open_database(url)
-    with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=SCHEMA_VERSION + 1))
-        predictions.drop(connection)
-    with pytest.raises(RecordsError, match=r"newer release \(schema \d, this release knows \d\): upgrade"):
-        open_database(url)
-    assert not inspect(engine).has_table("predictions")
-
-
-def test_an_older_schema_is_refused_untouched_with_what_to_do(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    engine = open_database(url)
-    with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=1))
-        predictions.drop(connection)
-    with pytest.raises(RecordsError, match=r"older release \(schema 1, this release writes \d\): set another"):
-        open_database(url)
-    assert not inspect(engine).has_table("predictions")
-
-
-def test_rows_wait_while_the_schema_is_newer(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    engine = open_database(url)
-    with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=SCHEMA_VERSION + 1))
-    log = InferenceLog.open(url, tmp_path / "home")
-    log.append([prediction("a")])
-    with pytest.raises(RecordsError, match="newer release"):
-        log.drain_now()
-    assert not log.close()
-    assert log.status().pending_bytes > 0
-
-
-def test_a_descriptor_that_a_release_added_gets_its_column(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    with open_database(url).begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN sharpness")
-    columns = {column["name"] for column in inspect(open_database(url)).get_columns("predictions")}
-    assert columns == set(predictions.c.keys())
 
 
 def test_a_folder_is_made_but_not_a_tree(tmp_path: Path) -> None:
@@ -107,7 +61,7 @@ def test_postgresql_is_reached_by_psycopg_3_and_described_without_user_or_passwo
 
 def test_a_time_without_a_zone_is_not_stored(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path}/records.db")
-    query = select(predictions).where(predictions.c.event_time < datetime(2026, 3, 1))
+    query = select(approvals).where(approvals.c.when < datetime(2026, 3, 1))
     with pytest.raises(StatementError, match="aware"), engine.connect() as connection:
         connection.execute(query)
 
@@ -143,14 +97,17 @@ def test_a_home_with_odd_characters_works(tmp_path: Path) -> None:
     settings = RecordsSettings(home=home)
     engine = open_database(settings.database_url)
     with engine.begin() as connection:
-        connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
+        connection.execute(insert(identities).values(IDENTITY))
     assert (home / "records.db").is_file()
 
 
-def test_what_serving_loads_imports_neither_pandas_nor_a_command_line() -> None:
+def test_what_serving_loads_imports_neither_pandas_nor_a_command_line_nor_the_decisions() -> None:
     script = (
-        "import sys, records.inference, records.audit, records.digests, records.database\n"
-        "heavy = {'pandas', 'torch', 'mlflow', 'typer', 'rich', 'psycopg'} & set(sys.modules)\n"
+        "import sys, records.inference, records.digests\n"
+        "unasked = {'records.ledger', 'records.database'} & set(sys.modules)\n"
+        "assert not unasked, unasked\n"
+        "import records.audit, records.database\n"
+        "heavy = {'pandas', 'torch', 'mlflow', 'typer', 'rich', 'psycopg', 'alembic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
@@ -161,7 +118,7 @@ def test_event_times_are_stored_as_utc(tmp_path: Path) -> None:
     log = InferenceLog.open(url, tmp_path / "home")
     log.append([prediction("a", event_time=datetime.fromisoformat("2026-03-01T17:00:00+05:00"))])
     log.close()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         text = connection.exec_driver_sql("SELECT event_time FROM predictions").scalar_one()
         assert text == "2026-03-01 12:00:00.000000"
         assert connection.scalar(select(predictions.c.event_time)) == NOON.astimezone(UTC)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from records_rows import NOON, answer, prediction, stored_ids, wait_until
+from records_rows import NOON, answer, prediction, stored_ids
 from sqlalchemy import select
+from waiting import until
 
-from records.database import open_database
 from records.inference import InferenceLog, open_inference_log
+from records.log_database import open_log
 from records.schema import predictions
 from records.settings import RecordsSettings
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
@@ -40,7 +41,7 @@ def test_a_row_comes_back_from_the_database_as_it_was_logged(url: str, tmp_path:
     log = InferenceLog.open(url, tmp_path / "home")
     log.append([row])
     assert log.close()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         (stored,) = connection.execute(select(predictions)).mappings()
     assert stored["event_time"] == local
     assert stored["event_time"].utcoffset() == timedelta(0)
@@ -82,9 +83,9 @@ def test_masks_older_than_the_retention_are_deleted(url: str, tmp_path: Path) ->
 def test_rows_are_drained_without_anyone_asking(url: str, tmp_path: Path) -> None:
     log = InferenceLog.open(url, tmp_path / "home", drain_interval_s=0.01)
     log.append([prediction("a")])
-    wait_until(lambda: stored_ids(url) == ["a"])
+    until(lambda: stored_ids(url) == ["a"])
     log.append([prediction("b")])
-    wait_until(lambda: stored_ids(url) == ["a", "b"])
+    until(lambda: stored_ids(url) == ["a", "b"])
     log.close()
 
 
@@ -104,13 +105,13 @@ def test_a_dead_database_stops_neither_opening_nor_appending_and_gets_all_when_i
 ) -> None:
     log = InferenceLog.open(dead_url, tmp_path / "home", drain_interval_s=0.01)
     log.append([prediction("a")])
-    wait_until(lambda: log.status().last_error is not None)
+    until(lambda: log.status().last_error is not None)
     with pytest.raises(RecordsError, match="cannot be made"):
         log.drain_now()
     log.append([prediction("b")])
     assert log.status().pending_bytes > 0
     (tmp_path / "volume" / "mounted").mkdir(parents=True)
-    wait_until(lambda: log.status().drained_rows == 2)
+    until(lambda: log.status().drained_rows == 2)
     assert stored_ids(dead_url) == ["a", "b"]
     assert log.status().last_error is None
     log.close()
@@ -120,7 +121,7 @@ def test_a_table_that_vanishes_is_made_again_and_nothing_is_lost(url: str, tmp_p
     log = InferenceLog.open(url, tmp_path / "home")
     log.append([prediction("a")])
     log.drain_now()
-    with open_database(url).begin() as connection:
+    with open_log(url).begin() as connection:
         predictions.drop(connection)
     log.append([prediction("b")])
     with pytest.raises(RecordsError, match="no such table"):
@@ -179,7 +180,7 @@ def test_a_retry_leaves_row_and_mask_of_the_first_answer(url: str, tmp_path: Pat
     later = prediction("a", latency_ms=2.0, mask_rle="second", event_time=NOON + timedelta(days=1))
     log.append([later, prediction("b")])
     log.drain_now()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         rows = connection.execute(select(predictions).order_by(predictions.c.request_id)).mappings().all()
     assert [(row["request_id"], row["latency_ms"]) for row in rows] == [("a", 1.0), ("b", 12.5)]
     assert (rows[0]["image_digest"], rows[0]["threshold"]) == ("sha256:11", 0.5)
@@ -212,7 +213,7 @@ def test_a_refused_image_is_logged_without_descriptors(url: str, tmp_path: Path)
     }
     log.append([prediction("a", status="refused", width=None, height=None, engine=None, **nothing)])
     log.close()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         (stored,) = connection.execute(select(predictions)).mappings()
     assert stored["status"] == "refused"
     assert stored["width"] is stored["confidence"] is stored["embedding"] is None
@@ -224,7 +225,7 @@ def test_numpy_values_nan_and_odd_ids_are_stored(url: str, tmp_path: Path) -> No
     numbers = {"brightness": np.float32(0.25), "contrast": float("nan"), "noise": float("inf")}
     log.append([prediction(odd, width=np.int64(7), descriptors=numbers)])
     log.close()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         (stored,) = connection.execute(select(predictions)).mappings()
     assert (stored["width"], stored["brightness"], stored["contrast"], stored["noise"]) == (
         7,

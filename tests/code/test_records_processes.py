@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from records_rows import prediction, stored_ids, wait_until
+from records_rows import prediction, stored_ids
+from waiting import until
 
 from records.inference import InferenceLog
 
@@ -74,7 +75,7 @@ def test_a_killed_process_loses_nothing_that_was_appended(tmp_path: Path, drains
     killed.wait()
 
     log = InferenceLog.open(url, home, drain_interval_s=0.01)
-    wait_until(lambda: log.status().pending_bytes == 0)
+    until(lambda: log.status().pending_bytes == 0)
     log.close()
     stored = stored_ids(url)
     assert stored == sorted(set(stored))

@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 
 from records import spool
 from records.blobs import MaskStore
-from records.database import open_database
 from records.inference import InferenceLog
+from records.log_database import open_log
 from records.redrain import redrain
 from records.rows import to_record
 from resunet.errors import RecordsError
@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(url: str, home: Path) -> Engine:
     """A database that refused two predictions of four."""
-    engine = open_database(url)
+    engine = open_log(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(POISON)
     log = InferenceLog.open(url, home)

@@ -9,8 +9,8 @@ import pytest
 from records_rows import prediction, stored_ids
 
 from records import rows
-from records.database import open_database
 from records.inference import InferenceLog, PredictionRow
+from records.log_database import open_log
 from resunet.errors import RecordsError
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_line_is_set_aside_and_the_others_are_stored(dead_url: str, ur
 
 
 def test_a_row_the_database_refuses_does_not_hold_back_the_others(url: str, tmp_path: Path) -> None:
-    engine = open_database(url)
+    engine = open_log(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER poison BEFORE INSERT ON predictions WHEN NEW.request_id = 'b' "

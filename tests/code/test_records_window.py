@@ -9,8 +9,8 @@ import pytest
 from records_rows import NOON, minutes, prediction
 from sqlalchemy import Engine
 
-from records.database import open_database
 from records.inference import InferenceLog, VersionActivity, count_window, read_window, versions_in_window
+from records.log_database import open_log
 from records.schema import predictions
 from resunet.errors import RecordsError
 
@@ -29,7 +29,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     log.append([prediction("c", event_time=NOON, route="shadow", status="refused", descriptors={}, width=None)])
     log.append([prediction("d", event_time=NOON, model_name="liver")])
     assert log.close(deadline_s=60)
-    engine = open_database(url)
+    engine = open_log(url)
     yield engine
     engine.dispose()
 

@@ -1,9 +1,12 @@
+"""Making keys, and signing with a key, a certificate or Sigstore."""
+
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from authority import DAY, WEB_SERVER, Holder, make_root, now
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -12,10 +15,16 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from local_sigstore import LocalSigstore
+from pydantic import SecretStr
 
+from pipelines.servers import free_port
 from records.digests import verify_digests, write_digests
-from registry.signing import SIGNATURE_FILE, check_private_key, keygen, sign, verify
-from resunet.errors import SettingsError, VersionError
+from records.trust import Trust
+from registry.signing import SIGNATURE_FILE, Signer, SigningSettings, check_private_key, keygen, sign, verify
+from resunet.errors import SettingsError, StoreError, VersionError
+
+TOKEN = "hunter2.hunter2.hunter2"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +145,8 @@ def test_a_wrong_key_file_is_named_and_its_content_is_not(
         junk.write_text("hunter2")
     private, public = (keys[1], keys[0]) if half == "swapped" else (junk, junk)
     for call, key in ((sign, private), (verify, public)):
-        with pytest.raises(SettingsError, match="in PEM") as caught:
+        told = "cannot be read" if half == "missing" else "in PEM"
+        with pytest.raises(SettingsError, match=told) as caught:
             call(model, key)
         assert "hunter2" not in str(caught.value)
 
@@ -159,6 +169,126 @@ def test_a_key_that_cannot_sign_is_found_out_without_signing(keys: tuple[Path, P
     for unreadable in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(SettingsError, match="cannot be read"):
             check_private_key(unreadable)
+
+
+def test_who_signs_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SigningSettings.load().signer is None
+    monkeypatch.setenv("RESUNET_SIGNING_KEY", "key.pem")
+    assert SigningSettings.load().signer == Signer(Path("key.pem"))
+    monkeypatch.setenv("RESUNET_SIGNING_CERTIFICATE", "certificates.pem")
+    assert SigningSettings.load().signer == Signer(Path("key.pem"), Path("certificates.pem"))
+    monkeypatch.delenv("RESUNET_SIGNING_KEY")
+    with pytest.raises(SettingsError, match="RESUNET_SIGNING_CERTIFICATE is set without RESUNET_SIGNING_KEY"):
+        _ = SigningSettings.load().signer
+    monkeypatch.setenv("RESUNET_SIGNING_SIGSTORE", "1")
+    with pytest.raises(SettingsError, match="choose one"):
+        _ = SigningSettings.load().signer
+    monkeypatch.delenv("RESUNET_SIGNING_CERTIFICATE")
+    monkeypatch.setenv("RESUNET_SIGNING_TOKEN", TOKEN)
+    monkeypatch.setenv("RESUNET_SIGSTORE_TRUST_CONFIG", "sigstore.json")
+    settings = SigningSettings.load()
+    signer = settings.signer
+    assert signer is not None and signer.key is None and signer.trust_config == Path("sigstore.json")
+    assert signer.token.get_secret_value() == TOKEN and TOKEN not in f"{settings!r} {signer!r}"
+    monkeypatch.setenv("RESUNET_SIGNING_SIGSTORE", "hunter2")
+    with pytest.raises(SettingsError, match="RESUNET_SIGNING_SIGSTORE is not usable") as caught:
+        SigningSettings.load()
+    assert "hunter2" not in str(caught.value)
+
+
+def unlike(root: Holder, folder: Path, what: str) -> Signer:
+    """A key with a certificate that cannot sign with it."""
+    issue: dict[str, Holder] = {
+        "another key": root.issue("ada@example.org"),
+        "a web server": root.issue("ada@example.org", usages=WEB_SERVER),
+        "run out": root.issue("ada@example.org", start=now() - 20 * DAY, days=10),
+        "not yet": root.issue("ada@example.org", start=now() + DAY),
+        "no certificate": root.issue("ada@example.org"),
+        "not there": root.issue("ada@example.org"),
+    }
+    key, certificates = issue[what].write(folder)
+    if what == "another key":
+        key = keygen(folder / "other")[0]
+    elif what == "no certificate":
+        certificates.write_text("hunter2")
+    elif what == "not there":
+        certificates.unlink()
+    return Signer(key, certificates)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("another key", r"the first certificate of .*certificates\.pem is not that of the key"),
+        ("a web server", "is not for signing code"),
+        ("run out", r"is valid from \d{4}-.* not today"),
+        ("not yet", r"is valid from \d{4}-.* not today"),
+        ("no certificate", "holds no certificate"),
+        ("not there", "cannot be read"),
+    ],
+)
+def test_a_certificate_that_cannot_sign_is_found_out_without_signing(tmp_path: Path, what: str, told: str) -> None:
+    root = make_root()
+    Signer(*root.issue("ada@example.org").write(tmp_path / "good")).check()
+    with pytest.raises(SettingsError, match=f"RESUNET_SIGNING_CERTIFICATE: .*{told}") as caught:
+        unlike(root, tmp_path / "bad", what).check()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_signature_by_a_certificate_verifies_with_its_root(model: Path, tmp_path: Path) -> None:
+    root = make_root()
+    (tmp_path / "roots.pem").write_bytes(root.pem())
+    between = root.issue("Issuing authority", authority=True, usages=None)
+    sign(model, Signer(*between.issue("ada@example.org").write(tmp_path / "ada", between)))
+    assert verify(model, Trust(certificates=tmp_path / "roots.pem")) == "certificate of ada@example.org"
+    # Without the authority in between nobody finds the way to the root.
+    sign(model, Signer(*between.issue("ada@example.org").write(tmp_path / "ada")))
+    with pytest.raises(VersionError, match="does not lead to a trusted one"):
+        verify(model, Trust(certificates=tmp_path / "roots.pem"))
+
+
+def test_a_certificate_of_another_key_signs_nothing(model: Path, tmp_path: Path) -> None:
+    before = (model / SIGNATURE_FILE).read_bytes()
+    with pytest.raises(SettingsError, match="is not that of the key"):
+        sign(model, unlike(make_root(), tmp_path / "bad", "another key"))
+    assert (model / SIGNATURE_FILE).read_bytes() == before
+
+
+@pytest.fixture
+def no_workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody to sign as, and no network: a proxy on a port where nothing listens."""
+    for name in ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "SIGSTORE_ID_TOKEN", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def test_sigstore_without_anybody_to_sign_as_is_found_out_before_training(no_workload: None, model: Path) -> None:
+    for call in (Signer().check, lambda: sign(model, Signer())):
+        with pytest.raises(SettingsError, match=r"(nobody to sign as|identity cannot be had).*RESUNET_SIGNING_TOKEN"):
+            call()
+
+
+def test_sigstore_that_cannot_be_reached_signs_nothing_and_tells_no_token(
+    no_workload: None, model: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = (model / SIGNATURE_FILE).read_bytes()
+    with pytest.raises(StoreError, match=r"Sigstore cannot be reached \(TUFError\), so nothing was signed") as caught:
+        sign(model, Signer(token=SecretStr(TOKEN)))
+    assert (model / SIGNATURE_FILE).read_bytes() == before
+    told = capfd.readouterr()
+    assert TOKEN not in f"{caught.value} {told.out} {told.err} {caplog.text}"
+
+
+def test_a_sigstore_of_ones_own_that_is_away_signs_nothing(no_workload: None, model: Path, tmp_path: Path) -> None:
+    config = LocalSigstore().write_trust_config(tmp_path / "sigstore.json", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreError, match=r"Sigstore cannot be reached \(NetworkError\), so nothing was signed"):
+        sign(model, Signer(token=SecretStr(TOKEN), trust_config=config))
+    config.write_text("{}")
+    with pytest.raises(SettingsError, match=r"RESUNET_SIGSTORE_TRUST_CONFIG: .*sigstore\.json cannot be used"):
+        sign(model, Signer(token=SecretStr(TOKEN), trust_config=config))
 
 
 def test_importing_the_registry_loads_neither_torch_nor_the_signing_library() -> None:

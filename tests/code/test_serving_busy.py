@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc.model import PythonModelContext
 from version_factory import draw, encode, make_spec, write_version
+from waiting import until
 
 from resunet.images import MAX_PIXELS
 from serving.budget import SMALL_PIXELS, WorkBudget
@@ -54,9 +55,9 @@ def test_turns_come_in_the_order_of_asking() -> None:
     with ThreadPoolExecutor(3) as pool:
         with budget.take(MAX_PIXELS - LARGE):
             first = pool.submit(work, "all", MAX_PIXELS)
-            _until(lambda: len(budget._large._queue) == 1)
+            until(lambda: len(budget._large._queue) == 1)
             second = pool.submit(work, "what is free", LARGE)
-            _until(lambda: len(budget._large._queue) == 2)
+            until(lambda: len(budget._large._queue) == 2)
         first.result(DEADLINE_S)
         second.result(DEADLINE_S)
     assert order == ["all", "what is free"], "else small takers would starve a large one"
@@ -133,13 +134,6 @@ def ask(model: SegmentationModel, *images: bytes) -> Any:
     return model.predict(PythonModelContext({}, None), pd.DataFrame({"image": list(images)}), None)
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_tiny_requests_are_answered_while_large_ones_are_worked_on(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, large_png: bytes
 ) -> None:
@@ -148,7 +142,7 @@ def test_tiny_requests_are_answered_while_large_ones_are_worked_on(
     with ThreadPoolExecutor(6) as pool:
         large: list[Future[Any]] = [pool.submit(ask, model, large_png) for _ in range(4)]
         try:
-            _until(lambda: held.waiting == 4)
+            until(lambda: held.waiting == 4)
             assert len(ask(model, SMALL, SMALL)) == 2
             # All threads that large requests may have are taken: a fifth is told at once, in words.
             with pytest.raises(RequestError, match="busy with other large images") as refusal:

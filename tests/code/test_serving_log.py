@@ -10,7 +10,7 @@ from mlflow.pyfunc.model import PythonModelContext
 from sqlalchemy import RowMapping, select
 from version_factory import draw, encode, write_version
 
-from records.database import open_database
+from records.log_database import open_log
 from records.schema import predictions
 from serving.pyfunc import SegmentationModel
 
@@ -40,7 +40,7 @@ def test_each_answer_under_a_reused_id_is_logged_and_a_retry_once(
     assert model.logbook is not None
     log = model.logbook._log
     log.drain_now()
-    with open_database(url).connect() as connection:
+    with open_log(url).connect() as connection:
         rows: list[RowMapping] = list(connection.execute(select(predictions)).mappings())
     assert {row["request_id"] for row in rows} == {"mine"}
     assert len(rows) == len(masks) == 3

@@ -12,8 +12,8 @@ from mlflow.pyfunc.model import PythonModelContext
 from sqlalchemy import RowMapping, select
 from version_factory import draw, encode, make_spec, write_version
 
-from records.database import open_database
 from records.digests import verify_digests, write_digests
+from records.log_database import open_log
 from records.schema import DESCRIPTORS, predictions
 from serving.pyfunc import SegmentationModel
 from serving.scoring import RequestError
@@ -46,7 +46,7 @@ def ask(model: SegmentationModel, images: list[Any], params: dict[str, Any] | No
 def logged(model: SegmentationModel, tmp_path: Path) -> list[RowMapping]:
     assert model.logbook is not None
     model.logbook._log.drain_now()
-    with open_database(f"sqlite:///{tmp_path / 'log.db'}").connect() as connection:
+    with open_log(f"sqlite:///{tmp_path / 'log.db'}").connect() as connection:
         return list(connection.execute(select(predictions).order_by(predictions.c.request_id)).mappings())
 
 

@@ -1,7 +1,23 @@
 """Fixtures that several modules of this folder share."""
 
+from browser import browser
 from drift_scene import report, scene, store
+from guarded_desk import guarded, mlflow_tables
+from guarded_server import gate_server
 from promotion_desk import desk
+from records_databases import postgres, postgres_url
 from train_scene import pair
 
-__all__ = ["desk", "pair", "report", "scene", "store"]
+__all__ = [
+    "browser",
+    "desk",
+    "gate_server",
+    "guarded",
+    "mlflow_tables",
+    "pair",
+    "postgres",
+    "postgres_url",
+    "report",
+    "scene",
+    "store",
+]

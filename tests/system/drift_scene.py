@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from records.console import run
-from records.database import open_database
 from records.digests import list_files, version_digest, write_digests
 from records.inference import InferenceLog, PredictionRow
+from records.log_database import open_log
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -61,7 +61,7 @@ class Scene:
         """The same store beside an empty database."""
         home = self.home / name
         url = f"sqlite:///{home / 'records.db'}"
-        open_database(url).dispose()
+        open_log(url).dispose()
         return Scene(self.uri, home, url)
 
 

@@ -4,22 +4,38 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from gate_evidence import overlap
 from mlflow import MlflowClient
-from small_versions import evaluation, register, scores
+from small_versions import evaluation, lineage, register, scores
 from sqlalchemy import Engine
 
 from records import audit
 from records.database import open_database
-from registry.decisions import utc_now
-from registry.evidence import VERSION_FOLDER, Evaluation
-from registry.promotion import archive, promote, rollback, status
+from records.evidence import Measured, keep
+from registry.changes import Change, Status
+from registry.decisions import Clock, utc_now
+from registry.evidence import VERSION_FOLDER, Evaluation, Lineage, Overlap
+from registry.evidence.documents import SCORES
+from registry.lifecycle import Lifecycle
+from registry.people import Actor
+from registry.policy import load_policy
 from registry.settings import RegistrySettings
+from registry.shelf import ClientShelf
 
+Planted = Evaluation | Lineage | Overlap
 ROOT = Path(__file__).parents[2]
+ADA = Actor("ada")
+POLICY = """
+format: 1
+stages:
+  Staging: {intact: , evaluated: , signed: }
+  Production: {intact: , evaluated: , floor: {dice: 0.7}, champion: {margin: 0.01}, signed: }
+"""
 
 
 @dataclass
@@ -32,23 +48,66 @@ class Desk:
     folder: Path
     settings: RegistrySettings
     made: int = 0
+    clock: Clock = utc_now
+    planted: list[tuple[str, Planted, str]] = field(default_factory=list)
+    tested: dict[str, Evaluation] = field(default_factory=dict)
+
+    @property
+    def life(self) -> Lifecycle:
+        policy = load_policy(self.settings.policy)
+        return Lifecycle(self.engine, ClientShelf(self.client), policy, self.settings, self.clock)
 
     def version(self, dice: float | None = 0.9, fingerprint: str = "sha256:a", key: Path | None = None) -> str:
         return self.measured(None if dice is None else evaluation(scores(dice), fingerprint), key)
 
     def measured(self, measured: Evaluation | None, key: Path | None = None) -> str:
+        """Register a version with this evaluation, and plant what measuring it would find."""
         self.made += 1
-        return register(self.client, self.name, self.folder / f"model {self.made}", measured, key)
+        version = register(self.client, self.name, self.folder / f"model {self.made}", measured, key)
+        if measured is not None:
+            self.plant(version, measured)
+            self.plant(version, lineage(measured))
+            for other, theirs in self.tested.items():
+                self.plant(version, overlap(measured, theirs), beside=other)
+                self.plant(other, overlap(theirs, measured), beside=version)
+            self.tested[version] = measured
+        return version
+
+    def digest(self, version: str) -> str:
+        return self.client.get_model_version(self.name, version).tags["version_digest"]
+
+    def plant(self, version: str, document: Planted, beside: str = "") -> None:
+        """Keep a document as if it had been measured of a version, perhaps beside another one that was live."""
+        kind = SCORES if isinstance(document, Evaluation) else document.kind
+        planted = Measured(
+            version_digest=self.digest(version),
+            kind=kind,
+            content=document.model_dump_json(),
+            measured_by="grace",
+            measured_at=datetime(2026, 1, 1, tzinfo=UTC),
+            fingerprint=document.fingerprint,
+            champion_digest=beside and self.digest(beside),
+        )
+        keep(self.engine, planted)
+        self.planted.append((version, document, beside))
+
+    def other_records(self, path: Path) -> None:
+        """Go on with records that know of no decision, and of the same evidence."""
+        self.engine = open_database(f"sqlite:///{path}")
+        for version, document, beside in tuple(self.planted):
+            self.plant(version, document, beside)
 
     def promote(self, version: str, stage: str = "Production") -> list[str]:
-        change = promote(self.client, self.engine, self.name, version, stage, "ada", "why not", utc_now, self.settings)
-        return change.notices
+        return self.change(version, stage).notices
+
+    def change(self, version: str, stage: str = "Production") -> Change:
+        return self.life.promote(self.name, version, stage, ADA, "why not")
 
     def rollback(self, version: str | None = None) -> str:
-        return rollback(self.client, self.engine, self.name, "ada", "", utc_now, self.settings, version).version
+        return self.life.rollback(self.name, ADA, "", version).version
 
     def archive(self, version: str) -> None:
-        archive(self.client, self.engine, self.name, version, "ada", "bad", utc_now, self.settings)
+        self.life.archive(self.name, version, ADA, "bad")
 
     def click(self, version: str, stage: str) -> None:
         """What the UI does, with its check box off."""
@@ -56,12 +115,14 @@ class Desk:
             warnings.simplefilter("ignore")
             self.client.transition_model_version_stage(self.name, version, stage)
 
+    def status(self) -> Status:
+        return self.life.status(self.name)
+
     def stages(self) -> dict[str, str]:
-        found = status(self.client, self.engine, self.name).state
-        return {version: row.stage for version, row in found.versions.items()}
+        return {version: row.stage for version, row in self.status().state.versions.items()}
 
     def aliases(self) -> dict[str, str]:
-        return dict(status(self.client, self.engine, self.name).state.aliases)
+        return dict(self.status().state.aliases)
 
     def rows(self) -> list[tuple[str, str, str | None, str | None]]:
         return [
@@ -82,6 +143,7 @@ class Desk:
         return os.environ | {
             "MLFLOW_TRACKING_URI": self.client.tracking_uri,
             "RESUNET_HOME": str(self.settings.home),
+            "RESUNET_POLICY": str(self.settings.policy),
             "RESUNET_DATABASE": "",
         }
 
@@ -90,12 +152,13 @@ class Desk:
 def desk(tracking_uri: str, tmp_path: Path, request: pytest.FixtureRequest) -> Desk:
     home = tmp_path / "home"
     home.mkdir()
+    (home / "policy.yaml").write_text(POLICY)
     return Desk(
         MlflowClient(tracking_uri=tracking_uri),
         open_database(f"sqlite:///{home / 'records.db'}"),
         request.node.name,
         tmp_path,
-        RegistrySettings(home=home),
+        RegistrySettings(home=home, policy=home / "policy.yaml"),
     )
 
 

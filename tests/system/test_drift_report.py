@@ -1,15 +1,14 @@
 """What a drift report says: a real tracking store, a real inference log, Evidently, a real browser."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import FLAGS, chromium
 from drift_scene import NOON, UNTIL, Report, Scene, draw_descriptors, last_run, live, post, reference_frame, register
 from scipy.stats import ks_2samp
 
@@ -151,11 +150,8 @@ def test_evidently_and_scipy_give_the_same_p_values_and_verdicts(tmp_path: Path)
 
 @pytest.mark.browser
 def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs a Chromium")
-        pytest.skip("no Chromium is installed")
+    command = [chromium(), "--headless", *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"]
     rng = np.random.default_rng(12)
     # Each with its true shift. What moved must come first; "contrast" moves surely, but by too little.
     shifts = {"brightness": 0.0, "contrast": 1.0, "noise": 3.0}
@@ -167,12 +163,7 @@ def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
     page = Page("resunet version 5", "Moved: …", rows)
     run_evidently(comparisons, page, threshold=0.01, min_effect=0.6, folder=tmp_path)
     shown = subprocess.run(
-        [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
-            *("--virtual-time-budget=10000", "--dump-dom", (tmp_path / "evidently.html").as_uri()),
-        ],
+        [*command, (tmp_path / "evidently.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,

@@ -6,8 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 from drift_scene import NOON, Scene, live, post
+from waiting import until
 
 from monitoring.schedule import single
 
@@ -88,11 +88,11 @@ def test_a_report_does_not_outlive_a_schedule_that_is_killed(tmp_path: Path, sil
         start_new_session=True,
     )
     try:
-        found = _until(lambda: [child for child in psutil.Process(process.pid).children() if _connected(child)])
+        found = until(lambda: [child for child in psutil.Process(process.pid).children() if _connected(child)])
     finally:
         process.kill()
         process.wait()
-    _until(lambda: not found[0].is_running())
+    until(lambda: not found[0].is_running())
     with single(tmp_path, "resunet"):
         pass
 
@@ -100,14 +100,6 @@ def test_a_report_does_not_outlive_a_schedule_that_is_killed(tmp_path: Path, sil
 def _connected(process: psutil.Process) -> bool:
     """Whether a report has got as far as to ask the tracking server."""
     return bool(process.net_connections())
-
-
-def _until(condition: Callable[[], T]) -> T:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
 
 
 def test_help_comes_without_loading_mlflow_or_evidently() -> None:
@@ -122,9 +114,5 @@ def test_help_comes_without_loading_mlflow_or_evidently() -> None:
 
 
 def _wait(log: Path, words: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if words in log.read_text():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{words!r} did not come: {log.read_text()}")
+    until(lambda: process.poll() is not None or words in log.read_text(), log.read_text, DEADLINE_S, every=0.1)
+    assert words in log.read_text(), log.read_text()

@@ -3,16 +3,14 @@
 import re
 import warnings
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from promotion_desk import Desk
+from commands import typed
+from promotion_desk import ADA, Desk
 from small_versions import evaluation, scores, with_digests
 
 from records import audit
-from records.database import open_database
-from records.evaluations import keep
-from registry.decisions import utc_now
-from registry.promotion import promote, status
 from resunet.errors import RefusedError, SettingsError
 
 
@@ -30,7 +28,7 @@ def test_stage_and_alias_move_together_and_the_old_version_is_archived(desk: Des
         {first: "Archived", second: "Production"},
         {"champion": second},
     )
-    assert status(desk.client, desk.engine, desk.name).mismatches == []
+    assert desk.status().mismatches == []
     assert desk.rows() == [
         ("promote", first, "None", "Production"),
         ("promote", second, "None", "Staging"),
@@ -38,7 +36,7 @@ def test_stage_and_alias_move_together_and_the_old_version_is_archived(desk: Des
         ("promote", second, "Staging", "Production"),
     ]
     last = audit.history(desk.engine, desk.name)[-1]
-    assert last.gates["not_worse"]["outcome"] == "pass"
+    assert last.gates["verdicts"]["champion"]["outcome"] == "pass"
     assert last.reason == "why not"
     assert last.digest == desk.client.get_model_version(desk.name, second).tags["version_digest"]
     assert audit.verify(desk.engine) is None
@@ -55,7 +53,7 @@ def test_promotion_silences_the_stage_deprecation_and_no_other_warning(desk: Des
 
 def test_a_version_below_the_floor_stays_out_of_production_but_may_be_staged(desk: Desk) -> None:
     version = desk.version(0.6)
-    with pytest.raises(RefusedError, match=r"(?s)dice_floor: fail: mean Dice 0\.6000 < 0\.7000.*what to do"):
+    with pytest.raises(RefusedError, match=r"(?s)floor: fail: mean Dice 0\.6000 < 0\.7000.*what to do"):
         desk.promote(version)
     assert (desk.stages(), desk.aliases()) == ({version: "None"}, {})
     assert desk.rows() == [("refuse", version, "None", "Production")]
@@ -77,7 +75,7 @@ def test_a_version_may_lose_no_more_than_the_margin_against_the_live_one(desk: D
     if goes:
         desk.promote(second)
     else:
-        with pytest.raises(RefusedError, match=r"not_worse: fail: Dice -0\.0150 \[.*same 12 test images"):
+        with pytest.raises(RefusedError, match=r"champion: fail: Dice -0\.0150 \[.*same 12 test images"):
             desk.promote(second)
     assert desk.aliases() == {"champion": second if goes else first}
 
@@ -85,29 +83,55 @@ def test_a_version_may_lose_no_more_than_the_margin_against_the_live_one(desk: D
 def test_another_test_split_is_undecided_and_blocks(desk: Desk) -> None:
     first, second = desk.version(0.8, "sha256:a"), desk.version(0.95, "sha256:b")
     desk.promote(first)
-    with pytest.raises(RefusedError, match=r"(?s)not_worse: undecided.*another test split.*what to do: measure"):
+    told = rf"(?s)not measured yet \(version {first} is live\): champion.*what to do: measure it: .* check "
+    with pytest.raises(RefusedError, match=told):
         desk.promote(second)
     assert desk.aliases() == {"champion": first}
 
 
 def test_measuring_the_live_version_on_the_new_split_decides(desk: Desk) -> None:
-    first, second = desk.version(0.8, "sha256:a"), desk.version(0.95, "sha256:b")
+    first, second, other = desk.version(0.8, "sha256:a"), desk.version(0.95, "sha256:b"), desk.version(0.1, "sha256:c")
     desk.promote(first)
-    digest = desk.client.get_model_version(desk.name, first).tags["version_digest"]
-    later = evaluation(scores(0.9), "sha256:b").model_dump_json()
-    keep(desk.engine, "sha256:of-other-bytes", "sha256:b", later, utc_now())
-    with pytest.raises(RefusedError, match="not_worse: undecided"):
+    desk.plant(other, evaluation(scores(0.9), "sha256:b"))
+    with pytest.raises(RefusedError, match=r"not measured yet.*champion"):
         desk.promote(second)
-    keep(desk.engine, digest, "sha256:b", later, utc_now())
+    desk.plant(first, evaluation(scores(0.9), "sha256:b"))
     desk.promote(second)
     assert desk.aliases() == {"champion": second}
-    assert "Dice +0.0500" in audit.history(desk.engine, desk.name)[-1].gates["not_worse"]["evidence"]
+    said = audit.history(desk.engine, desk.name)[-1].gates["verdicts"]["champion"]["evidence"]
+    assert "Dice +0.0500" in said
+
+
+def test_a_verdict_beside_one_live_version_does_not_promote_over_another(desk: Desk) -> None:
+    first, second = desk.version(0.90, "sha256:a"), desk.version(0.95, "sha256:a")
+    third = desk.version(0.92, "sha256:c")
+    desk.promote(first)
+    desk.plant(first, evaluation(scores(0.90), "sha256:c"))
+    assert desk.life.check(desk.name, third, "Production", ADA).allowed
+    desk.promote(second)
+    with pytest.raises(RefusedError, match=rf"not measured yet \(version {second} is live\): champion"):
+        desk.promote(third)
+    assert desk.aliases() == {"champion": second}
+
+
+def test_no_move_is_made_beside_another_live_version_than_was_compared_with(desk: Desk) -> None:
+    one, two, three = desk.version(0.90), desk.version(0.91), desk.version(0.92)
+    desk.promote(one)
+    desk.promote(two)
+    shelf, before = desk.life.shelf, (desk.stages(), desk.aliases())
+    for live in (one, None):
+        with pytest.raises(RefusedError, match=f"version {two} of .* is live now; {three} was compared with"):
+            shelf.move(desk.name, three, "Production", live=live)
+    assert (desk.stages(), desk.aliases()) == before
+    shelf.move(desk.name, three, "Production", live=two)
+    assert desk.aliases() == {"champion": three}
 
 
 def test_a_retrain_on_a_test_split_that_grew_is_compared_and_promoted(desk: Desk) -> None:
     first = desk.measured(with_digests(evaluation(scores(0.9), "sha256:a")))
     grown = {**scores(0.91), "images/later.png": 0.5}
     second = desk.measured(with_digests(evaluation(grown, "sha256:b")))
+    desk.plant(first, with_digests(evaluation(scores(0.9), "sha256:b")))
     desk.promote(first)
     desk.promote(second)
     assert desk.aliases() == {"champion": second}
@@ -135,19 +159,34 @@ def test_wrong_names_are_answered_with_those_that_exist(desk: Desk) -> None:
     with pytest.raises(SettingsError, match="choose Staging or Production"):
         desk.promote(version, "Prod")
     with pytest.raises(SettingsError, match=f"no registered model 'resnet'; there is: .*{re.escape(desk.name)}"):
-        promote(desk.client, desk.engine, "resnet", "1", "Staging", "ada", "", utc_now, desk.settings)
+        desk.life.promote("resnet", "1", "Staging", ADA, "")
 
 
 def test_promotion_says_where_it_looked_when_the_records_know_nothing_of_what_is_live(desk: Desk) -> None:
     one, two = desk.version(0.90), desk.version(0.91)
     assert not any("tell of no decision" in notice for notice in desk.promote(one))
-    desk.engine = open_database(f"sqlite:///{desk.folder / 'new.db'}")
+    desk.other_records(desk.folder / "new.db")
     notices = desk.promote(two)
     (told,) = [notice for notice in notices if "tell of no decision" in notice]
     assert f"version {one} is live" in told and "new.db" in told and str(desk.settings.home) in told
 
 
+def table_of(printed: str) -> tuple[list[str], dict[str, list[str]]]:
+    """A table's headings, and its rows by their first cell; a cell may go on in the lines below."""
+    (headings,) = [line for line in printed.splitlines() if line.startswith("┃")]
+    rows: list[list[str]] = []
+    for line in printed.splitlines():
+        if line.startswith("│"):
+            cells = [cell.strip() for cell in line.strip("│").split("│")]
+            if cells[0]:
+                rows.append(cells)
+            else:
+                rows[-1] = [f"{above} {cell}".strip() for above, cell in zip(rows[-1], cells, strict=True)]
+    return [cell.strip() for cell in headings.strip("┃").split("┃")], {first: rest for first, *rest in rows}
+
+
 def test_the_commands_promote_refuse_and_list(desk: Desk) -> None:
+    type_in = partial(typed, desk.environment())
     good, bad = desk.version(0.9), desk.version(0.5)
     done = desk.command("promote", desk.name, good, "Production", "--reason", "it is good", "--actor", "grace")
     assert done.returncode == 0, done.stderr
@@ -156,24 +195,32 @@ def test_the_commands_promote_refuse_and_list(desk: Desk) -> None:
     assert "anyone who can reach this server can move stages past these gates" in done.stdout
     refused = desk.command("promote", desk.name, bad, "Production")
     assert refused.returncode == 2
-    assert "dice_floor: fail" in refused.stderr
+    assert "floor: fail" in refused.stderr
     assert "Traceback" not in refused.stderr
-    again = desk.command("promote", desk.name, good, "Production")
+    checked = desk.command("check", desk.name, bad)
+    assert checked.returncode == 3, checked.stderr
+    headings, gates = table_of(checked.stdout)
+    assert headings == ["gate", "verdict", "evidence", "what to do"]
+    assert gates["intact"][0] == "pass"
+    verdict, evidence, advice = gates["floor"]
+    assert verdict == "fail" and evidence.startswith("mean Dice 0.5000 < 0.7000") and "train longer" in advice
+    assert f"version {bad} of {desk.name} may not go to Production beside version {good}: floor" in checked.stdout
+    again = type_in("promote", desk.name, good, "Production")
     assert (again.returncode, "already" in again.stdout) == (0, True)
-    listed = desk.command("audit", desk.name).stdout
+    listed = type_in("audit", desk.name).stdout
     assert "grace" in listed
     assert "it is good" in listed
     assert "refuse" in listed
-    verified = desk.command("audit", "--verify").stdout
+    verified = type_in("audit", "verify").stdout
     assert "holds: 2 rows" in verified
     noted = re.findall(r"--noted (\S+)", verified)[0]
-    assert desk.command("promote", desk.name, bad, "Production").returncode == 2
-    assert "holds: 3 rows" in desk.command("audit", "--noted", noted).stdout
-    forged = desk.command("audit", "--verify", "--noted", f"2:{'0' * 64}")
+    assert type_in("promote", desk.name, bad, "Production").returncode == 2
+    assert "holds: 3 rows" in type_in("audit", "verify", "--noted", noted).stdout
+    forged = type_in("audit", "verify", "--noted", f"2:{'0' * 64}")
     assert (forged.returncode, "broken at row 2" in forged.stderr) == (2, True)
-    assert "SEQ:HASH" in desk.command("audit", "--noted", "two").stderr
-    assert "0.9000" in desk.command("show", desk.name, good).stdout
-    table = desk.command("status", desk.name).stdout
+    assert "SEQ:HASH" in type_in("audit", "verify", "--noted", "two").stderr
+    assert "0.9000" in type_in("show", desk.name, good).stdout
+    table = type_in("status", desk.name).stdout
     assert "@champion" in table
     assert "01234567" in table
 
@@ -187,5 +234,7 @@ def test_the_clock_that_is_passed_in_dates_the_row(desk: Desk) -> None:
         ticks.append(moment + timedelta(seconds=len(ticks)))
         return ticks[-1]
 
-    promote(desk.client, desk.engine, desk.name, version, "Staging", "ada", "", clock, desk.settings)
-    assert [row.when for row in audit.history(desk.engine, desk.name)] == [moment]
+    desk.clock = clock
+    desk.promote(version, "Staging")
+    (row,) = audit.history(desk.engine, desk.name)
+    assert row.when in ticks

@@ -10,17 +10,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_server import free_port
 from promotion_desk import Desk, alter
 
-from registry.settings import RegistrySettings
 from registry.signing import keygen
 from resunet.errors import RefusedError, StoreError
-
-
-def test_a_live_version_with_altered_files_cannot_be_compared_with(desk: Desk) -> None:
-    first, second = desk.version(0.8), desk.version(0.9)
-    desk.promote(first)
-    alter(desk, first)
-    with pytest.raises(RefusedError, match=r"not_worse: undecided.*cannot be compared with.*model\.onnx"):
-        desk.promote(second)
 
 
 def test_a_version_with_altered_files_is_refused_by_name(desk: Desk) -> None:
@@ -44,7 +35,7 @@ def test_a_store_that_does_not_answer_is_no_verdict(desk: Desk, monkeypatch: pyt
     assert (done.returncode, "Traceback" in done.stderr, "intact" in done.stderr) == (2, False, False)
     assert "cannot be read" in done.stderr
     shown = desk.command("show", desk.name, version)
-    assert (shown.returncode, "created" in shown.stdout) == (2, True)
+    assert (shown.returncode, "made" in shown.stdout) == (2, True)
     assert desk.rows() == []
 
 
@@ -83,7 +74,7 @@ def test_a_failed_download_says_what_is_in_the_way(
 def test_with_a_trusted_key_only_signed_versions_move(desk: Desk, tmp_path: Path) -> None:
     private, public = keygen(tmp_path / "keys")
     other, _ = keygen(tmp_path / "others")
-    desk.settings = RegistrySettings(home=desk.settings.home, trusted_key=public)
+    desk.settings = desk.settings.model_copy(update={"trusted_key": public})
     unsigned, strange, signed = desk.version(), desk.version(key=other), desk.version(key=private)
     with pytest.raises(RefusedError, match=r"model\.sig is missing"):
         desk.promote(unsigned)

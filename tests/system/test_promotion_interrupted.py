@@ -6,20 +6,17 @@ import sys
 
 import pytest
 from filelock import FileLock
-from promotion_desk import ROOT, Desk
+from promotion_desk import ADA, ROOT, Desk
 
 from records import audit
-from registry.decisions import LOCK_FILE, utc_now
-from registry.mending import mend
-from registry.promotion import archive, promote, rollback, status
-from registry.settings import RegistrySettings
-from resunet.errors import SettingsError
+from registry.decisions import LOCK_FILE
+from resunet.errors import RecordsError
 
 
 def test_a_click_in_the_ui_is_shown_mended_and_remembered(desk: Desk) -> None:
     one, two = desk.version(0.90), desk.version(0.91)
     desk.click(one, "Production")
-    found = status(desk.client, desk.engine, desk.name)
+    found = desk.status()
     assert found.mismatches == [
         f"@champion is unset, but version {one} is in Production",
         f"version {one} is in Production, the records say None",
@@ -28,7 +25,7 @@ def test_a_click_in_the_ui_is_shown_mended_and_remembered(desk: Desk) -> None:
     shown = desk.command("status", desk.name, "--mend")
     assert shown.returncode == 0, shown.stderr
     assert desk.aliases() == {"champion": one}
-    assert status(desk.client, desk.engine, desk.name).mismatches == []
+    assert desk.status().mismatches == []
     desk.promote(two)
     assert desk.rows()[0] == ("observed", one, "None", "Production")
     assert desk.rollback() == one
@@ -38,7 +35,7 @@ def test_two_versions_in_production_are_shown_and_a_promotion_leaves_one(desk: D
     one, two = desk.version(0.90), desk.version(0.90)
     desk.promote(one)
     desk.click(two, "Production")
-    assert any("are in Production" in text for text in status(desk.client, desk.engine, desk.name).mismatches)
+    assert any("are in Production" in text for text in desk.status().mismatches)
     desk.promote(one)
     assert (desk.stages(), desk.aliases()) == ({one: "Production", two: "Archived"}, {"champion": one})
 
@@ -46,18 +43,14 @@ def test_two_versions_in_production_are_shown_and_a_promotion_leaves_one(desk: D
 PROMOTE_AND_DIE = """
 import os, signal, sys
 from mlflow import MlflowClient
-from records.database import open_database
-from records.settings import RecordsSettings
-from registry.decisions import LOCK_FILE, utc_now
-from registry.mending import mend
-from registry.promotion import promote
+from registry.desk import local_desk
+from registry.people import Actor
 
 class Dying(MlflowClient):
     def {method}(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
-engine = open_database(RecordsSettings.load().database_url)
-promote(Dying(), engine, sys.argv[1], sys.argv[2], "Production", "ada", "", utc_now)
+local_desk(Dying()).promote(sys.argv[1], sys.argv[2], "Production", Actor("ada"), "")
 """
 
 
@@ -105,7 +98,7 @@ def test_a_promotion_killed_half_way_is_shown_and_the_next_command_mends_it(
     assert f"status {desk.name} --mend" in shown.stdout
     desk.promote(three, "Staging")
     assert desk.aliases() == {"champion": live, "challenger": three}
-    assert status(desk.client, desk.engine, desk.name).mismatches == []
+    assert desk.status().mismatches == []
     desk.promote(three)
     assert desk.rollback() == live
 
@@ -131,23 +124,22 @@ def test_two_promotions_at_once_leave_exactly_one_live_version(desk: Desk) -> No
     assert desk.aliases() == {"champion": two}
     assert sorted(ended.values()) in ([0, 0], [0, 2])
     assert audit.verify(desk.engine) is None
-    assert status(desk.client, desk.engine, desk.name).mismatches == []
+    assert desk.status().mismatches == []
 
 
 def test_no_command_moves_anything_while_another_holds_the_lock(desk: Desk) -> None:
     one, two = desk.version(0.90), desk.version(0.91)
     desk.promote(one)
     before = desk.stages(), desk.aliases(), desk.rows()
-    desk.settings = RegistrySettings(home=desk.settings.home, lock_seconds=0.05)
-    common = (desk.client, desk.engine, desk.name)
-    who = ("ada", "", utc_now, desk.settings)
+    desk.settings = desk.settings.model_copy(update={"lock_seconds": 0.05})
+    life = desk.life
     with FileLock(desk.settings.home / LOCK_FILE):
         for command in (
-            lambda: promote(*common, two, "Production", *who),
-            lambda: rollback(*common, *who),
-            lambda: archive(*common, one, *who),
-            lambda: mend(*common, "ada", utc_now, desk.settings),
+            lambda: life.promote(desk.name, two, "Production", ADA, ""),
+            lambda: life.rollback(desk.name, ADA, ""),
+            lambda: life.archive(desk.name, one, ADA, ""),
+            lambda: life.mend(desk.name, ADA),
         ):
-            with pytest.raises(SettingsError, match="another change of stage"):
+            with pytest.raises(RecordsError, match="another change of stage"):
                 command()
     assert (desk.stages(), desk.aliases(), desk.rows()) == before

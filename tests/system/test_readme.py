@@ -17,9 +17,9 @@ import pytest
 from mlflow_server import free_port
 
 from monitoring.settings import MonitoringSettings
-from pipelines.settings import TrainingSettings
 from records.settings import RecordsSettings
 from registry.settings import RegistrySettings
+from registry.signers import SigningSettings
 from serving.settings import ServingSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def test_an_output_that_differs_from_what_is_shown_is_noticed() -> None:
 def test_every_setting_is_in_the_table_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(RESUNET_\w+)` \| (.*?) \|", README, flags=re.MULTILINE))
     fields = {}
-    for settings in (RecordsSettings, ServingSettings, RegistrySettings, MonitoringSettings, TrainingSettings):
+    for settings in (RecordsSettings, ServingSettings, RegistrySettings, SigningSettings, MonitoringSettings):
         for name, field in settings.model_fields.items():
             fields[f"{settings.model_config['env_prefix']}{name}".upper()] = field.default
     assert set(rows) == set(fields)

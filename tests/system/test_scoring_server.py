@@ -9,11 +9,11 @@ import sqlite3
 import struct
 import subprocess
 import sys
-import time
 import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from serving.predictor import Predictor
 sys.path.insert(0, str(Path(__file__).parents[1] / "code"))
 
 from version_factory import draw, encode, register_version, write_version
+from waiting import until
 
 START_SECONDS = 120.0
 JSON = "application/json"
@@ -85,14 +86,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", server: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(f"{server.url}/ping", timeout=2).status_code == 200:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.1)
-    raise RuntimeError(f"the server did not start:\n{server.output.read_text(errors='replace')[-3000:]}")
+    def words() -> str:
+        return server.output.read_text(errors="replace")[-3000:]
+
+    def answers() -> bool:
+        with suppress(requests.RequestException):
+            return requests.get(f"{server.url}/ping", timeout=2).status_code == 200
+        return False
+
+    until(lambda: process.poll() is not None or answers(), words, START_SECONDS, every=0.1)
+    assert process.poll() is None, words()
 
 
 def split(*images: Any, **columns: list[Any]) -> dict[str, Any]:
@@ -278,14 +281,8 @@ def test_refused_images_are_in_the_log_without_a_descriptor(server: Server) -> N
     client = "cut off " + uuid.uuid4().hex
     half = base64.b64encode(IMAGE[: len(IMAGE) // 2]).decode()
     assert server.post(split(SECRET, half, client=[client, client])).status_code == 400
-    deadline = time.monotonic() + 30
-    rows: list[tuple[Any, ...]] = []
-    while time.monotonic() < deadline and not rows:
-        time.sleep(0.1)
-        with sqlite3.connect(server.database) as database:
-            query = "select status, brightness, foreground_fraction from predictions where client = ?"
-            rows = database.execute(query, (client,)).fetchall()
-    assert rows == [("refused", None, None)]
+    query = "select status, brightness, foreground_fraction from predictions where client = ?"
+    assert until(lambda: _logged(server, query, client)) == [("refused", None, None)]
 
 
 def test_a_body_above_the_limit_is_refused_before_it_is_parsed(server: Server) -> None:
@@ -317,17 +314,14 @@ def test_eight_threads_get_equal_answers_and_every_row_is_logged_once(server: Se
         assert answer["mask"] == alone[number % 4]["mask"]
         assert answer["confidence"] == pytest.approx(alone[number % 4]["confidence"], abs=1e-6)
         assert answer["request_id"] == ids[number]
-    assert sorted(_logged(server, 64)) == sorted(ids)
+    query = "select request_id from predictions where client = ?"
+    until(lambda: len(_logged(server, query, "eight threads")) >= 64)
+    assert sorted(row[0] for row in _logged(server, query, "eight threads")) == sorted(ids)
 
 
-def _logged(server: Server, expected: int) -> list[str]:
-    """Ids in the database of the threads' requests, once all are there or the deadline has passed."""
-    deadline = time.monotonic() + 30
-    found: list[str] = []
-    while time.monotonic() < deadline and len(found) < expected:
-        time.sleep(0.1)
-        if server.database.exists():
-            with sqlite3.connect(server.database) as database:
-                query = "select request_id from predictions where client = 'eight threads'"
-                found = [row[0] for row in database.execute(query)]
-    return found
+def _logged(server: Server, query: str, client: str) -> list[tuple[Any, ...]]:
+    """What a query for one client finds; the database is made with the first row."""
+    if not server.database.exists():
+        return []
+    with closing(sqlite3.connect(server.database)) as database:
+        return database.execute(query, (client,)).fetchall()

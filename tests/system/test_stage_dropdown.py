@@ -1,45 +1,34 @@
-"""The stage drop-down of the real MLflow UI, in a real browser."""
+"""The stage drop-down of the real MLflow UI, in a real browser, on a guarded server."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gate_evidence import overlap
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from small_versions import evaluation, register, scores
+from promotion_desk import POLICY, Desk
+from small_versions import evaluation, lineage, register, scores
+
+from pipelines.servers import GUARDED, tracking_server
+from records.database import open_database
+from registry.settings import RegistrySettings
 
 try:
     from playwright import sync_api
 except ImportError:
     sync_api = None
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DEADLINE_MS = 60_000
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator["sync_api.Page"]:
-    found = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
-    if found is None or sync_api is None:
-        missing = "Python package `playwright`" if sync_api is None else "system package `chromium`"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs a browser: install the {missing}")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(DEADLINE_MS)
-        yield page
-        browser.close()
+@pytest.fixture
+def page(browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(DEADLINE_MS)
+    yield page
+    page.close()
 
 
 def use_stages(page: "sync_api.Page") -> None:
@@ -53,30 +42,69 @@ def use_stages(page: "sync_api.Page") -> None:
 
 
 def choose(page: "sync_api.Page", stage: str) -> None:
-    """Pick a stage, confirm, and wait until the page shows it."""
+    """Pick a stage and confirm."""
     dropdown = page.locator(".mlflow-stage-transition-dropdown")
     dropdown.click()
     page.get_by_role("menuitem").filter(has_text=stage).click()
     dialog = page.get_by_role("dialog").filter(has_text=re.compile("Stage transition", re.IGNORECASE))
     dialog.get_by_role("button", name="OK").click()
-    sync_api.expect(dialog).to_be_hidden(timeout=DEADLINE_MS)
-    sync_api.expect(dropdown).to_contain_text(stage, timeout=DEADLINE_MS)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A model on a guarded server of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "policy.yaml").write_text(POLICY)
+    own = {"RESUNET_HOME": str(home), "RESUNET_POLICY": str(home / "policy.yaml"), "RESUNET_DATABASE": ""}
+    with tracking_server(tmp_path / "server", app=GUARDED, environment=own) as url:
+        yield Desk(
+            MlflowClient(tracking_uri=url),
+            open_database(f"sqlite:///{home / 'records.db'}"),
+            "drop-down",
+            tmp_path,
+            RegistrySettings(home=home, policy=home / "policy.yaml"),
+        )
 
 
 @pytest.mark.browser
-def test_the_stage_drop_down_moves_a_version_to_production(
-    page: "sync_api.Page", tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_drop_down_is_refused_with_the_gates_name_and_after_the_check_the_same_clicks_promote(
+    page: "sync_api.Page", desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = MlflowClient(tracking_uri=tracking_uri)
-    name = "drop-down"
-    version = register(client, name, tmp_path / "model", evaluation(scores(0.9)))
-    page.goto(f"{tracking_uri}/#/models/{name}/versions/{version}")
+    client, name, url = desk.client, desk.name, desk.client.tracking_uri
+    before = desk.version(0.90)
+    assert desk.command("promote", name, before, "Production").returncode == 0
+    measured = evaluation(scores(0.91), "sha256:a")
+    version = register(client, name, tmp_path / "model", measured)
+    page.goto(f"{url}/#/models/{name}/versions/{version}")
     use_stages(page)
-    for stage in ("Staging", "Production"):
-        choose(page, stage)
-        assert client.get_model_version(name, version).current_stage == stage
+    choose(page, "Production")
+    toast = page.get_by_text(re.compile(r"not measured yet \(version \d+ is live\): .*floor")).first
+    sync_api.expect(toast).to_be_visible(timeout=DEADLINE_MS)
+    sync_api.expect(page.get_by_text(f"python -m registry check {name} {version}").first).to_be_visible()
+    assert client.get_model_version(name, version).current_stage == "None"
+
+    desk.plant(version, measured)
+    desk.plant(version, lineage(measured))
+    desk.plant(version, overlap(measured, desk.tested[before]), beside=before)
+    checked = desk.command("check", name, version, "--stage", "Production")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    page.reload()
+    use_stages(page)
+    choose(page, "Production")
+    sync_api.expect(page.locator(".mlflow-stage-transition-dropdown")).to_contain_text(
+        "Production", timeout=DEADLINE_MS
+    )
+    # The dialog's box that archives what was there is off, as it comes.
+    assert client.get_model_version(name, before).current_stage == "Archived"
+    assert client.get_model_version_by_alias(name, "champion").version == version
+    assert desk.rows()[-3:] == [
+        ("refuse", version, "None", "Production"),
+        ("displace", before, "Production", "Archived"),
+        ("promote", version, "None", "Production"),
+    ]
     # Whoever loads by stage, as `mlflow models serve` does, has only the two URIs of its environment.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", url)
     loaded = Path(download_artifacts(f"models:/{name}/Production", dst_path=str(tmp_path / "loaded")))
     assert f"model_version: '{version}'" in (loaded / "registered_model_meta").read_text()

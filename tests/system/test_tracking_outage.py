@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,20 +9,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_server import free_port, tracking_server
-from train_scene import finished, make_scene, wait_for
+from train_scene import DEADLINE_S, finished, make_scene
+from waiting import until
 
 from pipelines.metric_log import MetricLog
 from pipelines.schedule import Schedule
 
 # Long enough that most of it happens without the server, which takes seconds to stop.
 LONG = {"epochs": 250, "crop": 32}
-
-
-def _until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _steps(client: MlflowClient, run: str) -> list[int]:
@@ -40,15 +33,15 @@ def test_metrics_wait_for_a_server_and_arrive_once(tmp_path: Path, monkeypatch: 
         log = MetricLog(client, run, told.append, retry_seconds=0.2)
         log.__enter__()
         log.add(1, {"loss": 0.5})
-        _until(lambda: _steps(client, run) == [1])
+        until(lambda: _steps(client, run) == [1])
     began = time.monotonic()
     log.add(2, {"loss": 0.4})
     log.add(3, {"loss": 0.3})
     assert time.monotonic() - began < 0.1, "training does not wait for the server"
-    _until(lambda: len(told) == 1)
+    until(lambda: len(told) == 1)
     time.sleep(1)  # some more failures, which are not told of
     with tracking_server(folder, port):
-        _until(lambda: len(told) == 2)
+        until(lambda: len(told) == 2)
         # As after a kill: the checkpoint knows a step that was never sent, and others that were.
         log.fill({step: {"loss": 1 / step} for step in (1, 2, 3)})
         with MetricLog(client, run, told.append) as resumed:
@@ -65,7 +58,7 @@ def test_metrics_that_never_arrive_are_an_error_at_the_end(monkeypatch: pytest.M
     client = MlflowClient(tracking_uri=f"http://ada:secret@127.0.0.1:{free_port()}")
     with pytest.raises(MlflowException), MetricLog(client, "0123", told.append) as log:
         log.add(1, {"loss": 0.5})
-        _until(lambda: len(told) == 1)
+        until(lambda: len(told) == 1)
     assert "secret" not in told[0]
 
 
@@ -76,7 +69,9 @@ def test_a_training_outlives_its_tracking_server(tmp_path: Path) -> None:
         uri = server.enter_context(tracking_server(folder, port))
         scene = make_scene(uri, tmp_path / "a scene")
         process = scene.start(scene.train(**LONG), MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
-        checkpoint = wait_for(lambda: next(iter((scene.home / "checkpoints").glob("*.ckpt")), None), "a checkpoint")
+        checkpoint = until(
+            lambda: next((scene.home / "checkpoints").glob("*.ckpt"), None), seconds=DEADLINE_S, every=0.01
+        )
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 2, output[-3000:]
     assert output.count("does not answer") == 1 and "training goes on without it" in output

@@ -11,8 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,16 +128,6 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     for each in tree:
         each.kill()
     process.communicate(timeout=30)
-
-
-def wait_for(look: Callable[[], Path | None], what: str, seconds: float = DEADLINE_S) -> Path:
-    """Poll until `look` finds something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (found := look()) is not None:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""Open the database that predictions are logged to: `predictions`, `labels`, and the mark of their format.
+
+    engine = open_log("sqlite:////var/lib/resunet/records.db")
+
+The platform's tables may lie in the same database; they are no concern of this module. Served versions carry a copy of
+it, each that of the release which made it, and all of them write to one log: what is changed here must leave the
+older ones their way (`records.schema`).
+"""
+
+from sqlalchemy import Connection, Engine, inspect, select, text
+
+from records import schema
+from records.engines import describe, exclusive, explained, make_engine, make_folder
+from resunet.errors import RecordsError
+
+
+def open_log(url: str) -> Engine:
+    """Connect, make missing tables and columns, and check the format.
+
+    The folder of a SQLite file is made when only its last part is missing.
+
+    Args:
+        url: `sqlite:///path` or `postgresql+psycopg://user:password@host/name`.
+
+    Raises:
+        RecordsError: the URL makes no sense, the database does not answer, or its log is of another format.
+    """
+    engine = make_engine(url)
+    prepare_log(engine)
+    return engine
+
+
+def prepare_log(engine: Engine) -> None:
+    """Make what is missing and refuse a format that this release does not know; safe from many processes at once.
+
+    Raises:
+        RecordsError: the database does not answer, or its log is of another format.
+    """
+    make_folder(engine)
+    with explained(engine):
+        # Most find everything: reading needs no lock, and no right to make tables.
+        with engine.connect() as connection:
+            if _is_complete(engine, connection):
+                return
+        with exclusive(engine) as connection:
+            if not _is_complete(engine, connection):
+                _make(connection)
+
+
+def stored_format(connection: Connection) -> int | None:
+    """The number in `records_schema`; None where there is no log."""
+    if not inspect(connection).has_table(schema.schema_version.name):
+        return None
+    version: int | None = connection.scalar(select(schema.schema_version.c.version))
+    return version
+
+
+def _is_complete(engine: Engine, connection: Connection) -> bool:
+    found, known = stored_format(connection), schema.SCHEMA_VERSION
+    if found is None:
+        return False
+    if found > known:
+        raise RecordsError(
+            f"{describe(engine)} was made by a newer release (schema {found}, this release knows {known}): upgrade "
+            "this release, or set another database URL"
+        )
+    if found < known:
+        raise RecordsError(
+            f"{describe(engine)} was made by an older release (schema {found}, this release writes {known}): set "
+            "another database URL, and keep the old one for reading"
+        )
+    tables = inspect(connection).get_table_names()
+    return set(schema.metadata.tables) <= set(tables) and not _missing_descriptors(connection)
+
+
+def _make(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    if stored_format(connection) is None:
+        connection.execute(schema.schema_version.insert().values(id=1, version=schema.SCHEMA_VERSION))
+    # A release may add descriptors: older rows have NULL there.
+    kind = schema.predictions.c[schema.DESCRIPTOR_COLUMNS[0]].type.compile(connection.dialect)
+    quote = connection.dialect.identifier_preparer.quote
+    for name in _missing_descriptors(connection):
+        connection.execute(text(f"ALTER TABLE predictions ADD COLUMN {quote(name)} {kind}"))
+
+
+def _missing_descriptors(connection: Connection) -> list[str]:
+    present = {column["name"] for column in inspect(connection).get_columns(schema.predictions.name)}
+    return [name for name in schema.DESCRIPTOR_COLUMNS if name not in present]

@@ -1,0 +1,47 @@
+"""The tracking server that MLFLOW_TRACKING_URI names, for the length of a command.
+
+with tracking() as client:
+    client.get_model_version("resunet", "7")
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from resunet.errors import SettingsError
+
+
+@contextmanager
+def tracking() -> Iterator[MlflowClient]:
+    """A client; what MLflow raises in the block becomes a sentence that names the server.
+
+    Raises:
+        SettingsError: the server is not there, or says no.
+    """
+    with tracking_uri():
+        yield MlflowClient()
+
+
+@contextmanager
+def tracking_uri() -> Iterator[str]:
+    """The same with the address alone: a client of a database makes its tables, which not everybody wants.
+
+    Raises:
+        SettingsError: the server is not there, or says no.
+    """
+    # MLflow's own default waits minutes before it says that a server is not there.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = mlflow.get_tracking_uri()
+    try:
+        yield uri
+    except MlflowException as error:
+        address = urlsplit(uri)
+        server = f"{address.scheme}://{address.hostname}:{address.port}" if address.hostname else uri
+        said = str(error).replace(address.password, "***") if address.password else str(error)
+        raise SettingsError(f"the tracking server {server} says: {said}. Is MLFLOW_TRACKING_URI right?") from error

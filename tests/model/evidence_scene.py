@@ -1,0 +1,137 @@
+"""Tiny versions that were really trained, registered on a database of their own: for tests of what is measured of them.
+
+Forty images of 64 px in two stains; a quarter of them are pairs that belong together.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from pipelines.build_version import BuiltVersion, build_version
+from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.evidence.subject import Subject, Version
+from pipelines.fit import fit
+from pipelines.register import log_version, register_version
+from pipelines.settings import FitSettings
+from registry.data_place import DATA_TAG, DataPlace
+
+QUIET = Console(quiet=True)
+NAME = "tiny"
+
+
+def discs(seed: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(64, 64, 3) and (64, 64): two bright discs on a dark ground; of three classes, one is blue and of class 2."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    mask = np.zeros((64, 64), np.uint8)
+    for place, across in enumerate((16, 48)):
+        radius, down = rng.integers(8, 13), rng.integers(16, 48)
+        mask[(y - down) ** 2 + (x - across) ** 2 < radius**2] = place + 1
+    rgb = np.clip(40 + 140 * (mask > 0)[..., None] + rng.normal(0, 8, (64, 64, 3)), 0, 255)
+    if classes == 3:
+        rgb[mask == 2, 0] = 0
+    else:
+        mask = np.minimum(mask, 1)
+    return rgb.astype(np.uint8), mask
+
+
+def write_data(root: Path, classes: int) -> Path:
+    rows = ["file,stain,group"]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for seed in range(40):
+        rgb, mask = discs(seed, classes)
+        Image.fromarray(rgb).save(root / "images" / f"{seed:02d}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{seed:02d}.png")
+        rows.append(f"{seed:02d}.png,{'ab'[seed % 2]},{f'pair {seed // 2}' if seed < 20 else ''}")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
+    if classes == 3:
+        (root / "classes.txt").write_text("background\nwhite\nblue\n")
+    return root
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A data set, and a version that was trained on it for some seconds."""
+
+    folder: Path
+    data: PreparedData
+    built: BuiltVersion
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"MLFLOW_TRACKING_URI": self.uri, "RESUNET_HOME": str(self.folder / "home")}
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+    def register(self, name: str = NAME) -> str:
+        """Log and register what was built, once more; the version's number."""
+        mlflow.set_tracking_uri(self.uri)
+        client = self.client
+        found = client.get_experiment_by_name(NAME)
+        where = (self.folder / "artifacts").as_uri()
+        experiment = found.experiment_id if found else client.create_experiment(NAME, artifact_location=where)
+        with mlflow.start_run(experiment_id=experiment) as run:
+            mlflow.set_tag(DATA_TAG, DataPlace(str(self.data.root)).to_tag())
+            logged = log_version(self.built.directory, ["numpy==2.4.6"])
+        return register_version(client, logged, name, run.info.run_id, {})
+
+    def model(self, version: str) -> Path:
+        """The folder of a version's model in the artifact store."""
+        return Path(unquote(urlsplit(self.client.get_model_version_download_uri(NAME, version)).path))
+
+    def version(self, number: str) -> Version:
+        return Version.checked(f"version {number}", self.model(number))
+
+    def subject(self, number: str, champion: str | None = None) -> Subject:
+        live = None if champion is None else self.version(champion)
+        return Subject(self.version(number), live, DataPlace(str(self.data.root)), QUIET)
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let commands that run in this process take this scene's servers and records."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        mlflow.set_tracking_uri(self.uri)
+
+
+def train(folder: Path, architecture: str = "resunet", classes: int = 1, steps: int = 60) -> Scene:
+    """Write a data set and build a version of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESUNET_HOME", str(folder / "home"))
+        data = prepare_data(str(write_data(folder / "data", classes)))
+    settings = FitSettings.checked(
+        architecture=architecture,
+        width=4,
+        classes=data.classes,
+        crop=48,
+        batch_size=4,
+        max_steps=steps,
+        evaluations=2,
+        precision="fp32",
+    )
+    stores = (store(data.split(split), data.manifest, 100) for split in ("train", "validation"))
+    directory = folder / "version"
+    directory.mkdir()
+    built = build_version(directory, fit(settings, *stores), settings, data, None, QUIET)
+    return Scene(folder, data, built)
+
+
+def environment_without(scene: Scene) -> dict[str, str]:
+    """This process's variables with the scene's, and none of MLflow's or the platform's beside them."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESUNET_"))}
+    return {**kept, **scene.environment, "COLUMNS": "400"}
