@@ -1,19 +1,25 @@
 """The stage drop-down of the real MLflow UI, in a real browser, on a guarded server."""
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import mlflow
 import pytest
 from gate_evidence import overlap
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from promotion_desk import POLICY, Desk
-from small_versions import evaluation, lineage, register, scores
+from promotion_desk import POLICY, ROOT, Desk
+from small_versions import evaluation, lineage, scores
+from version_factory import draw, encode, write_version
 
-from pipelines.servers import GUARDED, tracking_server
+from pipelines.register import log_version, register_version
+from pipelines.servers import GUARDED, scoring_server, tracking_server
 from records.database import open_database
+from registry.evidence import Evaluation
 from registry.settings import RegistrySettings
+from serving.requirements import model_requirements
 
 try:
     from playwright import sync_api
@@ -67,15 +73,29 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         )
 
 
+def register_real(client: MlflowClient, name: str, folder: Path, measured: Evaluation) -> str:
+    """Register a version that can be served, as a training does; its number."""
+    write_version(folder)
+    measured.write(folder)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(client.tracking_uri)
+    try:
+        with mlflow.start_run() as run:
+            logged = log_version(folder, model_requirements(ROOT / "pyproject.toml"))
+    finally:
+        mlflow.set_tracking_uri(before)
+    return register_version(client, logged, name, run.info.run_id, {"version_digest": logged.digest})
+
+
 @pytest.mark.browser
 def test_the_drop_down_is_refused_with_the_gates_name_and_after_the_check_the_same_clicks_promote(
-    page: "sync_api.Page", desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: "sync_api.Page", desk: Desk, tmp_path: Path
 ) -> None:
     client, name, url = desk.client, desk.name, desk.client.tracking_uri
     before = desk.version(0.90)
     assert desk.command("promote", name, before, "Production").returncode == 0
     measured = evaluation(scores(0.91), "sha256:a")
-    version = register(client, name, tmp_path / "model", measured)
+    version = register_real(client, name, tmp_path / "version", measured)
     page.goto(f"{url}/#/models/{name}/versions/{version}")
     use_stages(page)
     choose(page, "Production")
@@ -103,8 +123,10 @@ def test_the_drop_down_is_refused_with_the_gates_name_and_after_the_check_the_sa
         ("displace", before, "Production", "Archived"),
         ("promote", version, "None", "Production"),
     ]
-    # Whoever loads by stage, as `mlflow models serve` does, has only the two URIs of its environment.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", url)
-    loaded = Path(download_artifacts(f"models:/{name}/Production", dst_path=str(tmp_path / "loaded")))
-    assert f"model_version: '{version}'" in (loaded / "registered_model_meta").read_text()
+    image = base64.b64encode(encode(draw(48, 64))).decode()
+    body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
+    with scoring_server(f"models:/{name}/Production", url, log=tmp_path / "serve.log") as scoring:
+        answer = httpx.post(f"{scoring}/invocations", json=body, timeout=60, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    (row,) = answer.json()["predictions"]
+    assert (row["model_version"], row["width"], row["height"]) == (version, 64, 48)
