@@ -11,8 +11,9 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
+from filelock import FileLock, Timeout
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.exceptions import MlflowException
 from mlflow.server import app as flask_app
@@ -34,6 +35,8 @@ from registry.guard.routes import unknown_routes
 from registry.guard.runs import GuardedTrackingStore
 from registry.guard.store import SCHEME, GuardedStore
 from resunet.errors import ResunetError, SettingsError
+
+AUTH_LOCK: Final = "auth.lock"
 
 
 def _ends_the_start(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -71,7 +74,14 @@ def create_auth_app() -> Any:
             f"basic-auth is not installed ({error.name} is missing): pip install 'resunet-lifecycle[auth]'"
         ) from error
     _guard_stores()
-    app = auth.create_app(flask_app)
+    settings = guarded_store().lifecycle.settings
+    settings.home.mkdir(parents=True, exist_ok=True)
+    # Worker by worker: of a new database of users MLflow would make the tables in all of them at once.
+    try:
+        with FileLock(settings.home / AUTH_LOCK, timeout=settings.lock_seconds):
+            app = auth.create_app(flask_app)
+    except Timeout as error:
+        raise SettingsError(f"another worker has started for {settings.lock_seconds:.0f} s: see its log") from error
     let_through(auth, [(_prefixed(rule), method) for rule, method in RULES])
     return _guarded(app)
 
