@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipelines.build_version import BuiltVersion, build_version
 from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.evidence import speed
 from pipelines.evidence.subject import Subject, Version
 from pipelines.fit import fit
 from pipelines.register import log_version, register_version
@@ -135,3 +136,25 @@ def environment_without(scene: Scene) -> dict[str, str]:
     """This process's variables with the scene's, and none of MLflow's or the platform's beside them."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESUNET_"))}
     return {**kept, **scene.environment, "COLUMNS": "400"}
+
+
+@pytest.fixture
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time that is measured here is looked at."""
+    monkeypatch.setattr(speed, "ROUNDS", 3)
+    monkeypatch.setattr(speed, "_CALLS", 2)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    made = train(tmp_path_factory.mktemp("evidence"))
+    assert (made.register(), made.register()) == ("1", "2")
+    return made
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """ResUNet++, which cannot be tiled, of three classes."""
+    made = train(tmp_path_factory.mktemp("evidence of classes"), "resunetpp", 3)
+    assert made.register() == "1"
+    return made

@@ -1,21 +1,17 @@
 """What `pipelines evidence` finds of a version that was really trained, held against computations of its own."""
 
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from audit_database import no_audit_database  # noqa: F401
-from evidence_scene import NAME, QUIET, Scene, environment_without, train
+from evidence_scene import NAME, QUIET, Scene
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
@@ -34,37 +30,16 @@ from registry.comparison import compared
 from registry.evidence import Document, Evaluation, Overlap, Performance
 from registry.evidence.documents import DOCUMENTS, SCORES, parse_document
 from registry.policy import load_policy
-from resunet.errors import ResunetError, SettingsError, VersionError
+from resunet.errors import VersionError
 from resunet.images import read_image
 from resunet.networks import build_network
 from resunet.networks.graph import normalise
 from serving.predictor import Predictor
 from serving.version import MANIFEST_FILE
 
-PROJECT = Path(__file__).parents[2]
 Images = list[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]
 
-
-@pytest.fixture(autouse=True)
-def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time that is measured here is looked at."""
-    monkeypatch.setattr(speed, "ROUNDS", 3)
-    monkeypatch.setattr(speed, "_CALLS", 2)
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    made = train(tmp_path_factory.mktemp("evidence"))
-    assert (made.register(), made.register()) == ("1", "2")
-    return made
-
-
-@pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """ResUNet++, which cannot be tiled, of three classes."""
-    made = train(tmp_path_factory.mktemp("evidence of classes"), "resunetpp", 3)
-    assert made.register() == "1"
-    return made
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture(params=["resunet", "resunetpp of 3 classes"])
@@ -365,78 +340,6 @@ def test_a_live_version_of_other_classes_cannot_be_compared_with(scene: Scene, c
     assert next(measured)[0] is subject.candidate
     with pytest.raises(VersionError, match=r"cannot be compared.*knows background, white, blue.*Archive it first"):
         next(measured)
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (EvidenceOptions("nobody", "1"), "there is no registered model 'nobody'; there is: tiny"),
-        (EvidenceOptions(NAME, "9"), "tiny has no version '9'; there is: 1, 2"),
-        (EvidenceOptions(NAME, "one"), "tiny has no version 'one'"),
-        (EvidenceOptions(NAME, "1", stage="Live"), "'Live' is not a stage to promote to"),
-        (EvidenceOptions(NAME, "1", only="scores,speed"), "no evidence of a kind speed; there is dependencies, data"),
-        (EvidenceOptions(NAME, "1", data="nowhere", only="data"), "the data set of version 1 is not at"),
-        (EvidenceOptions(NAME, "1", where="stain=c", only="data"), "stain"),
-        (EvidenceOptions(NAME, "1", groups="nowhere.csv", only="data"), "nowhere.csv"),
-    ],
-)
-def test_wrong_input_is_one_sentence(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, options: EvidenceOptions, told: str
-) -> None:
-    scene.enter(monkeypatch)
-    with pytest.raises(ResunetError, match=re.escape(told)) as refused:
-        measure_evidence(options, QUIET)
-    assert "\n" not in str(refused.value)
-
-
-def _evidence(scene: Scene, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", "evidence", *words],
-        cwd=PROJECT,
-        env={**environment_without(scene), **variables},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-def test_the_command_prints_that_sentence_and_exits_2(scene: Scene) -> None:
-    ran = _evidence(scene, NAME, "9")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.strip() == "error: tiny has no version '9'; there is: 1, 2"
-
-
-def test_a_changed_test_image_is_one_sentence_and_what_was_found_before_is_kept(classes: Scene, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(classes.data.root, tmp_path / "data"))
-    path = images(classes)[0][0]
-    Image.new("RGB", (64, 64)).save(data / path)
-    home = tmp_path / "home"
-    ran = _evidence(classes, NAME, "1", "--data", str(data), RESUNET_HOME=str(home))
-    assert ran.returncode == 2 and "test images of version 1 are not in data as they were" in ran.stderr
-    assert path in ran.stderr and "Traceback" not in ran.stderr
-    found = kept.find(open_database(f"sqlite:///{home / 'records.db'}"), classes.version("1").digest)
-    assert path in found["data"].content and "dependencies" in found and "robustness" not in found
-
-
-def test_a_tracking_server_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    mlflow.set_tracking_uri("http://127.0.0.1:1")
-    with pytest.raises(SettingsError, match=r"the tracking server http://127.0.0.1:1 says"):
-        measure_evidence(EvidenceOptions(NAME, "1"), QUIET)
-
-
-def test_where_nobody_noted_the_data_set_it_is_asked_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.enter(monkeypatch)
-    name = "without a place"
-    number = scene.register(name)
-    scene.client.delete_tag(scene.client.get_model_version(name, number).run_id, "data_set")
-    with pytest.raises(SettingsError, match=f"nobody noted where the data set of version {number}"):
-        measure_evidence(EvidenceOptions(name, number, only="lineage"), QUIET)
-    options = EvidenceOptions(name, number, only="lineage", data=str(scene.data.root))
-    assert measure_evidence(options, QUIET) == ["lineage"]
-    monkeypatch.setenv("RESUNET_DATA", str(scene.data.root))
-    assert measure_evidence(EvidenceOptions(name, number, only="lineage"), QUIET) == ["lineage"]
 
 
 def test_what_needs_no_image_is_measured_without_the_data_set(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from browser import browser
 from drift_scene import report, scene, store
+from guard_scenes import doors, kept
 from guarded_desk import guarded, mlflow_tables
 from guarded_server import gate_server
 from promotion_desk import desk
@@ -11,8 +12,10 @@ from train_scene import pair
 __all__ = [
     "browser",
     "desk",
+    "doors",
     "gate_server",
     "guarded",
+    "kept",
     "mlflow_tables",
     "pair",
     "postgres",
