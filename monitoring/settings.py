@@ -1,17 +1,15 @@
 """Settings of monitoring, from `RESUNET_MONITORING_*` environment variables."""
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from resunet.errors import SettingsError
+from records.environment import EnvironmentSettings
 
 
-class MonitoringSettings(BaseSettings):
+class MonitoringSettings(EnvironmentSettings):
     """What stays the same from one report to the next."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_MONITORING_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="RESUNET_MONITORING_")
 
     experiment: str = Field(default="resunet-monitoring", description="MLflow experiment that holds the reports")
     sample_rows: int = Field(
@@ -20,17 +18,3 @@ class MonitoringSettings(BaseSettings):
         description="most rows a side that a report looks at; a larger window is sampled",
     )
     seed: int = Field(default=0, ge=0, description="of that sample")
-
-    @classmethod
-    def load(cls) -> "MonitoringSettings":
-        """Read the environment.
-
-        Raises:
-            SettingsError: a variable does not parse; the message names it.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name = "RESUNET_MONITORING_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(f"{name} is not usable: {first['msg']}") from None

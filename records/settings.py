@@ -6,18 +6,13 @@ engine = open_database(settings.database_url)
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
 
-from resunet.errors import SettingsError
+from records.environment import EnvironmentSettings
 
 
-class RecordsSettings(BaseSettings):
+class RecordsSettings(EnvironmentSettings):
     """Each field is read from `RESUNET_<FIELD>`, in capitals; an empty variable counts as unset."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
 
     home: Path = Field(default=Path(".resunet"), description="folder of the spool, the masks and the SQLite database")
     # A URL may hold a password: keep it out of every repr.
@@ -43,17 +38,3 @@ class RecordsSettings(BaseSettings):
     def database_url(self) -> str:
         """`database`, or the SQLite file in `home`."""
         return self.database or f"sqlite:///{(self.home / 'records.db').absolute()}"
-
-    @classmethod
-    def load(cls) -> "RecordsSettings":
-        """Read the environment.
-
-        Raises:
-            SettingsError: a variable does not parse; the message names it, without its value.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name = "RESUNET_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(f"{name} is not usable: {first['msg']}") from None

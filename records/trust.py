@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from records.environment import EnvironmentSettings
 from resunet.errors import SettingsError
 
 _PREFIX: Final = "RESUNET_TRUSTED_"
@@ -62,12 +62,8 @@ class Trust:
         return " or ".join(parts)
 
 
-class TrustSettings(BaseSettings):
+class TrustSettings(EnvironmentSettings):
     """The part of a program's settings that says whom to believe; each field is read from `RESUNET_<FIELD>`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
 
     trusted_key: Path | None = Field(
         default=None, description="public keys (PEM); a version has to be signed with one of them"

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 
 from records.trust import TrustSettings
-from resunet.errors import SettingsError
 
 
 class RegistrySettings(TrustSettings):
@@ -22,17 +21,3 @@ class RegistrySettings(TrustSettings):
         default=SecretStr(""), description="Apprise addresses, comma-separated, that are told of each decision"
     )
     lock_seconds: float = Field(default=120.0, gt=0, description="wait for another change of stage to end")
-
-    @classmethod
-    def load(cls) -> "RegistrySettings":
-        """Read the environment.
-
-        Raises:
-            SettingsError: a variable holds a value that makes no sense; it is named.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = "RESUNET_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(f"{name}: {first['msg']}; change or unset it") from error

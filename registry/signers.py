@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
 
 from records.certificates import may_sign, read
+from records.environment import EnvironmentSettings
 from records.public_keys import bad_key
 from records.signing import sigstore_problem
 from resunet.errors import SettingsError
@@ -110,12 +110,8 @@ class Signer:
         return str(found)
 
 
-class SigningSettings(BaseSettings):
+class SigningSettings(EnvironmentSettings):
     """How new versions are signed; each field is read from `RESUNET_<FIELD>`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESUNET_", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
 
     signing_key: Path | None = Field(default=None, description="private key (PEM) that new versions are signed with")
     signing_certificate: Path | None = Field(
@@ -128,20 +124,6 @@ class SigningSettings(BaseSettings):
     sigstore_trust_config: Path | None = Field(
         default=None, description="Sigstore's addresses and roots (JSON); unset: the public instance"
     )
-
-    @classmethod
-    def load(cls) -> "SigningSettings":
-        """Read the environment.
-
-        Raises:
-            SettingsError: a variable does not parse; it is named, without its value.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name = "RESUNET_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(f"{name} is not usable: {first['msg']}") from None
 
     @property
     def signer(self) -> Signer | None:

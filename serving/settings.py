@@ -6,10 +6,9 @@ Predictor.load(root, settings.engine, settings.threads or None)
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from records.trust import TrustSettings
-from resunet.errors import SettingsError
 
 EngineSetting = Literal["auto", "onnxruntime", "openvino"]
 
@@ -34,17 +33,3 @@ class ServingSettings(TrustSettings):
         repr=False,
         description="database URL that predictions are logged to; unset: nothing is logged",
     )
-
-    @classmethod
-    def load(cls) -> "ServingSettings":
-        """Read the environment.
-
-        Raises:
-            SettingsError: a variable does not parse; the message names it, without its value.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name = "RESUNET_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(f"{name} is not usable: {first['msg']}") from None

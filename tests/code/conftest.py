@@ -1,5 +1,17 @@
 """Fixtures that several modules of this folder share."""
 
-from records_databases import database_url, postgres, postgres_url
+from labelled_images import predictor, version
+from records_databases import database_url, dead_url, postgres, postgres_url, url
+from reported_versions import shelf, tables
 
-__all__ = ["database_url", "postgres", "postgres_url"]
+__all__ = [
+    "database_url",
+    "dead_url",
+    "postgres",
+    "postgres_url",
+    "predictor",
+    "shelf",
+    "tables",
+    "url",
+    "version",
+]

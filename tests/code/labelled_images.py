@@ -1,13 +1,16 @@
 """Labelled images for tests of what is measured, beside the little versions of `version_factory`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from version_factory import draw
+from version_factory import draw, write_version
 
 from pipelines.labelled import LabelledImage
 from serving.engine import Engine, Output
+from serving.predictor import Predictor
 
 
 def truth_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,3 +45,16 @@ class FourClasses(Counting):
     def run(self, images: NDArray[np.uint8]) -> Output:
         found, embedding = super().run(images)
         return np.concatenate([1 - found, found / 3, found / 3, found / 3], axis=1), embedding
+
+
+@pytest.fixture(scope="session")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that finds bright spots, for whoever leaves it as it is."""
+    root = tmp_path_factory.mktemp("a version")
+    write_version(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def predictor(version: Path) -> Predictor:
+    return Predictor.load(version, "onnxruntime")

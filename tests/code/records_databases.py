@@ -75,3 +75,14 @@ def _command(server: Any, statement: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/records.db"
+
+
+@pytest.fixture
+def dead_url(tmp_path: Path) -> str:
+    """Two folders are missing: only one would be made."""
+    return f"sqlite:///{tmp_path}/volume/mounted/records.db"

@@ -1,6 +1,7 @@
 """Rows for the tests of `records`, and what is in a database."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -45,6 +46,11 @@ def answer(row: PredictionRow) -> str:
 
 def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
+
+
+def rejected(home: Path) -> list[bytes]:
+    """Lines that were set aside."""
+    return [line for path in (home / "spool" / "rejected").glob("*") for line in path.read_bytes().splitlines()]
 
 
 def stored_ids(url: str) -> list[str]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from gate_evidence import overlap
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus
@@ -165,3 +166,15 @@ def make_shelf(folder: Path, tables: Path) -> ReportShelf:
     experiment = client.create_experiment("reports", artifact_location=str(folder / "artifacts"))
     client.create_registered_model(NAME)
     return ReportShelf(client, open_database(f"sqlite:///{folder / 'records.db'}"), folder, experiment)
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tables(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> ReportShelf:
+    # MLflow's store resolves `models:/…` with the environment's server.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return make_shelf(tmp_path, tables)

@@ -22,18 +22,6 @@ from serving.predictor import Predictor
 from serving.version import VersionSpec
 
 
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("a version")
-    write_version(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def predictor(version: Path) -> Predictor:
-    return Predictor.load(version, "onnxruntime")
-
-
 def _wide(evaluation: Evaluation) -> float:
     return evaluation.overall["dice"].high - evaluation.overall["dice"].low
 

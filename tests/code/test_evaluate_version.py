@@ -33,18 +33,6 @@ from serving.predictor import Predictor
 from serving.version import MANIFEST_FILE
 
 
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("a version")
-    write_version(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def predictor(version: Path) -> Predictor:
-    return Predictor.load(version, "onnxruntime")
-
-
 def _write_dataset(root: Path, count: int, first_seed: int = 0, foreground: int = 255) -> Path:
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()

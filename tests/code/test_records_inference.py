@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from records_rows import NOON, answer, prediction, stored_ids
+from records_rows import NOON, answer, prediction, rejected, stored_ids
 from sqlalchemy import select
 from waiting import until
 
@@ -17,22 +17,6 @@ from records.schema import predictions
 from records.settings import RecordsSettings
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import RecordsError
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/records.db"
-
-
-@pytest.fixture
-def dead_url(tmp_path: Path) -> str:
-    """Two folders are missing: only one would be made."""
-    return f"sqlite:///{tmp_path}/volume/mounted/records.db"
-
-
-def rejected(home: Path) -> list[bytes]:
-    """Lines that were set aside."""
-    return [line for path in (home / "spool" / "rejected").glob("*") for line in path.read_bytes().splitlines()]
 
 
 def test_a_row_comes_back_from_the_database_as_it_was_logged(url: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from records_rows import prediction, stored_ids
+from records_rows import prediction, rejected, stored_ids
 
 from records import rows
 from records.inference import InferenceLog, PredictionRow
@@ -14,24 +14,8 @@ from records.log_database import open_log
 from resunet.errors import RecordsError
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/records.db"
-
-
-@pytest.fixture
-def dead_url(tmp_path: Path) -> str:
-    """Two folders are missing: only one would be made."""
-    return f"sqlite:///{tmp_path}/volume/mounted/records.db"
-
-
 def segments(home: Path) -> list[Path]:
     return sorted((home / "spool").glob("*.jsonl"))
-
-
-def rejected(home: Path) -> list[bytes]:
-    """Lines that were set aside."""
-    return [line for path in (home / "spool" / "rejected").glob("*") for line in path.read_bytes().splitlines()]
 
 
 def left_behind(dead_url: str, home: Path, rows: list[PredictionRow]) -> Path:

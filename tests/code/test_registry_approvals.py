@@ -1,9 +1,7 @@
 """A person's word on a version: it counts while they have the role, and is given after what was half done is mended."""
 
-from pathlib import Path
-
 import pytest
-from reported_versions import NAME, POLICY, ReportShelf, make_shelf, make_tables
+from reported_versions import NAME, POLICY, ReportShelf
 
 from registry.decisions import Decision, utc_now
 from registry.history import DISPLACED, PROMOTED
@@ -12,18 +10,6 @@ from resunet.errors import RefusedError
 
 ADA, MARY = Actor("ada", authenticated=True), Actor("mary", authenticated=True)
 ASKS = POLICY.replace("signed: }\nroles", "signed: , approved: }\nroles")
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> ReportShelf:
-    # MLflow's store resolves `models:/…` with the environment's server.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return make_shelf(tmp_path, tables)
 
 
 def test_an_approval_ends_with_the_role(shelf: ReportShelf) -> None:

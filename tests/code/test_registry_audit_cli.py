@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from records_rows import NOON
+from records_rows import NOON, decide
 from sqlalchemy import Engine
 
 from records import audit
@@ -46,22 +45,6 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return int(ended.value.code or 0), *capsys.readouterr()
 
     return type_in
-
-
-def decide(engine: Engine, reason: str = "better", **changes: Any) -> audit.AuditRow:
-    fields: dict[str, Any] = {
-        "action": "promote",
-        "actor": "ada",
-        "model_name": "resunet",
-        "version": "3",
-        "from_stage": "Staging",
-        "to_stage": "Production",
-        "digest": "sha256:aa",
-        "gates": {"verdicts": {"floor": {"outcome": "pass"}}},
-        "reason": reason,
-        "when": NOON,
-    }
-    return audit.append(engine, **fields | changes)
 
 
 @pytest.fixture

@@ -1,29 +1,16 @@
 """`registry changelog`: release notes tell what went live, by whom, why, what changed, and what did not go well."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-from reported_versions import GRACE, NAME, POLICY, ReportShelf, make_shelf, make_tables
+from reported_versions import GRACE, NAME, POLICY, ReportShelf
 from small_versions import evaluation, with_digests
 
 from registry.evidence import Evaluation
 from registry.people import Actor
 from registry.reports.changelog import changelog, escaped
 from resunet.errors import RefusedError, SettingsError
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> ReportShelf:
-    # MLflow's store resolves `models:/…` with the environment's server.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return make_shelf(tmp_path, tables)
 
 
 def noisy(dice: float, seed: int) -> Evaluation:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
-from reported_versions import NAME, ReportShelf, make_shelf, make_tables
+from reported_versions import NAME, ReportShelf
 from rich.console import Console
 from small_versions import evaluation, scores, with_digests
 
@@ -25,18 +25,6 @@ from registry.reports.files import ImageRow, fetched, read_requirements
 from registry.reports.paired import ImagePair, compare_evaluations, pair
 from resunet.errors import SettingsError, StoreError
 from resunet.metrics import bootstrap_interval
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> ReportShelf:
-    # MLflow's store resolves `models:/…` with the environment's server.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return make_shelf(tmp_path, tables)
 
 
 def noisy(dice: float, seed: int, count: int = 12, fingerprint: str = "sha256:a") -> Evaluation:

@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter
 from records_rows import prediction
-from reported_versions import COMMIT, GRACE, NAME, POLICY, ReportShelf, make_shelf, make_tables
+from reported_versions import COMMIT, GRACE, NAME, POLICY, ReportShelf
 from rich.console import Console
 from small_versions import evaluation, lineage, scores
 
@@ -20,18 +20,6 @@ from registry.lifecycle import Lifecycle
 from registry.reports.show import Shown, show
 from registry.reports.show_table import say_version
 from resunet.errors import RefusedError, SettingsError
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> ReportShelf:
-    # MLflow's store resolves `models:/…` with the environment's server.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return make_shelf(tmp_path, tables)
 
 
 def printed(shown: Shown) -> str:

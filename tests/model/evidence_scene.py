@@ -1,6 +1,6 @@
 """Tiny versions that were really trained, registered on a database of their own: for tests of what is measured of them.
 
-Forty images of 64 px in two stains; a quarter of them are pairs that belong together.
+Half of the images of `disc_images` are pairs that belong together.
 """
 
 import os
@@ -9,11 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import numpy as np
 import pytest
+from disc_images import write_data
 from mlflow import MlflowClient
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 
 from pipelines.build_version import BuiltVersion, build_version
@@ -27,37 +25,6 @@ from registry.data_place import DATA_TAG, DataPlace
 
 QUIET = Console(quiet=True)
 NAME = "tiny"
-
-
-def discs(seed: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(64, 64, 3) and (64, 64): two bright discs on a dark ground; of three classes, one is blue and of class 2."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:64, :64]
-    mask = np.zeros((64, 64), np.uint8)
-    for place, across in enumerate((16, 48)):
-        radius, down = rng.integers(8, 13), rng.integers(16, 48)
-        mask[(y - down) ** 2 + (x - across) ** 2 < radius**2] = place + 1
-    rgb = np.clip(40 + 140 * (mask > 0)[..., None] + rng.normal(0, 8, (64, 64, 3)), 0, 255)
-    if classes == 3:
-        rgb[mask == 2, 0] = 0
-    else:
-        mask = np.minimum(mask, 1)
-    return rgb.astype(np.uint8), mask
-
-
-def write_data(root: Path, classes: int) -> Path:
-    rows = ["file,stain,group"]
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for seed in range(40):
-        rgb, mask = discs(seed, classes)
-        Image.fromarray(rgb).save(root / "images" / f"{seed:02d}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{seed:02d}.png")
-        rows.append(f"{seed:02d}.png,{'ab'[seed % 2]},{f'pair {seed // 2}' if seed < 20 else ''}")
-    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
-    if classes == 3:
-        (root / "classes.txt").write_text("background\nwhite\nblue\n")
-    return root
 
 
 @dataclass(frozen=True)
@@ -114,7 +81,7 @@ def train(folder: Path, architecture: str = "resunet", classes: int = 1, steps: 
     """Write a data set and build a version of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESUNET_HOME", str(folder / "home"))
-        data = prepare_data(str(write_data(folder / "data", classes)))
+        data = prepare_data(str(write_data(folder / "data", classes, pairs=10)))
     settings = FitSettings.checked(
         architecture=architecture,
         width=4,

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disc_images import write_data
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
-from tiny_network import Pixels
 
 from pipelines.build_version import BuiltVersion, build_version
 from pipelines.data_step import PreparedData, prepare_data, store
@@ -47,43 +46,12 @@ class Made:
         return [name for name, measured in self.spec.engines.items() if measured.eligible]
 
 
-def _discs(seed: int, classes: int) -> Pixels:
-    """Two bright discs on a dark ground; of three classes, one disc is blue and of class 2."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:64, :64]
-    mask = np.zeros((64, 64), np.uint8)
-    for place, across in enumerate((16, 48)):
-        radius, down = rng.integers(8, 13), rng.integers(16, 48)
-        mask[(y - down) ** 2 + (x - across) ** 2 < radius**2] = place + 1
-    rgb = np.clip(40 + 140 * (mask > 0)[..., None] + rng.normal(0, 8, (64, 64, 3)), 0, 255)
-    if classes == 3:
-        rgb[mask == 2, 0] = 0
-    else:
-        mask = np.minimum(mask, 1)
-    return rgb.astype(np.uint8), mask
-
-
-def _write(root: Path, classes: int) -> Path:
-    rows = ["file,stain"]
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for seed in range(40):
-        rgb, mask = _discs(seed, classes)
-        Image.fromarray(rgb).save(root / "images" / f"{seed:02d}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{seed:02d}.png")
-        rows.append(f"{seed:02d}.png,{'ab'[seed % 2]}")
-    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
-    if classes == 3:
-        (root / "classes.txt").write_text("background\nwhite\nblue\n")
-    return root
-
-
 @pytest.fixture(scope="module", params=list(KINDS))
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("a version")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESUNET_HOME", str(folder / "home"))
-        data = prepare_data(str(_write(folder / "data", KINDS[request.param])))
+        data = prepare_data(str(write_data(folder / "data", KINDS[request.param])))
     settings = FitSettings.checked(
         architecture=request.param.split()[0],
         width=4,

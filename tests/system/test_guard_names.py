@@ -31,6 +31,21 @@ def test_what_is_live_is_neither_deleted_nor_renamed_nor_made_anew(doors: Doors,
     doors.unchanged()
 
 
+def nothing_makes_it_live(server: GuardedServer, name: str, version: str) -> None:
+    """No decision and no click for a version that has the number of one that was once live."""
+    click = {"name": name, "version": version, "stage": "Production"}
+    alias = {"name": name, "alias": "champion", "version": version}
+    for attempt in (
+        server.decide("rollback", name),
+        server.decide("rollback", name, version=version),
+        server.decide("promote", name, version=version, stage="Production"),
+        server.send("POST", f"{UNITS[0]}/model-versions/transition-stage", click),
+        server.send("POST", f"{UNITS[1]}/registered-models/alias", alias),
+    ):
+        assert attempt.status == 400, attempt
+        assert server.live(name) == Live([], None, {})
+
+
 def test_a_model_made_anew_under_its_old_name_inherits_nothing(gate_server: GuardedServer) -> None:
     server, name = gate_server, "made anew"
     first, second = server.promoted(name, 0.90), server.promoted(name, 0.91)
@@ -38,18 +53,7 @@ def test_a_model_made_anew_under_its_old_name_inherits_nothing(gate_server: Guar
     assert server.send("DELETE", f"{UNITS[0]}/registered-models/delete", {"name": name}).status == 200
     weak = server.version(name, 0.5)
     assert weak == first
-    for attempt in (
-        server.decide("rollback", name),
-        server.decide("rollback", name, version=weak),
-        server.decide("promote", name, version=weak, stage="Production"),
-        server.send(
-            "POST",
-            f"{UNITS[0]}/model-versions/transition-stage",
-            {"name": name, "version": weak, "stage": "Production"},
-        ),
-    ):
-        assert attempt.status == 400, attempt
-        assert server.live(name) == Live([], None, {})
+    nothing_makes_it_live(server, name, weak)
     # The same by another model that takes the name.
     other = "made anew, too"
     server.version(other, 0.5)
@@ -72,16 +76,7 @@ def test_a_model_that_was_renamed_away_leaves_nothing_to_the_next_one(gate_serve
     assert server.send("POST", f"{UNITS[0]}/registered-models/rename", {"name": name, "new_name": away}).status == 200
     weak = server.version(name, 0.5)
     assert weak == first
-    for attempt in (
-        server.decide("rollback", name),
-        server.decide("rollback", name, version=weak),
-        server.decide("promote", name, version=weak, stage="Production"),
-        server.send(
-            "POST", f"{UNITS[1]}/registered-models/alias", {"name": name, "alias": "champion", "version": weak}
-        ),
-    ):
-        assert attempt.status == 400, attempt
-        assert server.live(name) == Live([], None, {})
+    nothing_makes_it_live(server, name, weak)
     # And back again, over the one that took its name.
     back = {"name": away, "new_name": name}
     assert server.send("POST", f"{UNITS[0]}/registered-models/rename", back).status == 400

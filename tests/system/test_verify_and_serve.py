@@ -225,6 +225,19 @@ def plant(home: Path) -> dict[str, str]:
     return {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "PYENV_ROOT": str(home / "pyenv")}
 
 
+def serve_with_uv(scene: Scene, uri: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Serve a version in an environment of its own, where stand-ins are what MLflow would install with."""
+    return subprocess.run(
+        command(uri, "--env-manager", "uv"),
+        cwd=ROOT,
+        env=scene.environment(home) | plant(home),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
 def test_changed_requirements_are_refused_before_anything_is_installed_or_run(
     scene: Scene, signed: tuple[str, Path], stored: Path, home: Path
 ) -> None:
@@ -232,16 +245,7 @@ def test_changed_requirements_are_refused_before_anything_is_installed_or_run(
     for path in ("requirements.txt", "python_env.yaml", "model_code.py"):
         content = (stored / path).read_text()
         (stored / path).write_text(f"{content}\n# {home}\n")
-    environment = scene.environment(home) | plant(home)
-    done = subprocess.run(
-        command(uri, "--env-manager", "uv"),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = serve_with_uv(scene, uri, home)
     assert done.returncode == 2
     assert f"error: {uri} (version {uri.rpartition('/')[2]} of resunet) is not served: " in done.stderr
     assert "changed: 'model_code.py', 'python_env.yaml', 'requirements.txt'" in done.stderr
@@ -254,16 +258,7 @@ def test_what_is_signed_is_handed_to_the_environment_that_was_asked_for(
 ) -> None:
     """The stand-ins are what MLflow would install with: the test before this one could fail."""
     uri, _ = signed
-    environment = scene.environment(home) | plant(home)
-    done = subprocess.run(
-        command(uri, "--env-manager", "uv"),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = serve_with_uv(scene, uri, home)
     assert done.returncode not in (0, 2), done.stderr
     assert "uv venv" in (home / MARK).read_text()
 
