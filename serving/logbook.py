@@ -18,18 +18,19 @@ from serving.version import VersionSpec
 
 if TYPE_CHECKING:
     from records.inference import InferenceLog
-    from records.rows import PredictionRow
+    from records.rows import PredictionRow, Route
 
 
 _log = logging.getLogger(__name__)
 
 
 class Logbook:
-    """An open inference log and the version that it is kept for."""
+    """An open inference log, the version that it is kept for, and the way on which its answers leave."""
 
-    def __init__(self, log: "InferenceLog", identity: Identity) -> None:
+    def __init__(self, log: "InferenceLog", identity: Identity, route: "Route" = "production") -> None:
         self._log = log
         self._identity = identity
+        self._route = route
 
     def entry(
         self,
@@ -82,7 +83,7 @@ class Logbook:
             model_name=self._identity.name,
             model_version=self._identity.version,
             model_digest=self._identity.digest,
-            route="production",
+            route=self._route,
             client=row.client,
             slice=row.slice,
             image_digest=f"sha256:{hashlib.sha256(row.data).hexdigest()}",

@@ -13,33 +13,30 @@ registered model.
 
 import logging
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from numpy.typing import NDArray
 
-from resunet.tiling import Tile
 from serving.answer import encode_answer
-from serving.budget import SMALL_PIXELS, WorkBudget
-from serving.errors import LateError, RowError, TooLargeError
+from serving.budget import WorkBudget
 from serving.golden import check_golden
 from serving.identity import verified_identity
 from serving.logbook import Logbook, open_logbook
 from serving.predictor import Predictor
-from serving.request import TEXT_COLUMNS, Options, Row, decode, measure, read_options, read_rows
+from serving.request import TEXT_COLUMNS, read_options, read_rows
 from serving.scoring import RequestError, as_request_error, guard_scoring_server, server_limit_s, server_threads
+from serving.service import Call, Done, Service
 from serving.settings import ServingSettings
 from serving.version import VersionSpec
 
 VERSION_ARTIFACT = "version"
 
+_LATE = " (MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT); send smaller or fewer images, or have it raised"
 _log = logging.getLogger(__name__)
 
 
@@ -69,25 +66,6 @@ def signature(spec: VersionSpec) -> ModelSignature:
     )
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What all rows of a request share; `deadline` is on the clock of `time.monotonic`."""
-
-    options: Options
-    received: datetime
-    deadline: float | None
-
-    def check_time(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise LateError(
-                "the server's time for a request is over (MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT); send smaller or "
-                "fewer images, or have it raised"
-            )
-
-    def on_tile(self, tile: Tile, probabilities: NDArray[np.float32]) -> None:
-        self.check_time()
-
-
 class SegmentationModel(PythonModel):
     """A version behind MLflow's pyfunc interface; safe to call from many threads."""
 
@@ -105,11 +83,12 @@ class SegmentationModel(PythonModel):
         self.identity = verified_identity(root, self.settings.trust)
         self.predictor = Predictor.load(root, self.settings.engine, self.settings.threads or None)
         check_golden(self.predictor, root)
-        self.budget = WorkBudget(server_threads(), self.settings.wait_seconds)
         self.limit_s = server_limit_s()
         self.logbook: Logbook | None = None
         if self.settings.inference_log is not None:
             self.logbook = open_logbook(self.identity)
+        self.budget = WorkBudget(server_threads(), self.settings.wait_seconds)
+        self.service = Service(self.predictor, self.identity, self.budget, self.logbook)
         guard_scoring_server(self.settings.max_image_mb)
         _log.info("version %s is ready on %s", self.identity.version, self.predictor.engine.name)
 
@@ -132,53 +111,17 @@ class SegmentationModel(PythonModel):
         try:
             return self._answer(model_input, params, received)
         except Exception as error:
-            if self.logbook is not None and isinstance(error, RowError):
-                self.logbook.note_refusal(error.row, received)
             raise as_request_error(error) from None
 
     def _answer(self, frame: pd.DataFrame, params: dict[str, Any] | None, received: datetime) -> pd.DataFrame:
         deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
-        call = _Call(read_options(params, self.predictor.spec), received, deadline)
+        call = Call(read_options(params, self.predictor.spec), received, deadline, advice=_LATE)
         rows = read_rows(frame, self.settings.max_rows, self.settings.max_image_mb)
-        costs = measure(rows)
-        done: list[tuple[dict[str, Any], Any]] = []
-        with self.budget.admit(sum(costs)):
-            if sum(costs) <= SMALL_PIXELS:
-                with self.budget.take(sum(costs), deadline):
-                    done = self._predict(rows, call)
-            else:
-                if len(rows) > 1:  # one bad image refuses the whole request, before any is predicted
-                    for row, cost in zip(rows, costs, strict=True):
-                        with self.budget.take(cost, deadline):
-                            decode(row)
-                # A turn an image: between two of them come those of others.
-                for row, cost in zip(rows, costs, strict=True):
-                    with self.budget.take(cost, deadline):
-                        done += self._predict([row], call)
-        if self.logbook is not None:
-            call.check_time()
-            self.logbook.append([entry for _, entry in done])  # before the answer: what is answered is on record
-        return pd.DataFrame([answer for answer, _ in done])
+        return pd.DataFrame(self.service.answer(rows, call, lambda done: self._row(done, call)))
 
-    def _predict(self, rows: list[Row], call: _Call) -> list[tuple[dict[str, Any], Any]]:
-        """Answers of rows, and their entries for the log (None where it is off); all are decoded first."""
-        done = []
-        images = [decode(row) for row in rows]
-        for row, rgb in zip(rows, images, strict=True):
-            call.check_time()
-            started = time.perf_counter()
-            try:
-                prediction = self.predictor.predict(rgb, call.options.threshold, on_tile=call.on_tile)
-            except TooLargeError as error:
-                raise RowError(row, error) from None
-            spec, options = self.predictor.spec, call.options
-            answer = encode_answer(prediction, spec, options.mask_format, self.identity.version, row.request_id)
-            entry = None
-            if self.logbook is not None:
-                latency_ms = (time.perf_counter() - started) * 1000
-                entry = self.logbook.entry(row, prediction, spec, options.threshold, call.received, latency_ms)
-            done.append((answer, entry))
-        return done
+    def _row(self, done: Done, call: Call) -> dict[str, Any]:
+        spec, version = self.predictor.spec, self.identity.version
+        return encode_answer(done.prediction, spec, call.options.mask_format, version, done.row.request_id)
 
 
 __all__ = ["RequestError", "SegmentationModel", "signature"]

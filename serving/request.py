@@ -9,7 +9,7 @@ A refusal names the row, counted from 0 as in the request, and the reason; never
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int) -> list[Row
     return rows
 
 
-def measure(rows: list[Row]) -> list[int]:
+def measure(rows: Sequence[Row]) -> list[int]:
     """What the image of each row costs to work on, in pixels, by the size in its header.
 
     Raises:

@@ -138,7 +138,7 @@ def test_nothing_is_predicted_when_a_later_row_is_bad(
     model = load(version)
     asked: list[int] = []
     monkeypatch.setattr(model.predictor, "predict", lambda *given, **options: asked.append(1))
-    for module in ("serving.pyfunc", "serving.budget"):
+    for module in ("serving.service", "serving.budget"):
         monkeypatch.setattr(f"{module}.SMALL_PIXELS", small_pixels)
     with pytest.raises(RequestError, match=r"row 2: .*truncated inside"):
         ask(model, [GOOD, GOOD, short_png()])
@@ -151,7 +151,7 @@ def test_rows_of_a_large_request_are_answered_as_those_of_a_small_one(
     model = load(version)
     images = [encode(draw(40, 40, seed=seed)) for seed in range(3)]
     together = ask(model, images, request_id=["a", "b", "c"])
-    for module in ("serving.pyfunc", "serving.budget"):
+    for module in ("serving.service", "serving.budget"):
         monkeypatch.setattr(f"{module}.SMALL_PIXELS", 1)
     assert ask(model, images, request_id=["a", "b", "c"]).equals(together)
 
