@@ -6,7 +6,7 @@ class MailSettings(EnvironmentSettings):
 settings = MailSettings.load()
 """
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,14 +24,17 @@ class EnvironmentSettings(BaseSettings):
     )
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, **given: Any) -> Self:
         """Read the environment.
+
+        Args:
+            given: fields that a command line has; they go before the environment's.
 
         Raises:
             SettingsError: a variable does not parse; the message names it, without its value, which may be a secret.
         """
         try:
-            return cls()
+            return cls(**given)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = cls.model_config["env_prefix"] + "_".join(str(part) for part in first["loc"]).upper()

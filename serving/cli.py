@@ -12,12 +12,14 @@ from rich.table import Table
 
 from resunet.images import read_image
 from resunet.masks import encode_png
+from serving.access.cli import app as keys
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.requirements import model_requirements
 from serving.settings import ServingSettings
 
 app = typer.Typer(no_args_is_help=True, help="Run a version's files as a server would.")
+app.add_typer(keys, name="keys")
 
 VersionFolder = Annotated[Path, typer.Argument(help="folder of a version: the one that holds version.json")]
 EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino", envvar="RESUNET_ENGINE")]
@@ -90,3 +92,35 @@ def verify_and_serve(
         Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
         code = serve(version.root, options)
     raise typer.Exit(code)
+
+
+@app.command()
+def up(
+    model: Annotated[str | None, typer.Option("--model-uri", "-m", help="models:/<name>/<stage> to follow")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="0: any that is free")] = None,
+    host: Annotated[str | None, typer.Option("--host", "-h", help="127.0.0.1 unless there are keys")] = None,
+    poll: Annotated[float | None, typer.Option(help="seconds within which a change is followed")] = None,
+    stop_when_archived: Annotated[
+        bool | None, typer.Option("--stop-when-archived", help="with nothing live, answer nothing any more")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="come up although nothing is live yet")] = False,
+) -> None:
+    """Serve what is live in the registry, and follow it: a new version answers within seconds, no request is lost.
+
+    A drop-in for `mlflow models serve`: the same routes and bodies, and more. Options that are not given come from
+    RESUNET_GATEWAY_<OPTION>. It ends when it is interrupted, after the requests under way.
+
+    Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python -m serving up -m models:/resunet/Production
+    """
+    from serving.gateway.settings import GatewaySettings
+    from serving.gateway.up import run
+
+    given = {
+        "model": model,
+        "port": port,
+        "host": host,
+        "poll_seconds": poll,
+        "stop_when_archived": stop_when_archived,
+    }
+    settings = GatewaySettings.load(**{name: value for name, value in given.items() if value is not None})
+    run(settings, ServingSettings.load(), wait, lambda line: Console(stderr=True).print(line, highlight=False))

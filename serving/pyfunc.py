@@ -22,15 +22,15 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from serving.answer import encode_answer
 from serving.budget import WorkBudget
+from serving.frames import answer_frame
 from serving.golden import check_golden
 from serving.identity import verified_identity
 from serving.logbook import Logbook, open_logbook
 from serving.predictor import Predictor
-from serving.request import TEXT_COLUMNS, read_options, read_rows
+from serving.request import TEXT_COLUMNS
 from serving.scoring import RequestError, as_request_error, guard_scoring_server, server_limit_s, server_threads
-from serving.service import Call, Done, Service
+from serving.service import Call, Service
 from serving.settings import ServingSettings
 from serving.version import VersionSpec
 
@@ -108,20 +108,17 @@ class SegmentationModel(PythonModel):
             RequestError: a row cannot be answered, and then none is; the message names the row and why.
         """
         received = datetime.now(UTC)
+        deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
         try:
-            return self._answer(model_input, params, received)
+            return answer_frame(
+                self.service,
+                model_input,
+                params,
+                self.settings,
+                lambda options: Call(options, received, deadline, advice=_LATE),
+            )
         except Exception as error:
             raise as_request_error(error) from None
-
-    def _answer(self, frame: pd.DataFrame, params: dict[str, Any] | None, received: datetime) -> pd.DataFrame:
-        deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
-        call = Call(read_options(params, self.predictor.spec), received, deadline, advice=_LATE)
-        rows = read_rows(frame, self.settings.max_rows, self.settings.max_image_mb)
-        return pd.DataFrame(self.service.answer(rows, call, lambda done: self._row(done, call)))
-
-    def _row(self, done: Done, call: Call) -> dict[str, Any]:
-        spec, version = self.predictor.spec, self.identity.version
-        return encode_answer(done.prediction, spec, call.options.mask_format, version, done.row.request_id)
 
 
 __all__ = ["RequestError", "SegmentationModel", "signature"]

@@ -72,13 +72,14 @@ def read_options(params: Mapping[str, Any] | None, spec: VersionSpec) -> Options
     return Options(None if threshold is None else float(threshold), mask_format)
 
 
-def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int) -> list[Row]:
+def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id: str | None = None) -> list[Row]:
     """Check every row of a request, its image's bytes only for their size.
 
     Args:
         frame: column `image` of bytes; `request_id`, `client` and `slice` may be absent or null.
         max_rows: most images.
         max_image_mb: largest encoded image, and largest sum of them, MB of 10^6 bytes.
+        request_id: of a request with one row, where the row has none.
 
     Raises:
         ImageError, SettingsError: something is missing, of a wrong type or too large.
@@ -98,11 +99,11 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int) -> list[Row
     seen: dict[str, int] = {}
     for number, data in enumerate(frame["image"]):
         texts = {name: _text(number, name, values[number]) for name, values in columns.items() if values}
-        request_id = texts.get("request_id") or uuid.uuid4().hex
-        if request_id in seen:  # the log keeps one row an id
-            raise SettingsError(f"row {number}: request_id is the same as in row {seen[request_id]}")
-        seen[request_id] = number
-        rows.append(Row(number, _bytes(number, data), request_id, texts.get("client"), texts.get("slice")))
+        row_id = texts.get("request_id") or (request_id if len(frame) == 1 else None) or uuid.uuid4().hex
+        if row_id in seen:  # the log keeps one row an id
+            raise SettingsError(f"row {number}: request_id is the same as in row {seen[row_id]}")
+        seen[row_id] = number
+        rows.append(Row(number, _bytes(number, data), row_id, texts.get("client"), texts.get("slice")))
     limit = f"above the limit of {max_image_mb} MB (RESUNET_MAX_IMAGE_MB)"
     for row in rows:
         if len(row.data) > max_image_mb * 1_000_000:

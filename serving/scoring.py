@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
@@ -35,6 +36,9 @@ _CODES = {504: DEADLINE_EXCEEDED, 503: TEMPORARILY_UNAVAILABLE, 500: INTERNAL_ER
 # For what is not images: columns, ids, the words of JSON.
 _BODY_ROOM = 1_000_000
 _FRAMES = ("dataframe_split", "dataframe_records")
+
+# (body, content type, model, input schema) → what has `response`, `status` and `mimetype`.
+Invocations = Callable[[Any, str | None, Any, Any], Any]
 
 
 class RequestError(MlflowException):
@@ -104,16 +108,23 @@ def guard_scoring_server(max_image_mb: int) -> bool:
         _log.warning("this MLflow's scoring server is unknown: its own errors may repeat what was sent")
         return False
 
-    largest_body = max_image_mb * 1_000_000 * 4 // 3 + _BODY_ROOM
+    server.invocations = guarded(original, max_image_mb)  # type: ignore[attr-defined]
+    return True
+
+
+def guarded(original: Invocations, max_image_mb: int) -> Invocations:
+    """MLflow's scoring function, which tells nothing of what was sent.
+
+    Args:
+        original: (body, content type, model, input schema) to an answer; its model raises `RequestError` alone.
+        max_image_mb: as of `guard_scoring_server`.
+    """
+    largest_body = largest_body_bytes(max_image_mb)
 
     @functools.wraps(original)
     def invocations(data: Any, content_type: str | None, model: Any, input_schema: Any) -> Any:
         if len(data) > largest_body:
-            raise RequestError(
-                f"the request has {len(data) / 1e6:.0f} MB, above the limit of {largest_body / 1e6:.0f} MB that "
-                f"RESUNET_MAX_IMAGE_MB={max_image_mb} makes: send fewer or smaller images",
-                413,
-            )
+            raise RequestError(too_large_body(max_image_mb), 413)
         try:
             return original(data, content_type, model, input_schema)
         except RequestError:
@@ -124,8 +135,20 @@ def guard_scoring_server(max_image_mb: int) -> bool:
             raise RequestError(explain(data, content_type or "")) from None
 
     invocations.guarded = True  # type: ignore[attr-defined]
-    server.invocations = invocations  # type: ignore[attr-defined]
-    return True
+    return invocations
+
+
+def largest_body_bytes(max_image_mb: int) -> int:
+    """Bytes of a body that holds images of so many MB in base64."""
+    return max_image_mb * 1_000_000 * 4 // 3 + _BODY_ROOM
+
+
+def too_large_body(max_image_mb: int) -> str:
+    """What is said of a larger one."""
+    return (
+        f"the request is above the limit of {largest_body_bytes(max_image_mb) / 1e6:.0f} MB that "
+        f"RESUNET_MAX_IMAGE_MB={max_image_mb} makes: send fewer or smaller images"
+    )
 
 
 def explain(body: bytes | str, content_type: str) -> str:

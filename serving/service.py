@@ -41,6 +41,7 @@ class Call:
         deadline: when its work ends in any case, on the clock of `time.monotonic`; None: never.
         cancelled: whether nobody waits for the answer any more.
         advice: what may be done when the deadline is over.
+        request_id: of the request; its only image goes by it where that has no id of its own.
     """
 
     options: Options
@@ -48,6 +49,7 @@ class Call:
     deadline: float | None = None
     cancelled: Callable[[], bool] = lambda: False
     advice: str = "; send smaller or fewer images"
+    request_id: str | None = None
 
     def check_time(self) -> None:
         """Stop work that nobody waits for.

@@ -1,4 +1,4 @@
-"""A real `mlflow models serve`: it answers, refuses without repeating what was sent, and logs it all."""
+"""A real `mlflow models serve`, and the gateway in its place: it answers, refuses without repeating what was sent, and logs it all."""
 
 import base64
 import json
@@ -53,8 +53,15 @@ class Server:
         return requests.post(f"{self.url}/invocations", data=data, headers=headers, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+# What serves: MLflow's own server, and the gateway, which takes its place.
+SERVERS = {
+    "models serve": ["mlflow", "models", "serve", "--env-manager", "local"],
+    "the gateway": ["serving", "up"],
+}
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("a server")  # a path with a space
     write_version(folder / "version")
     tracking_uri, model_uri = register_version(folder / "version", folder / "store")
@@ -68,10 +75,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "RESUNET_HOME": str(folder / "home"),
         "RESUNET_MAX_IMAGE_MB": "10",
     }
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "-p", str(port)]
+    command = [sys.executable, "-m", *SERVERS[request.param], "-m", model_uri, "-p", str(port)]
     with server.output.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--env-manager", "local"],
+            command,
             cwd=folder,
             env=environment,
             stdout=output,

@@ -1,0 +1,49 @@
+"""The gateway's ASGI application: its parts and its routes.
+
+app = make_app(parts)
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from serving.gateway.parts import Parts
+from serving.gateway.problems import problem
+from serving.gateway.request_id import RequestIds
+from serving.gateway.routes import mlflow, state
+
+
+def make_app(parts: Parts) -> FastAPI:
+    """The application of one process."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        parts.desk.close()
+
+    app = FastAPI(
+        title="ResUNet gateway",
+        description="Segments microscopy images with the version that is live in the registry.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.parts = parts
+    app.add_exception_handler(HTTPException, _told)
+    for family in (mlflow, state):
+        app.include_router(family.router)
+    app.add_middleware(RequestIds)
+    return app
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such route, no such method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    told = {404: f"there is no {request.url.path} here; /docs lists what there is", 405: "not by this method"}
+    answer = problem(status, told.get(status, "the request was refused"))
+    if isinstance(error, HTTPException) and error.headers:
+        answer.headers.update(error.headers)
+    return answer

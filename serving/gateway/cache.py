@@ -1,0 +1,126 @@
+"""Versions that were fetched and verified, kept on this machine: what was good yesterday serves when all else is away.
+
+    cache = VersionCache(home / "gateway" / "versions", trust)
+    folder = cache.fetch(release)           # verified; fetched only if it is not here yet
+    cache.keep_as_last_good(release)
+    cache.last_good()                       # (release, folder), after a restart
+
+A folder appears under its name only when it is whole. Whoever loads it compares its bytes again.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from records.digests import verify_digests
+from records.signing import verify
+from records.trust import Trust
+from resunet.errors import SettingsError, VersionError
+from serving.fetch import fetch_model
+from serving.gateway.releases import Release
+
+_LAST_GOOD: Final = "last_good.json"
+_INCOMING: Final = "incoming-"
+
+
+class VersionCache:
+    """A folder of verified models; several processes may share it.
+
+    Args:
+        folder: made if missing.
+        trust: who has to have signed a version; None asks for its digests alone.
+    """
+
+    def __init__(self, folder: Path, trust: Trust | None) -> None:
+        self._folder = folder
+        self._trust = trust
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{folder} cannot be made ({error.strerror}): set RESUNET_HOME to a folder that can be written"
+            ) from error
+        self._lock = FileLock(folder / ".lock", fallback_to_soft=False)
+
+    def fetch(self, release: Release) -> Path:
+        """The folder of a version, its files verified now.
+
+        Raises:
+            VersionError: a file was changed, is missing or not listed, or nobody who is trusted signed.
+            StoreError: the files cannot be fetched now.
+            SettingsError: there is no such version, or what is trusted cannot be read.
+        """
+        target = self._folder_of(release)
+        with self._lock:
+            if target.is_dir():
+                try:
+                    self._verify(target)
+                    return target
+                except VersionError:
+                    shutil.rmtree(target)  # damaged here; the store may still have it whole
+            self._fetch_to(release, target)
+            return target
+
+    def verify(self, folder: Path) -> None:
+        """Compare a folder's files with their list, and the list with its signature where one is asked for.
+
+        Raises:
+            VersionError: they differ.
+        """
+        self._verify(folder)
+
+    def keep_as_last_good(self, release: Release) -> None:
+        """Remember what to serve when the registry does not answer at the next start."""
+        path = self._folder / _LAST_GOOD
+        new = path.with_suffix(f".{uuid.uuid4().hex}")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(asdict(release), file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
+    def last_good(self, name: str) -> tuple[Release, Path] | None:
+        """The version of a model that served last, if its folder is still here; None where there is none."""
+        try:
+            stored = json.loads((self._folder / _LAST_GOOD).read_text(encoding="utf-8"))
+            release = Release(str(stored["name"]), str(stored["version"]), int(stored["registered_ms"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        folder = self._folder_of(release)
+        return (release, folder) if release.name == name and folder.is_dir() else None
+
+    def prune(self, keep: int, in_use: set[Path]) -> None:
+        """Delete all but the latest few versions, those in use aside, and what was never fetched to its end."""
+        with self._lock:
+            here = [path for path in self._folder.iterdir() if path.is_dir()]
+            whole = [path for path in here if not path.name.startswith(_INCOMING)]
+            whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            for path in {*here} - {*whole[:keep]} - in_use:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _fetch_to(self, release: Release, target: Path) -> None:
+        incoming = self._folder / f"{_INCOMING}{uuid.uuid4().hex}"
+        incoming.mkdir()
+        try:
+            root = fetch_model(release.uri, incoming)
+            self._verify(root)
+            os.utime(root)
+            root.replace(target)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def _verify(self, root: Path) -> None:
+        verify_digests(root)
+        if self._trust is not None:
+            verify(root, self._trust)
+
+    def _folder_of(self, release: Release) -> Path:
+        # A model's name may hold what a path may not.
+        name = "".join(letter if letter.isalnum() else "_" for letter in release.name)[:60]
+        return self._folder / f"{name}-{release.version}-{release.registered_ms}"

@@ -1,0 +1,113 @@
+"""The versions that a process holds in memory, by the way on which their answers leave.
+
+    fleet.prepare("production", folder)     # slow; whatever goes wrong, what serves goes on serving
+    fleet.switch("production")              # at once: the next request gets the new version
+    live = fleet.on("production")           # a request keeps what it got until its answer is out
+
+A version is freed when the last request that holds it is answered: nobody counts, its memory goes with its last user.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from mlflow.pyfunc import PyFuncModel
+
+from serving.budget import WorkBudget
+from serving.frames import answer_frame
+from serving.gateway.loading import Loaded, load
+from serving.logbook import Logbook
+from serving.request import Options
+from serving.scoring import as_request_error
+from serving.service import Call, Service
+from serving.settings import ServingSettings
+
+Lane = Literal["production", "canary"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version that answers."""
+
+    lane: Lane
+    loaded: Loaded
+    service: Service
+    settings: ServingSettings
+
+    def scorer(self, call_with: Callable[[Options], Call]) -> PyFuncModel:
+        """What MLflow's scoring server calls a model: it checks the signature, and this version answers."""
+        return PyFuncModel(model_meta=self.loaded.metadata, model_impl=_Scorer(self, call_with), predict_fn="predict")
+
+
+class _Scorer:
+    """A version behind MLflow's words, for one request."""
+
+    def __init__(self, live: Live, call_with: Callable[[Options], Call]) -> None:
+        self._live = live
+        self._call_with = call_with
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        try:
+            return answer_frame(self._live.service, frame, params, self._live.settings, self._call_with)
+        except Exception as error:
+            raise as_request_error(error) from None
+
+
+class Fleet:
+    """What a process serves; safe to use from many threads.
+
+    Args:
+        settings: which engine, and whom to trust.
+        budget: bounds what all requests hold at a time.
+        logbook: makes the book that the answers of a version are written down in; None where the log is off.
+        threads: cores that one image is computed on; None takes all that the process may use.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        budget: WorkBudget,
+        logbook: Callable[[Loaded, Lane], Logbook | None],
+        threads: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._budget = budget
+        self._logbook = logbook
+        self._threads = threads
+        self._live: dict[Lane, Live] = {}
+        self._ready: dict[Lane, Live] = {}
+        self._loading = threading.Lock()
+
+    def prepare(self, lane: Lane, folder: Path) -> None:
+        """Load a version and see that it answers as it must; what serves is not touched.
+
+        Raises:
+            VersionError, SettingsError: it must not serve here.
+        """
+        with self._loading:
+            self._ready.pop(lane, None)
+            loaded = load(folder, self._settings, self._threads)
+            service = Service(loaded.predictor, loaded.identity, self._budget, self._logbook(loaded, lane))
+            self._ready[lane] = Live(lane, loaded, service, self._settings)
+
+    def switch(self, lane: Lane) -> None:
+        """Let the version that was prepared answer from the next request on."""
+        with self._loading:
+            self._live[lane] = self._ready.pop(lane)
+        _log.info("version %s answers as %s", self._live[lane].loaded.identity.version, lane)
+
+    def forget(self, lane: Lane) -> None:
+        """Stop answering there, and drop what was prepared."""
+        with self._loading:
+            self._ready.pop(lane, None)
+            self._live.pop(lane, None)
+
+    def on(self, lane: Lane) -> Live | None:
+        """The version that answers there now."""
+        return self._live.get(lane)

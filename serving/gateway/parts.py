@@ -1,0 +1,80 @@
+"""What the routes work with, made once when the gateway starts.
+
+parts = parts_of(request)
+async with parts.desk.visit(request) as visit: …
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from serving.errors import BusyError
+from serving.gateway.desk import Desk
+from serving.gateway.fleet import Fleet, Live
+from serving.gateway.owner import Health
+from serving.gateway.problems import answer_problem, problem
+from serving.scoring import Invocations
+from serving.settings import ServingSettings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A process of the gateway.
+
+    Attributes:
+        fleet: the versions that answer.
+        desk: where requests wait.
+        health: how following the registry goes.
+        announce: somebody says that the registry changed.
+        invocations: MLflow's scoring function, which tells nothing of what was sent.
+        settings: what a request may hold.
+    """
+
+    fleet: Fleet
+    desk: Desk
+    health: Callable[[], Health]
+    announce: Callable[[], None]
+    invocations: Invocations
+    settings: ServingSettings
+
+    def live(self) -> Live:
+        """The version that a request gets which comes now.
+
+        Raises:
+            BusyError: there is none yet, or none any more.
+        """
+        live = self.fleet.on("production")
+        if live is None:
+            raise BusyError("no version is live: promote one to Production, or see /health for what keeps it away")
+        return live
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the gateway that got this request."""
+    return cast(Parts, request.app.state.parts)
+
+
+class ToldRoute(APIRoute):
+    """A route whose failures become one sentence, whatever they are."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """As of FastAPI, with every failure answered by `answer_problem`."""
+        handler = super().get_route_handler()
+
+        async def told(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                first: dict[str, Any] = error.errors()[0]
+                return problem(400, f"{first['loc'][-1]}: {first['msg']}")
+            except HTTPException:
+                raise
+            except Exception as error:
+                return answer_problem(error)
+
+        return told

@@ -1,0 +1,32 @@
+"""How the gateway runs, from the environment and its command line.
+
+settings = GatewaySettings.load()
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from records.environment import EnvironmentSettings
+
+
+class GatewaySettings(EnvironmentSettings):
+    """Each field is read from `RESUNET_GATEWAY_<FIELD>`, in capitals; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_prefix="RESUNET_GATEWAY_")
+
+    model: str = Field(default="models:/resunet/Production", description="the place in the registry that is followed")
+    host: str = Field(default="127.0.0.1", description="address that is listened on")
+    port: int = Field(default=8000, ge=0, le=65535, description="0: any that is free")
+    poll_seconds: float = Field(default=5.0, gt=0, description="a change in the registry is followed within it")
+    stop_when_archived: bool = Field(default=False, description="with nothing live, answer nothing any more")
+    request_seconds: float = Field(default=60.0, gt=0, description="after so long a request is answered 504")
+    threads: int = Field(default=0, ge=0, description="requests that are worked on at a time; 0: cores + 4")
+    waiting: int = Field(default=64, ge=0, description="requests that wait for a thread; more are answered 503")
+    held_mb: int = Field(default=1500, ge=1, description="MB that the bodies of all requests hold at most")
+    keep_versions: int = Field(default=3, ge=1, description="versions that are kept on this machine")
+    drain_seconds: float = Field(default=30.0, ge=0, description="at the end, longest wait for requests under way")
+    tls_certificate: Path | None = Field(default=None, description="certificate chain (PEM): serve HTTPS")
+    tls_key: Path | None = Field(default=None, description="its private key (PEM)")
+    allow_public: bool = Field(default=False, description="listen on a public address although there are no keys")

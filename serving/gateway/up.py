@@ -1,0 +1,129 @@
+"""Starting the gateway: `python -m serving up`.
+
+    code = run(GatewaySettings.load(), ServingSettings.load(), wait=False)
+
+What is live is loaded before the first request is taken, so that a port that answers is a version that answers.
+"""
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from mlflow.pyfunc import scoring_server
+
+from records.inference import InferenceLog, open_inference_log
+from records.settings import RecordsSettings
+from resunet.errors import SettingsError, StoreError
+from serving.budget import WorkBudget
+from serving.engine import available_cores
+from serving.gateway.app import make_app
+from serving.gateway.cache import VersionCache
+from serving.gateway.desk import Desk, DeskSettings
+from serving.gateway.fleet import Fleet, Lane
+from serving.gateway.loading import Loaded
+from serving.gateway.owner import Owner, OwnerSettings
+from serving.gateway.parts import Parts
+from serving.gateway.releases import Registry
+from serving.gateway.settings import GatewaySettings
+from serving.logbook import Logbook
+from serving.scoring import guarded
+from serving.settings import ServingSettings
+
+# Beside those that compute, some threads read, decode and write: with fewer, cores wait for them.
+_MORE_THREADS: Final = 4
+_log = logging.getLogger(__name__)
+
+
+def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Callable[[str], None]) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        settings: of the gateway.
+        serving: of the versions that answer.
+        wait: come up although nothing is live yet, and answer 503 until something is.
+        say: is told where it listens, once it does.
+
+    Raises:
+        SettingsError: a setting makes no sense, or the address is taken.
+        StoreError: nothing is live, or the registry is away, and nothing served here before.
+    """
+    records = RecordsSettings.load()
+    log = open_inference_log(records)
+    threads = settings.threads or available_cores() + _MORE_THREADS
+    fleet = Fleet(serving, WorkBudget(threads, serving.wait_seconds), _books(log), serving.threads or None)
+    owner = Owner(
+        Registry(settings.model),
+        VersionCache(records.home.absolute() / "gateway" / "versions", serving.trust),
+        fleet,
+        OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions),
+        alert=lambda subject, body: _log.error("%s: %s", subject, body),
+    )
+    listener = _listen(settings.host, settings.port)
+    try:
+        owner.look()
+        health = owner.health()
+        if health.serving is None and not wait:
+            raise StoreError(
+                f"nothing can be served: {'; '.join(health.troubles)}. Promote a version, mend the cause, or come up "
+                "without one with --wait"
+            )
+        desk = Desk(
+            DeskSettings(
+                threads,
+                settings.waiting,
+                settings.request_seconds,
+                serving.max_image_mb,
+                settings.held_mb * 1_000_000,
+            )
+        )
+        invocations = guarded(scoring_server.invocations, serving.max_image_mb)
+        app = make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(settings.drain_seconds),
+                ssl_certfile=_path(settings.tls_certificate),
+                ssl_keyfile=_path(settings.tls_key),
+            )
+        )
+        scheme = "https" if settings.tls_certificate else "http"
+        host, port = listener.getsockname()[:2]
+        say(f"{health.serving or 'no version yet'}: {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        owner.start()
+        server.run(sockets=[listener])
+    finally:
+        owner.stop()
+        listener.close()
+        if log is not None:
+            log.close()
+
+
+def _books(log: InferenceLog | None) -> Callable[[Loaded, Lane], Logbook | None]:
+    def book(loaded: Loaded, lane: Lane) -> Logbook | None:
+        return None if log is None else Logbook(log, loaded.identity, lane)
+
+    return book
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"{host} port {port} cannot be listened on ({error.strerror}): is another server there? Give --port another"
+        ) from error
+    return listener
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
