@@ -1,0 +1,166 @@
+"""How much a caller may ask for: token buckets of requests and of megapixels.
+
+    limits = Limits(requests=Rate(10, burst=20), megapixels=Rate(50, burst=200))
+    wait_s = limits.request("caller")               # 0: go on; else come back after that many seconds
+    wait_s = limits.pixels("caller", 100_000_000)   # once the size is known
+
+**A cost above the burst.** A bucket lets anything in while it holds one whole unit, and takes the full cost, below zero
+if need be: what is missing is a debt, which the rate pays back before the next one is let in. So
+
+- an image of any size gets in, however small the burst, and is paid for in full: the rate holds in the long run. In any
+  T seconds a caller gets at most `burst + rate * T`, and the last cost above one unit once on top of it;
+- the wait that is told does not depend on what is asked for next. If a large cost had to find a full bucket, small ones
+  of the same caller could keep it from ever filling up; here all wait for the same unit;
+- costs of one unit or less, such as requests, never make a debt: for them this is the plain token bucket.
+"""
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from resunet.errors import SettingsError
+
+Seconds = Callable[[], float]
+MAX_CALLERS: Final = 10_000
+_UNIT: Final = 1.0
+# Who waited exactly as long as told is let in, whatever was lost in rounding.
+_GRACE: Final = 1e-6
+_MEGA: Final = 1e6
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Units a second in the long run, and how many at once after a rest.
+
+    Raises:
+        SettingsError: a rate that lets nothing in, or never ends.
+    """
+
+    per_second: float
+    burst: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.per_second < math.inf and _UNIT <= self.burst < math.inf):
+            raise SettingsError("a rate is more than 0 a second, with a burst of 1 or more: change the limit")
+
+
+class Buckets:
+    """A bucket a caller, all of one rate. Thread-safe.
+
+    Memory is bounded, about 300 bytes a caller: of more than `callers` the one that was not seen for longest is
+    forgotten, and with it what it owes. Refused ones count as seen: who keeps asking is not forgotten first.
+
+    Args:
+        rate: of each caller.
+        clock: seconds; one that is set back stops no bucket from filling.
+        callers: how many are remembered.
+    """
+
+    def __init__(self, rate: Rate, clock: Seconds = time.monotonic, callers: int = MAX_CALLERS) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._callers = callers
+        self._lock = threading.Lock()
+        # What was in store, and when that was so.
+        self._stores: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        """How many callers are."""
+        return len(self._stores)
+
+    def wait(self, caller: str) -> float:
+        """Seconds until the caller is let in; 0 if it would be now. Takes nothing."""
+        with self._lock:
+            return self._wait(self._store(caller, self._clock()))
+
+    def take(self, caller: str, cost: float = 1.0) -> float:
+        """Take the cost, or nothing of it.
+
+        Args:
+            cost: in the rate's units, 0 or more; any size.
+
+        Returns:
+            0 if it was taken, else the seconds until the caller is let in.
+        """
+        if not 0 <= cost < math.inf:
+            raise ValueError("a cost is a number from 0 up")
+        with self._lock:
+            now = self._clock()
+            store = self._store(caller, now)
+            wait = self._wait(store)
+            if not wait:
+                self._stores[caller] = store - cost, now
+                self._stores.move_to_end(caller)
+                while len(self._stores) > self._callers:
+                    self._stores.popitem(last=False)
+            return wait
+
+    def _store(self, caller: str, now: float) -> float:
+        if caller not in self._stores:
+            return self.rate.burst
+        self._stores.move_to_end(caller)
+        store, then = self._stores[caller]
+        store = min(self.rate.burst, store + max(0.0, now - then) * self.rate.per_second)
+        self._stores[caller] = store, now
+        return store
+
+    def _wait(self, store: float) -> float:
+        missing = _UNIT - store
+        return missing / self.rate.per_second if missing > _GRACE else 0.0
+
+
+class Limits:
+    """All that is counted a caller. Thread-safe.
+
+    Args:
+        requests: a second; None: any number.
+        megapixels: a second, of the images sent; None: any number.
+        failures: requests without a valid key that an address is told 401 for, before it is told 429.
+        clock: seconds.
+        callers: how many are remembered of each.
+    """
+
+    def __init__(
+        self,
+        requests: Rate | None = None,
+        megapixels: Rate | None = None,
+        failures: Rate = Rate(per_second=0.2, burst=10),
+        clock: Seconds = time.monotonic,
+        callers: int = MAX_CALLERS,
+    ) -> None:
+        self._requests = Buckets(requests, clock, callers) if requests is not None else None
+        self._megapixels = Buckets(megapixels, clock, callers) if megapixels is not None else None
+        # Of its own: a flood of addresses makes no caller with a key forgotten.
+        self._failures = Buckets(failures, clock, callers)
+
+    def request(self, caller: str) -> float:
+        """Take one request, unless the caller has to wait for that or still owes megapixels.
+
+        Returns:
+            0 if it was taken, else the seconds to wait.
+        """
+        owes = 0.0 if self._megapixels is None else self._megapixels.wait(caller)
+        if self._requests is None:
+            return owes
+        return max(owes, self._requests.wait(caller)) if owes else self._requests.take(caller)
+
+    def pixels(self, caller: str, pixels: int) -> float:
+        """Take the pixels of a request's images together; see the module for images above the burst.
+
+        Returns:
+            0 if they were taken, else the seconds to wait.
+        """
+        return 0.0 if self._megapixels is None else self._megapixels.take(caller, pixels / _MEGA)
+
+    def failure(self, address: str) -> float:
+        """Count a request without a valid key.
+
+        Returns:
+            0, or the seconds to wait if the address has had too many.
+        """
+        return self._failures.take(address)
