@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry.model_version_stages import ALL_STAGES
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.utils.models import _parse_model_uri, get_model_name_and_version
+from mlflow.store.artifact.utils.models import _parse_model_uri
 
 from resunet.errors import SettingsError, StoreError
 from serving.fetch import fail_soon
 
-_NOT_THERE: Final = "RESOURCE_DOES_NOT_EXIST"
-_NOTHING_LIVE: Final = "INVALID_PARAMETER_VALUE"
+# No such model or version; no such alias.
+_NOT_THERE: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 # A poll that hangs is a poll that is missed: the next one comes in seconds.
 _TIMEOUT_SECONDS: Final = "10"
 
@@ -60,10 +62,12 @@ class Registry:
             parsed = _parse_model_uri(uri)
         except MlflowException as error:
             raise _unusable(uri) from error
-        if not parsed.name:
+        stages = {stage.lower() for stage in ALL_STAGES}
+        if not parsed.name or (parsed.stage is not None and parsed.stage.lower() not in stages):
             raise _unusable(uri)
         self.name: str = parsed.name
         self.stage: str | None = parsed.stage
+        self._version, self._alias = parsed.version, parsed.alias
         self._client = MlflowClient()
 
     def live(self) -> Release | None:
@@ -73,16 +77,25 @@ class Registry:
             StoreError: the registry does not answer.
         """
         try:
-            name, number = get_model_name_and_version(self._client, self.uri)
-            found = self._client.get_model_version(name, number)
+            found = self._found()
         except MlflowException as error:
-            if error.error_code in (_NOT_THERE, _NOTHING_LIVE):
+            if error.error_code in _NOT_THERE:
                 return None
             raise StoreError(f"the registry does not answer ({error.error_code})") from error
         except Exception as error:
             # Address, certificate, proxy: each has an exception of its own.
             raise StoreError(f"the registry does not answer ({type(error).__name__})") from error
-        return Release(name, str(found.version), int(found.creation_timestamp))
+        return None if found is None else Release(self.name, str(found.version), int(found.creation_timestamp))
+
+    def _found(self) -> ModelVersion | None:
+        if self._version is not None:
+            return self._client.get_model_version(self.name, self._version)
+        if self._alias is not None:
+            return self._client.get_model_version_by_alias(self.name, self._alias)
+        # Below the client: there it warns at every look that stages are deprecated, which is why it is looked here.
+        registry = self._client._get_registry_client()
+        found = registry.get_latest_versions(self.name, None if self.stage is None else [self.stage])
+        return max(found, key=lambda version: int(version.version), default=None)
 
 
 def _unusable(uri: str) -> SettingsError:

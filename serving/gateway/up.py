@@ -7,11 +7,13 @@ What is live is loaded before the first request is taken, so that a port that an
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 from mlflow.pyfunc import scoring_server
 
 from records.inference import InferenceLog, open_inference_log
@@ -28,6 +30,7 @@ from serving.gateway.owner import Owner, OwnerSettings
 from serving.gateway.parts import Parts
 from serving.gateway.releases import Registry
 from serving.gateway.settings import GatewaySettings
+from serving.handover import ended_cleanly
 from serving.logbook import Logbook
 from serving.scoring import guarded
 from serving.settings import ServingSettings
@@ -51,18 +54,20 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Ca
         StoreError: nothing is live, or the registry is away, and nothing served here before.
     """
     records = RecordsSettings.load()
-    log = open_inference_log(records)
     threads = settings.threads or available_cores() + _MORE_THREADS
-    fleet = Fleet(serving, WorkBudget(threads, serving.wait_seconds), _books(log), serving.threads or None)
-    owner = Owner(
-        Registry(settings.model),
-        VersionCache(records.home.absolute() / "gateway" / "versions", serving.trust),
-        fleet,
-        OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions),
-        alert=lambda subject, body: _log.error("%s: %s", subject, body),
-    )
-    listener = _listen(settings.host, settings.port)
-    try:
+    with ended_cleanly(), ExitStack() as ends:
+        listener = ends.enter_context(_listening(settings.host, settings.port))
+        log = open_inference_log(records)
+        if log is not None:
+            ends.callback(log.close)
+        fleet = Fleet(serving, WorkBudget(threads, serving.wait_seconds), _books(log), serving.threads or None)
+        owner = Owner(
+            Registry(settings.model),
+            VersionCache(records.home.absolute() / "gateway" / "versions", serving.trust),
+            fleet,
+            OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions),
+            alert=lambda subject, body: _log.error("%s: %s", subject, body),
+        )
         owner.look()
         health = owner.health()
         if health.serving is None and not wait:
@@ -72,36 +77,35 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Ca
             )
         desk = Desk(
             DeskSettings(
-                threads,
-                settings.waiting,
-                settings.request_seconds,
-                serving.max_image_mb,
-                settings.held_mb * 1_000_000,
+                threads, settings.waiting, settings.request_seconds, serving.max_image_mb, settings.held_mb * 1_000_000
             )
         )
         invocations = guarded(scoring_server.invocations, serving.max_image_mb)
-        app = make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=round(settings.drain_seconds),
-                ssl_certfile=_path(settings.tls_certificate),
-                ssl_keyfile=_path(settings.tls_key),
-            )
-        )
-        scheme = "https" if settings.tls_certificate else "http"
-        host, port = listener.getsockname()[:2]
-        say(f"{health.serving or 'no version yet'}: {scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        server = _server(make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving)), settings)
+        say(f"{health.serving or 'no version yet'}: {_address(listener, settings)}")
+        ends.callback(owner.stop)
         owner.start()
         server.run(sockets=[listener])
-    finally:
-        owner.stop()
-        listener.close()
-        if log is not None:
-            log.close()
+
+
+def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(settings.drain_seconds),
+            ssl_certfile=_path(settings.tls_certificate),
+            ssl_keyfile=_path(settings.tls_key),
+        )
+    )
+
+
+def _address(listener: socket.socket, settings: GatewaySettings) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _books(log: InferenceLog | None) -> Callable[[Loaded, Lane], Logbook | None]:
@@ -111,18 +115,19 @@ def _books(log: InferenceLog | None) -> Callable[[Loaded, Lane], Logbook | None]
     return book
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"{host} port {port} cannot be listened on ({error.strerror}): is another server there? Give --port another"
-        ) from error
-    return listener
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"{host} port {port} cannot be listened on ({error.strerror}): is another server there? Give --port "
+                "another"
+            ) from error
+        yield listener
 
 
 def _path(path: Path | None) -> str | None:

@@ -1,4 +1,7 @@
-"""A real `mlflow models serve`, and the gateway in its place: it answers, refuses without repeating what was sent, and logs it all."""
+"""A real `mlflow models serve`, and the gateway in its place.
+
+Each answers, refuses without repeating what was sent, and logs it all.
+"""
 
 import base64
 import json

@@ -1,0 +1,171 @@
+"""A gateway of its own process, a real tracking server that can go away, and versions to promote.
+
+scene.promote(scene.add_version())
+with scene.gateway() as gateway:
+    gateway.post(IMAGE_BODY).headers["X-Model-Version"]
+"""
+
+import base64
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+from mlflow_server import free_port, stop_group, tracking_server
+from version_factory import draw, encode, write_version
+from waiting import until
+
+from pipelines import register
+from pipelines.servers import start_group
+from serving.requirements import model_requirements
+
+ROOT = Path(__file__).parents[2]
+NAME = "resunet"
+DEADLINE_S = 60.0
+IMAGE = encode(draw(64, 80))
+BODY = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(IMAGE).decode()]]}}
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    http: httpx.Client
+
+    def ask(self, body: Any = BODY, **options: Any) -> httpx.Response:
+        return self.http.post("/invocations", json=body, **options)
+
+    def version(self) -> str:
+        """The version that answers now."""
+        answer = self.ask()
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"][0]["model_version"] == answer.headers["X-Model-Version"]
+        return answer.headers["X-Model-Version"]
+
+    def health(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.http.get("/health").json()
+        return answer
+
+    def follows_to(self, version: str) -> None:
+        until(lambda: self.ask().headers.get("X-Model-Version") == version, self.words, DEADLINE_S, every=0.05)
+
+    def words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+
+
+@dataclass
+class GatewayScene:
+    """A registry in a folder of its own; its server is up while `tracking` is."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    _server: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "tracking" / "artifacts"
+
+    @property
+    def versions(self) -> Path:
+        """What the gateway keeps on its machine."""
+        return self.folder / "home" / "gateway" / "versions"
+
+    def start_tracking(self) -> None:
+        self._server.enter_context(tracking_server(self.folder / "tracking", self.port))
+
+    def stop_tracking(self) -> None:
+        self._server.close()
+
+    def add_version(self, *, broken: bool = False) -> str:
+        """Log and register a version; a broken one does not give its golden output, though its files are listed."""
+        import mlflow
+
+        version = self.folder / f"made {next(_numbers)}" / "version"
+        write_version(version)
+        if broken:
+            other = draw(128, 160, seed=9)
+            (version / "golden_input.png").write_bytes(encode(other))
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            with mlflow.start_run() as run:
+                logged = register.log_version(version, model_requirements(ROOT / "pyproject.toml"))
+            return str(register.register_version(self.client, logged, NAME, run.info.run_id, {}))
+        finally:
+            mlflow.set_tracking_uri(before)
+
+    def promote(self, version: str, stage: str = "Production") -> str:
+        """Move a version, and archive what was there."""
+        self.client.transition_model_version_stage(NAME, version, stage, archive_existing_versions=stage != "Archived")
+        return version
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RESUNET_", "MLFLOW_"))}
+        return kept | {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "RESUNET_HOME": str(self.folder / "home"),
+            "RESUNET_INFERENCE_LOG": f"sqlite:///{self.folder / 'log.db'}",
+            "RESUNET_GATEWAY_POLL_SECONDS": "0.5",
+            **more,
+        }
+
+    @contextlib.contextmanager
+    def gateway(self, *options: str, **more: str) -> Iterator[Gateway]:
+        """Start one, and end it with the block."""
+        port = free_port()
+        log = self.folder / f"gateway {next(_numbers)}.log"
+        command = [sys.executable, "-m", "serving", "up", "-p", str(port), *options]
+        process = start_group(command, self.environment(**more), ROOT, log)
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=DEADLINE_S, trust_env=False) as http:
+            gateway = Gateway(url, process, log, http)
+            try:
+                until(lambda: process.poll() is not None or _answers(http), gateway.words, DEADLINE_S, every=0.05)
+                assert process.poll() is None, gateway.words()
+                yield gateway
+            finally:
+                stop_group(process)
+
+    def forget_cache(self) -> None:
+        shutil.rmtree(self.versions, ignore_errors=True)
+
+
+def _answers(http: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return http.get("/health").status_code in (200, 503)
+    return False
+
+
+@pytest.fixture(scope="module")
+def gateway_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayScene]:
+    """A tracking server that is up; tests promote versions of their own."""
+    scene = GatewayScene(tmp_path_factory.mktemp("a gateway"))
+    scene.start_tracking()
+    yield scene
+    scene.stop_tracking()
