@@ -31,7 +31,6 @@ def encode_answer(
         `foreground_fraction`: a float, or for more classes a JSON object with one a foreground class;
         `confidence`: expected Dice; `model_version`; `request_id`.
     """
-    fractions = prediction.foreground_fractions
     if mask_format == "rle":
         mask = encode_rle(prediction.mask, spec)
     else:
@@ -40,15 +39,19 @@ def encode_answer(
         "mask": mask,
         "width": prediction.width,
         "height": prediction.height,
-        "foreground_fraction": (
-            fractions[0]
-            if spec.binary
-            else json.dumps(dict(zip(spec.class_names[1:], fractions, strict=True)), ensure_ascii=False)
-        ),
+        "foreground_fraction": foreground_fraction(prediction, spec),
         "confidence": prediction.confidence,
         "model_version": model_version,
         "request_id": request_id,
     }
+
+
+def foreground_fraction(prediction: Prediction, spec: VersionSpec) -> float | str:
+    """Part of the mask's pixels that is foreground: a float, or for more classes a JSON object with one a class."""
+    fractions = prediction.foreground_fractions
+    if spec.binary:
+        return fractions[0]
+    return json.dumps(dict(zip(spec.class_names[1:], fractions, strict=True)), ensure_ascii=False)
 
 
 def encode_rle(mask: NDArray[np.uint8], spec: VersionSpec) -> str:

@@ -88,22 +88,47 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id:
         raise ImageError(f"the column image is missing; {HOW_TO_SEND}")
     if not frame.columns.is_unique:
         raise ImageError(f"a column is there more than once; {HOW_TO_SEND}")
-    if frame.empty:
+    texts = {name: list(frame[name]) for name in TEXT_COLUMNS if name in frame.columns}
+    return make_rows(list(frame["image"]), texts, max_rows, max_image_mb, request_id)
+
+
+def make_rows(
+    images: Sequence[object],
+    texts: Mapping[str, Sequence[object]],
+    max_rows: int,
+    max_image_mb: int,
+    request_id: str | None = None,
+) -> list[Row]:
+    """Check the images of a request and what is said of them; see `read_rows`.
+
+    Args:
+        images: bytes each.
+        texts: of the names in `TEXT_COLUMNS`, a value an image.
+
+    Raises:
+        ImageError, SettingsError: something is missing, of a wrong type or too large.
+    """
+    if not images:
         raise ImageError(f"the request has no rows; {HOW_TO_SEND}")
-    if len(frame) > max_rows:
+    if len(images) > max_rows:
         raise TooLargeError(
-            f"the request has {len(frame)} rows, above the limit of {max_rows} (RESUNET_MAX_ROWS): send fewer at a time"
+            f"the request has {len(images)} rows, above the limit of {max_rows} (RESUNET_MAX_ROWS): send fewer at a "
+            "time"
         )
-    columns = {name: list(frame[name]) if name in frame.columns else None for name in TEXT_COLUMNS}
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for number, data in enumerate(frame["image"]):
-        texts = {name: _text(number, name, values[number]) for name, values in columns.items() if values}
-        row_id = texts.get("request_id") or (request_id if len(frame) == 1 else None) or uuid.uuid4().hex
+    for number, data in enumerate(images):
+        said = {name: _text(number, name, values[number]) for name, values in texts.items()}
+        row_id = said.get("request_id") or (request_id if len(images) == 1 else None) or uuid.uuid4().hex
         if row_id in seen:  # the log keeps one row an id
             raise SettingsError(f"row {number}: request_id is the same as in row {seen[row_id]}")
         seen[row_id] = number
-        rows.append(Row(number, _bytes(number, data), row_id, texts.get("client"), texts.get("slice")))
+        rows.append(Row(number, _bytes(number, data), row_id, said.get("client"), said.get("slice")))
+    _check_sizes(rows, max_image_mb)
+    return rows
+
+
+def _check_sizes(rows: Sequence[Row], max_image_mb: int) -> None:
     limit = f"above the limit of {max_image_mb} MB (RESUNET_MAX_IMAGE_MB)"
     for row in rows:
         if len(row.data) > max_image_mb * 1_000_000:
@@ -113,7 +138,6 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id:
         raise TooLargeError(
             f"the request's image files have {total / 1e6:.1f} MB together, {limit}: send fewer at a time"
         )
-    return rows
 
 
 def measure(rows: Sequence[Row]) -> list[int]:

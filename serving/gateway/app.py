@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from serving.gateway.parts import Parts
 from serving.gateway.problems import problem
 from serving.gateway.request_id import RequestIds
-from serving.gateway.routes import mlflow, state
+from serving.gateway.routes import inference_protocol, mlflow, state
 
 
 def make_app(parts: Parts) -> FastAPI:
@@ -33,7 +33,7 @@ def make_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.add_exception_handler(HTTPException, _told)
-    for family in (mlflow, state):
+    for family in (mlflow, inference_protocol, state):
         app.include_router(family.router)
     app.add_middleware(RequestIds)
     return app

@@ -1,0 +1,187 @@
+"""The Open Inference Protocol, version 2, which KServe's and Triton's clients speak: `/v2/…`.
+
+Input `image` (BYTES [n], an encoded image each); outputs `mask` (BYTES: PNG), `confidence`, `foreground_fraction`,
+`width`, `height`, `model_version`, `request_id`. Parameters `threshold`, and `client` and `slice` for the log.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from resunet.errors import SettingsError
+from resunet.masks import encode_png
+from serving.answer import foreground_fraction
+from serving.errors import NotThereError
+from serving.gateway.fleet import Live
+from serving.gateway.parts import Parts, parts_of
+from serving.gateway.problems import answer_problem
+from serving.gateway.request_id import request_id_of
+from serving.gateway.tensors import Asked, Tensor, read_request, write_answer
+from serving.request import make_rows, read_options
+from serving.service import Call, Done
+from serving.version import VersionSpec
+
+_LENGTH_HEADER: Final = "Inference-Header-Content-Length"
+_TEXTS: Final = ("client", "slice")
+_EXTENSIONS: Final = ["binary_tensor_data"]
+
+
+class _ProtocolRoute(APIRoute):
+    """A route whose failures have the protocol's form."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """As of FastAPI, with a failure as `{"error": …}`."""
+        handler = super().get_route_handler()
+
+        async def told(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:
+                answer = answer_problem(error)
+                words = json.loads(bytes(answer.body))["message"]
+                headers = {name: answer.headers[name] for name in ("Retry-After",) if name in answer.headers}
+                return JSONResponse({"error": words}, answer.status_code, headers)
+
+        return told
+
+
+router = APIRouter(prefix="/v2", route_class=_ProtocolRoute, tags=["Open Inference Protocol"])
+
+
+@router.get("")
+async def server() -> Response:
+    """What this server is."""
+    return JSONResponse({"name": "resunet-gateway", "version": "1", "extensions": _EXTENSIONS})
+
+
+@router.get("/health/live")
+async def alive() -> Response:
+    """200: the process answers."""
+    return JSONResponse({"live": True})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """200 while a version answers, else 503."""
+    there = parts_of(request).fleet.on("production") is not None
+    return JSONResponse({"ready": there}, 200 if there else 503)
+
+
+@router.get("/models/{name}/ready")
+@router.get("/models/{name}/versions/{version}/ready")
+async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
+    """200 where that model, and that version of it, answers."""
+    _asked_for(parts_of(request), name, version)
+    return JSONResponse({"name": name, "ready": True})
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+async def model(request: Request, name: str, version: str | None = None) -> Response:
+    """Inputs and outputs of the model."""
+    live = _asked_for(parts_of(request), name, version)
+    kinds = _kinds(live.service.predictor.spec)
+    return JSONResponse(
+        {
+            "name": name,
+            "versions": [live.service.identity.version],
+            "platform": "resunet",
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": each, "datatype": kind, "shape": [-1]} for each, kind in kinds.items()],
+        }
+    )
+
+
+@router.post("/models/{name}/infer")
+@router.post("/models/{name}/versions/{version}/infer")
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Segment encoded images."""
+    parts, received = parts_of(request), datetime.now(UTC)
+    async with parts.desk.visit(request) as visit:
+        body = await visit.body()
+        live = _asked_for(parts, name, version)
+        length = _json_length(request)
+
+        def answer() -> tuple[bytes, int | None]:
+            asked = read_request(body, length)
+            options = read_options(
+                {key: asked.parameters[key] for key in ("threshold",) if key in asked.parameters},
+                live.service.predictor.spec,
+            )
+            call = Call(options, received, visit.deadline, visit.cancelled, request_id=request_id_of(request))
+            return _infer(live, asked, call, parts)
+
+        content, json_length = await visit.work(answer)
+    headers = {"X-Model-Version": live.service.identity.version}
+    if json_length is None:
+        return Response(content, 200, headers, media_type="application/json")
+    return Response(content, 200, {**headers, _LENGTH_HEADER: str(json_length)}, media_type="application/octet-stream")
+
+
+def _infer(live: Live, asked: Asked, call: Call, parts: Parts) -> tuple[bytes, int | None]:
+    if list(asked.inputs) != ["image"]:
+        raise SettingsError("there must be one input, of the name image")
+    images = asked.inputs["image"]
+    texts: dict[str, list[Any]] = {
+        key: [asked.parameters[key]] * len(images) for key in _TEXTS if key in asked.parameters
+    }
+    if asked.id and len(images) == 1:
+        texts["request_id"] = [asked.id]
+    rows = make_rows(images, texts, parts.settings.max_rows, parts.settings.max_image_mb, call.request_id)
+    spec, identity = live.service.predictor.spec, live.service.identity
+    found = live.service.answer(rows, call, lambda done: _values(done, spec))
+    columns = {name: [values[name] for values in found] for name in found[0]}
+    kinds = _kinds(spec)
+    tensors = [Tensor(name, kinds[name], values) for name, values in columns.items()]
+    tensors.append(Tensor("model_version", kinds["model_version"], [identity.version.encode()] * len(found)))
+    head = {"model_name": identity.name, "model_version": identity.version, "id": asked.id or call.request_id}
+    return write_answer(head, tensors, asked)
+
+
+def _kinds(spec: VersionSpec) -> dict[str, str]:
+    """The datatype of each output."""
+    return {
+        "mask": "BYTES",
+        "confidence": "FP64",
+        "foreground_fraction": "FP64" if spec.binary else "BYTES",
+        "width": "INT64",
+        "height": "INT64",
+        "request_id": "BYTES",
+        "model_version": "BYTES",
+    }
+
+
+def _values(done: Done, spec: VersionSpec) -> dict[str, Any]:
+    """An element of each output; of more classes the fractions are one JSON object."""
+    prediction = done.prediction
+    fractions = foreground_fraction(prediction, spec)
+    return {
+        "mask": encode_png(prediction.mask),
+        "confidence": prediction.confidence,
+        "foreground_fraction": fractions.encode() if isinstance(fractions, str) else fractions,
+        "width": prediction.width,
+        "height": prediction.height,
+        "request_id": done.row.request_id.encode(),
+    }
+
+
+def _asked_for(parts: Parts, name: str, version: str | None) -> Live:
+    live = parts.live()
+    identity = live.service.identity
+    if name != identity.name or version not in (None, identity.version):
+        raise NotThereError(f"only version {identity.version} of the model {identity.name} answers here")
+    return live
+
+
+def _json_length(request: Request) -> int | None:
+    given = request.headers.get(_LENGTH_HEADER)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise SettingsError(f"{_LENGTH_HEADER} must be a number of bytes")
+    return int(given)
