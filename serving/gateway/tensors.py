@@ -137,9 +137,7 @@ def write_answer(head: Mapping[str, Any], tensors: Sequence[Tensor], asked: Aske
     there = {tensor.name: tensor for tensor in tensors}
     wanted = asked.outputs if asked.outputs is not None else dict.fromkeys(there, asked.binary)
     if missing := [name for name in wanted if name not in there]:
-        raise SettingsError(
-            f"there is no output of the name of the {len(missing)} asked for; there are {', '.join(there)}"
-        )
+        raise SettingsError(f"{len(missing)} of the outputs asked for are unknown; there are {', '.join(there)}")
     outputs, tail = [], []
     for name, binary in wanted.items():
         tensor = there[name]
