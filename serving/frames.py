@@ -42,5 +42,5 @@ def answer_frame(
     def row(done: Done) -> dict[str, Any]:
         return encode_answer(done.prediction, spec, call.options.mask_format, version, done.row.request_id)
 
-    rows = read_rows(frame, settings.max_rows, settings.max_image_mb, call.request_id)
+    rows = read_rows(frame, settings.max_rows, settings.max_image_mb, call.request_id, call.caller)
     return pd.DataFrame(service.answer(rows, call, row))

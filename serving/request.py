@@ -72,7 +72,13 @@ def read_options(params: Mapping[str, Any] | None, spec: VersionSpec) -> Options
     return Options(None if threshold is None else float(threshold), mask_format)
 
 
-def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id: str | None = None) -> list[Row]:
+def read_rows(
+    frame: pd.DataFrame,
+    max_rows: int,
+    max_image_mb: int,
+    request_id: str | None = None,
+    caller: str | None = None,
+) -> list[Row]:
     """Check every row of a request, its image's bytes only for their size.
 
     Args:
@@ -80,6 +86,7 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id:
         max_rows: most images.
         max_image_mb: largest encoded image, and largest sum of them, MB of 10^6 bytes.
         request_id: of a request with one row, where the row has none.
+        caller: who asks, as far as that was proved; the rows' `client` begins with it.
 
     Raises:
         ImageError, SettingsError: something is missing, of a wrong type or too large.
@@ -89,7 +96,7 @@ def read_rows(frame: pd.DataFrame, max_rows: int, max_image_mb: int, request_id:
     if not frame.columns.is_unique:
         raise ImageError(f"a column is there more than once; {HOW_TO_SEND}")
     texts = {name: list(frame[name]) for name in TEXT_COLUMNS if name in frame.columns}
-    return make_rows(list(frame["image"]), texts, max_rows, max_image_mb, request_id)
+    return make_rows(list(frame["image"]), texts, max_rows, max_image_mb, request_id, caller)
 
 
 def make_rows(
@@ -98,6 +105,7 @@ def make_rows(
     max_rows: int,
     max_image_mb: int,
     request_id: str | None = None,
+    caller: str | None = None,
 ) -> list[Row]:
     """Check the images of a request and what is said of them; see `read_rows`.
 
@@ -123,7 +131,10 @@ def make_rows(
         if row_id in seen:  # the log keeps one row an id
             raise SettingsError(f"row {number}: request_id is the same as in row {seen[row_id]}")
         seen[row_id] = number
-        rows.append(Row(number, _bytes(number, data), row_id, said.get("client"), said.get("slice")))
+        client = said.get("client")
+        if caller is not None:
+            client = f"{caller}:{client}" if client else caller
+        rows.append(Row(number, _bytes(number, data), row_id, client, said.get("slice")))
     _check_sizes(rows, max_image_mb)
     return rows
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from records.rows import PredictionRow
 
 Encoded = TypeVar("Encoded")
+# Is told a tile and the network's probabilities (C, h, w) of what it keeps.
+OnTile = Callable[[Tile, NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Call:
         cancelled: whether nobody waits for the answer any more.
         advice: what may be done when the deadline is over.
         request_id: of the request; its only image goes by it where that has no id of its own.
+        caller: who asks, as far as that was proved; None where nobody has to.
+        charge: is told how many pixels the images have together, before any is decoded; it may refuse.
     """
 
     options: Options
@@ -50,6 +54,8 @@ class Call:
     cancelled: Callable[[], bool] = lambda: False
     advice: str = "; send smaller or fewer images"
     request_id: str | None = None
+    caller: str | None = None
+    charge: Callable[[int], None] = lambda pixels: None
 
     def check_time(self) -> None:
         """Stop work that nobody waits for.
@@ -61,9 +67,6 @@ class Call:
             raise LateError(f"the server's time for a request is over{self.advice}")
         if self.cancelled():
             raise LateError("the client is gone")
-
-    def on_tile(self, tile: Tile, probabilities: NDArray[np.float32]) -> None:
-        self.check_time()
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,20 @@ class Service:
         self._budget = budget
         self._logbook = logbook
 
-    def answer(self, rows: Sequence[Row], call: Call, encode: Callable[[Done], Encoded]) -> list[Encoded]:
+    def answer(
+        self,
+        rows: Sequence[Row],
+        call: Call,
+        encode: Callable[[Done], Encoded],
+        watch: Callable[[int, int], OnTile | None] = lambda height, width: None,
+    ) -> list[Encoded]:
         """Segment the images of a request; all are answered or none is.
 
         Args:
             rows: checked; see `serving.request.read_rows`.
             call: what they share.
             encode: makes the answer of an image, while its pixels are at hand.
+            watch: who wants to be told the probabilities of an image of that height and width, tile by tile.
 
         Returns:
             What `encode` returned, in the order of the rows.
@@ -110,21 +120,20 @@ class Service:
             RecordsError: it cannot be logged, so it may not be answered.
         """
         try:
-            return self._answer(rows, call, encode)
+            return self._answer(rows, call, _Making(encode, watch, [], []))
         except RowError as error:
             if self._logbook is not None:
                 self._logbook.note_refusal(error.row, call.received)
             raise
 
-    def _answer(self, rows: Sequence[Row], call: Call, encode: Callable[[Done], Encoded]) -> list[Encoded]:
+    def _answer(self, rows: Sequence[Row], call: Call, making: "_Making[Encoded]") -> list[Encoded]:
         costs = measure(rows)
         whole = sum(costs)
-        answers: list[Encoded] = []
-        entries: list[PredictionRow] = []
+        call.charge(whole)
         with self._budget.admit(whole):
             if whole <= SMALL_PIXELS:
                 with self._budget.take(whole, call.deadline):
-                    self._segment(rows, call, encode, answers, entries)
+                    self._segment(rows, call, making)
             else:
                 if len(rows) > 1:  # one bad image refuses the whole request, before any is predicted
                     for row, cost in zip(rows, costs, strict=True):
@@ -133,31 +142,41 @@ class Service:
                 # A turn an image: between two of them come those of others.
                 for row, cost in zip(rows, costs, strict=True):
                     with self._budget.take(cost, call.deadline):
-                        self._segment([row], call, encode, answers, entries)
+                        self._segment([row], call, making)
         if self._logbook is not None:
             call.check_time()
-            self._logbook.append(entries)  # before the answer: what is answered is on record
-        return answers
+            self._logbook.append(making.entries)  # before the answer: what is answered is on record
+        return making.answers
 
-    def _segment(
-        self,
-        rows: Sequence[Row],
-        call: Call,
-        encode: Callable[[Done], Encoded],
-        answers: list[Encoded],
-        entries: "list[PredictionRow]",
-    ) -> None:
+    def _segment(self, rows: Sequence[Row], call: Call, making: "_Making[Encoded]") -> None:
         """Add the answers of rows, and their entries for the log; all are decoded first."""
         images = [decode(row) for row in rows]
         for row, rgb in zip(rows, images, strict=True):
             call.check_time()
             started = time.perf_counter()
+            watcher = making.watch(*rgb.shape[:2])
+
+            def on_tile(tile: Tile, probabilities: NDArray[np.float32], watcher: OnTile | None = watcher) -> None:
+                call.check_time()
+                if watcher is not None:
+                    watcher(tile, probabilities)
+
             try:
-                prediction = self.predictor.predict(rgb, call.options.threshold, on_tile=call.on_tile)
+                prediction = self.predictor.predict(rgb, call.options.threshold, on_tile=on_tile)
             except TooLargeError as error:
                 raise RowError(row, error) from None
-            answers.append(encode(Done(row, rgb, prediction)))
+            making.answers.append(making.encode(Done(row, rgb, prediction)))
             if self._logbook is not None:
                 spec, threshold = self.predictor.spec, call.options.threshold
                 latency_ms = (time.perf_counter() - started) * 1000
-                entries.append(self._logbook.entry(row, prediction, spec, threshold, call.received, latency_ms))
+                making.entries.append(self._logbook.entry(row, prediction, spec, threshold, call.received, latency_ms))
+
+
+@dataclass(frozen=True)
+class _Making(Generic[Encoded]):
+    """The answers of a request, and their entries for the log, as they come."""
+
+    encode: Callable[[Done], Encoded]
+    watch: Callable[[int, int], OnTile | None]
+    answers: list[Encoded]
+    entries: "list[PredictionRow]"

@@ -8,14 +8,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
+from serving.access.headers import SecurityHeaders
 from serving.gateway.parts import Parts
 from serving.gateway.problems import problem
 from serving.gateway.request_id import RequestIds
-from serving.gateway.routes import inference_protocol, mlflow, state
+from serving.gateway.routes import inference_protocol, mlflow, segment, state
+from serving.page.router import page_router
 
 
-def make_app(parts: Parts) -> FastAPI:
+def make_app(parts: Parts) -> ASGIApp:
     """The application of one process."""
 
     @asynccontextmanager
@@ -33,10 +36,10 @@ def make_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.add_exception_handler(HTTPException, _told)
-    for family in (mlflow, inference_protocol, state):
+    for family in (segment, mlflow, inference_protocol, state):
         app.include_router(family.router)
-    app.add_middleware(RequestIds)
-    return app
+    app.include_router(page_router())
+    return SecurityHeaders(RequestIds(app))
 
 
 async def _told(request: Request, error: Exception) -> Response:

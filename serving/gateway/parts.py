@@ -6,6 +6,8 @@ async with parts.desk.visit(request) as visit: …
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from fastapi import Request, Response
@@ -13,12 +15,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from serving.access.gate import Caller, Gate
+from serving.access.scopes import Scope
 from serving.errors import BusyError
-from serving.gateway.desk import Desk
+from serving.gateway.desk import Desk, Visit
 from serving.gateway.fleet import Fleet, Live
 from serving.gateway.owner import Health
 from serving.gateway.problems import answer_problem, problem
+from serving.gateway.request_id import request_id_of
+from serving.request import Options
 from serving.scoring import Invocations
+from serving.service import Call
 from serving.settings import ServingSettings
 
 
@@ -33,6 +40,7 @@ class Parts:
         announce: somebody says that the registry changed.
         invocations: MLflow's scoring function, which tells nothing of what was sent.
         settings: what a request may hold.
+        gate: who may ask, and for how much.
     """
 
     fleet: Fleet
@@ -41,6 +49,27 @@ class Parts:
     announce: Callable[[], None]
     invocations: Invocations
     settings: ServingSettings
+    gate: Gate
+
+    def admit(self, request: Request, scope: Scope) -> Caller:
+        """Who asks, if that may do this.
+
+        Raises:
+            UnauthorisedError, ForbiddenError, LimitedError: it may not, or not now.
+        """
+        return self.gate.admit(request.scope["headers"], scope, request.client.host if request.client else None)
+
+    def call(self, request: Request, visit: Visit, caller: Caller) -> Callable[[Options], Call]:
+        """What a request's images share, once its options are known; it is received now."""
+        return partial(
+            Call,
+            received=datetime.now(UTC),
+            deadline=visit.deadline,
+            cancelled=visit.cancelled,
+            request_id=request_id_of(request),
+            caller=caller.id if caller.by_key else None,
+            charge=lambda pixels: self.gate.charge(caller, pixels),
+        )
 
     def live(self) -> Live:
         """The version that a request gets which comes now.

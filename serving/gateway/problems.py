@@ -10,7 +10,7 @@ import logging
 from starlette.responses import JSONResponse
 
 from resunet.errors import RecordsError
-from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, status_of
+from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, headers_of, status_of
 from serving.scoring import RequestError
 
 # A queue of a few seconds' work is gone by then.
@@ -44,7 +44,9 @@ def answer_problem(error: Exception) -> JSONResponse:
     elif isinstance(error, RecordsError):
         _log.error("a request failed: %s", error)
         message = UNLOGGED_MESSAGE
-    return problem(status, message, getattr(error, "retry_after", None))
+    answer = problem(status, message)
+    answer.headers.update(headers_of(error))
+    return answer
 
 
 def problem(status: int, message: str, retry_after: float | None = None) -> JSONResponse:

@@ -30,3 +30,5 @@ class GatewaySettings(EnvironmentSettings):
     tls_certificate: Path | None = Field(default=None, description="certificate chain (PEM): serve HTTPS")
     tls_key: Path | None = Field(default=None, description="its private key (PEM)")
     allow_public: bool = Field(default=False, description="listen on a public address although there are no keys")
+    requests_per_second: float = Field(default=1000.0, gt=0, description="of each key, or address without keys")
+    megapixels_per_second: float = Field(default=1000.0, gt=0, description="the same, of the images sent")

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 from mlflow.pyfunc import scoring_server
+from starlette.types import ASGIApp
 
 from records.inference import InferenceLog, open_inference_log
 from records.settings import RecordsSettings
 from resunet.errors import SettingsError, StoreError
+from serving.access.binding import check_binding
+from serving.access.gate import Gate
+from serving.access.keys import KeyStore, keys_path
+from serving.access.limits import Limits, Rate
 from serving.budget import WorkBudget
 from serving.engine import available_cores
 from serving.gateway.app import make_app
@@ -56,6 +60,7 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Ca
     records = RecordsSettings.load()
     threads = settings.threads or available_cores() + _MORE_THREADS
     with ended_cleanly(), ExitStack() as ends:
+        gate = _gate(settings, records, say)
         listener = ends.enter_context(_listening(settings.host, settings.port))
         log = open_inference_log(records)
         if log is not None:
@@ -81,14 +86,29 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Ca
             )
         )
         invocations = guarded(scoring_server.invocations, serving.max_image_mb)
-        server = _server(make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving)), settings)
+        server = _server(
+            make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving, gate)), settings
+        )
         say(f"{health.serving or 'no version yet'}: {_address(listener, settings)}")
         ends.callback(owner.stop)
         owner.start()
         server.run(sockets=[listener])
 
 
-def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
+def _gate(settings: GatewaySettings, records: RecordsSettings, say: Callable[[str], None]) -> Gate:
+    """Who may ask, once it is sure that the address may be listened on at all."""
+    store = KeyStore(keys_path(records.home.absolute()))
+    warning = check_binding(
+        settings.host, store.configured, settings.tls_certificate is not None, settings.allow_public
+    )
+    if warning:
+        say(f"warning: {warning}")
+    requests = Rate(settings.requests_per_second, max(1.0, 2 * settings.requests_per_second))
+    megapixels = Rate(settings.megapixels_per_second, max(1.0, 10 * settings.megapixels_per_second))
+    return Gate(store, Limits(requests, megapixels))
+
+
+def _server(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -6,7 +6,6 @@ Input `image` (BYTES [n], an encoded image each); outputs `mask` (BYTES: PNG), `
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -20,7 +19,6 @@ from serving.errors import NotThereError
 from serving.gateway.fleet import Live
 from serving.gateway.parts import Parts, parts_of
 from serving.gateway.problems import answer_problem
-from serving.gateway.request_id import request_id_of
 from serving.gateway.tensors import Asked, Tensor, read_request, write_answer
 from serving.request import make_rows, read_options
 from serving.service import Call, Done
@@ -101,11 +99,12 @@ async def model(request: Request, name: str, version: str | None = None) -> Resp
 @router.post("/models/{name}/versions/{version}/infer")
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Segment encoded images."""
-    parts, received = parts_of(request), datetime.now(UTC)
+    parts = parts_of(request)
+    caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
         live = _asked_for(parts, name, version)
-        length = _json_length(request)
+        length, call_with = _json_length(request), parts.call(request, visit, caller)
 
         def answer() -> tuple[bytes, int | None]:
             asked = read_request(body, length)
@@ -113,8 +112,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
                 {key: asked.parameters[key] for key in ("threshold",) if key in asked.parameters},
                 live.service.predictor.spec,
             )
-            call = Call(options, received, visit.deadline, visit.cancelled, request_id=request_id_of(request))
-            return _infer(live, asked, call, parts)
+            return _infer(live, asked, call_with(options), parts)
 
         content, json_length = await visit.work(answer)
     headers = {"X-Model-Version": live.service.identity.version}
@@ -132,7 +130,7 @@ def _infer(live: Live, asked: Asked, call: Call, parts: Parts) -> tuple[bytes, i
     }
     if asked.id and len(images) == 1:
         texts["request_id"] = [asked.id]
-    rows = make_rows(images, texts, parts.settings.max_rows, parts.settings.max_image_mb, call.request_id)
+    rows = make_rows(images, texts, parts.settings.max_rows, parts.settings.max_image_mb, call.request_id, call.caller)
     spec, identity = live.service.predictor.spec, live.service.identity
     found = live.service.answer(rows, call, lambda done: _values(done, spec))
     columns = {name: [values[name] for values in found] for name in found[0]}

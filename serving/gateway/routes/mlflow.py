@@ -1,14 +1,11 @@
 """The routes of MLflow's scoring server: `/invocations`, `/ping`, `/version`, with its bodies and its statuses."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from mlflow.version import VERSION
 
 from serving.gateway.parts import ToldRoute, parts_of
-from serving.gateway.request_id import request_id_of
-from serving.service import Call
 
 router = APIRouter(route_class=ToldRoute, tags=["MLflow"])
 
@@ -23,17 +20,14 @@ _TABLE = {
 @router.post("/invocations", openapi_extra={"requestBody": {"content": _TABLE, "required": True}})
 async def invocations(request: Request) -> Response:
     """Segment the images of a table, a row an image, as `mlflow models serve` does."""
-    parts, received = parts_of(request), datetime.now(UTC)
+    parts = parts_of(request)
+    caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        live = parts.live()
+        live, call_with = parts.live(), parts.call(request, visit, caller)
 
         def score() -> Any:
-            scorer = live.scorer(
-                lambda options: Call(
-                    options, received, visit.deadline, visit.cancelled, request_id=request_id_of(request)
-                )
-            )
+            scorer = live.scorer(call_with)
             kind = request.headers.get("content-type", "")
             return parts.invocations(body, kind, scorer, scorer.metadata.get_input_schema())
 

@@ -30,5 +30,7 @@ async def health(request: Request) -> Response:
 @router.post("/announce", status_code=202)
 async def announce(request: Request) -> Response:
     """Look at the registry at once. The body is not read: what is live is asked of the registry alone."""
-    parts_of(request).announce()
+    parts = parts_of(request)
+    parts.admit(request, "admin")
+    parts.announce()
     return Response(status_code=202)

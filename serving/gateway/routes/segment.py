@@ -1,0 +1,181 @@
+"""`POST /segment`: an image in, its mask out, in the form that is asked for; see `serving.pictures.accept`."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from resunet.errors import ImageError, SettingsError
+from serving.answer import foreground_fraction
+from serving.errors import RowError, UnsupportedError
+from serving.gateway.fleet import Live
+from serving.gateway.parts import ToldRoute, parts_of
+from serving.pictures.accept import Wanted, choose
+from serving.pictures.answers import Body, Shown, draw, gather
+from serving.pictures.probability import ProbabilityMap
+from serving.request import Row, make_rows, read_options
+from serving.service import Call, Done
+from serving.settings import ServingSettings
+
+router = APIRouter(route_class=ToldRoute, tags=["segment"])
+
+_IMAGES: Final = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/octet-stream")
+_FORM: Final = "multipart/form-data"
+_WORDS: Final = ("threshold", "client", "slice")
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_UPLOAD: Final = {
+    "schema": {
+        "type": "object",
+        "required": ["image"],
+        "properties": {
+            "image": {"type": "string", "format": "binary"},
+            **{word: {"type": "string"} for word in _WORDS},
+        },
+    }
+}
+_PARAMETERS: Final = [
+    {"name": name, "in": "query", "description": text, "schema": schema}
+    for name, text, schema in (
+        ("view", "what a picture shows", {"type": "string", "enum": ["mask", "overlay", "probability"]}),
+        ("format", "how it is told", {"type": "string", "enum": ["png", "json", "rle", "coco", "contours"]}),
+        ("depth", "bits of a probability", {"type": "integer", "enum": [8, 16]}),
+        ("class", "the class whose probability is shown: its name, or its number", {"type": "string"}),
+        ("threshold", "binary versions: a pixel is foreground from this probability on", {"type": "number"}),
+        ("client", "who sends it, for the log", {"type": "string", "maxLength": 200}),
+        ("slice", "which part of the data it is, for the log", {"type": "string", "maxLength": 200}),
+    )
+]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An image and what is said of it."""
+
+    image: bytes
+    words: Mapping[str, str]
+
+
+@router.post(
+    "/segment",
+    openapi_extra={
+        "parameters": _PARAMETERS,
+        "requestBody": {"content": {**dict.fromkeys(_IMAGES, _BINARY), _FORM: _UPLOAD}, "required": True},
+    },
+)
+async def segment(request: Request) -> Response:
+    """Segment one image.
+
+    Its bytes are the body, or the part `image` of a form. What comes back is the mask as PNG, unless the Accept header
+    or the query say otherwise: an overlay, probabilities, or JSON.
+    """
+    parts = parts_of(request)
+    wanted = choose(",".join(request.headers.getlist("accept")) or None, request.query_params)
+    caller = parts.admit(request, "predict")
+    if wanted.probabilities:
+        caller.require("probabilities")
+    kind = _kind(request)
+    async with parts.desk.visit(request) as visit:
+        body = await visit.body()
+        sent = await _from_form(request, body) if kind == _FORM else _Sent(body, request.query_params)
+        live, call_with = parts.live(), parts.call(request, visit, caller)
+
+        def answer() -> tuple[Body, dict[str, str]]:
+            call = call_with(read_options(_options(sent.words), live.service.predictor.spec))
+            return _segment(live, _row(sent, call, parts.settings), call, wanted)
+
+        content, headers = await visit.work(answer)
+    headers["Content-Length"] = str(content.size)
+    return StreamingResponse(_pieces(content), headers=headers, media_type=content.media_type)
+
+
+def _segment(live: Live, row: Row, call: Call, wanted: Wanted) -> tuple[Body, dict[str, str]]:
+    spec, version = live.service.predictor.spec, live.service.identity.version
+    gathered: list[ProbabilityMap | None] = []
+
+    def watch(height: int, width: int) -> Any:
+        gathered.append(gather(wanted, height, width, spec.class_names))
+        return gathered[0].add if gathered[0] is not None else None
+
+    def encode(done: Done) -> tuple[Body, dict[str, str]]:
+        shown = Shown(done.rgb, done.prediction, spec.class_names, version, done.row.request_id)
+        headers = {
+            "X-Model-Version": version,
+            "X-Confidence": f"{done.prediction.confidence:.6f}",
+            "X-Foreground-Fraction": _ascii(foreground_fraction(done.prediction, spec)),
+        }
+        return draw(wanted, shown, gathered[0]), headers
+
+    try:
+        ((body, headers),) = live.service.answer([row], call, encode, watch)
+    except RowError as error:
+        raise error.reason from None  # there is one image: its row is nobody's business
+    return body, headers
+
+
+def _kind(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (*_IMAGES, _FORM):
+        raise UnsupportedError(
+            f"an image is sent as {', '.join(_IMAGES[:-1])} or {_FORM}: say so in the Content-Type header"
+        )
+    return kind
+
+
+def _row(sent: _Sent, call: Call, settings: ServingSettings) -> Row:
+    if not sent.image:
+        raise ImageError("there is no image: the body, or the part image of the form, is empty")
+    texts = {name: [sent.words[name]] for name in ("client", "slice") if name in sent.words}
+    try:
+        (row,) = make_rows([sent.image], texts, 1, settings.max_image_mb, call.request_id, call.caller)
+    except RowError as error:
+        raise error.reason from None
+    except SettingsError as error:
+        raise SettingsError(str(error).removeprefix("row 0: ")) from None
+    return row
+
+
+def _options(words: Mapping[str, str]) -> dict[str, float]:
+    if "threshold" not in words:
+        return {}
+    try:
+        return {"threshold": float(words["threshold"])}
+    except ValueError:
+        raise SettingsError("threshold must be a number between 0 and 1, both excluded") from None
+
+
+async def _from_form(request: Request, body: bytes) -> _Sent:
+    """The parts of a form; what the query says counts where the form says nothing."""
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = _InMemory(request.headers, stream(), max_files=1, max_fields=len(_WORDS))
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, UnicodeDecodeError, ValueError):
+        raise ImageError("the form cannot be read: send one file, as the part image, and nothing after it") from None
+    image = form.get("image")
+    if not isinstance(image, UploadFile):
+        raise ImageError("the form has no file image: with curl that is -F image=@a.png")
+    data = await image.read()
+    words = {name: value for name, value in form.items() if isinstance(value, str)}
+    return _Sent(data, {**request.query_params, **words})
+
+
+class _InMemory(MultiPartParser):
+    """A form's file stays in memory: no image is written to a disk unless the policy says so."""
+
+    spool_max_size = 1 << 40
+
+
+async def _pieces(body: Body) -> AsyncIterator[bytes]:
+    for piece in body.pieces:
+        yield piece
+
+
+def _ascii(value: float | str) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else value.encode("ascii", "backslashreplace").decode()
