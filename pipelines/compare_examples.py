@@ -19,12 +19,12 @@ from PIL import Image
 from pipelines.data_step import data_folder
 from pipelines.dataset import Sample, load, read_dataset
 from pipelines.evidence.subject import Version
-from pipelines.outlines import brighter, draw_outline, enlarged, gain, levels
-from pipelines.palette import ORANGE, SKY
+from pipelines.outlines import brighter, draw_outline, enlarged, gain
 from pipelines.parity import class_mask
 from registry.reports.examples import PICTURES, SHEET_FILE, Example, Sheet, Skipped
 from resunet.errors import DataError, ResunetError
 from resunet.metrics import dice
+from resunet.palette import ORANGE, SKY, levels
 from serving.predictor import Predictor
 
 SIDE: Final = 448

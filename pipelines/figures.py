@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipelines.calibrate import BAND_PX, Reliability
+from pipelines.canvas import canvas
 from pipelines.fit import Evaluated
-from pipelines.palette import BLUE, GREEN, INK, ORANGE, canvas
+from resunet.palette import BLUE, GREEN, INK, ORANGE
 
 
 def learning_curves(history: Sequence[Evaluated]) -> Figure:

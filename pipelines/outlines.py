@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from resunet.palette import levels
+
 # Side that pictures are drawn at: outlines are then equally thin whatever the image's size.
 SIDE: Final = 640
 
@@ -52,8 +54,3 @@ def draw_outline(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: st
         inside = (mask == index).astype(np.uint8)
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, levels(colour), thickness, cv2.LINE_AA)
-
-
-def levels(colour: str) -> tuple[int, int, int]:
-    """#rrggbb as three levels."""
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

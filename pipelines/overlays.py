@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from pipelines.canvas import canvas
 from pipelines.evaluate import LabelledImages
-from pipelines.outlines import brighter, draw_outline, enlarged, faded, gain, levels
-from pipelines.palette import INK, ORANGE, SKY, canvas
+from pipelines.outlines import brighter, draw_outline, enlarged, faded, gain
+from resunet.palette import INK, ORANGE, SKY, levels
 from serving.predictor import Predictor
 
 _RED: Final = "#dc1414"

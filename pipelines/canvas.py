@@ -1,18 +1,10 @@
-"""Colours and canvas of the pictures.
-
-The colours are of Okabe and Ito's palette, which colour-blind readers can tell apart.
-"""
+"""What figures are drawn on."""
 
 from typing import Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-BLUE: Final = "#0072B2"
-ORANGE: Final = "#E69F00"
-SKY: Final = "#56B4E9"
-GREEN: Final = "#009E73"
-INK: Final = "#333a44"
 _DPI: Final = 110
 
 
