@@ -46,12 +46,11 @@ imports: .venv/.test
 	$(BIN)/lint-imports
 
 # Of tests/code and tests/system two files run at a time, on one thread each where they compute: threads that spin slow the
-# other one down. In tests/model training takes all cores, in a process a file: engines that were loaded and dropped many
-# times leave a process in which Python crashes.
+# other one down. In tests/model training takes all cores.
 BY_FILE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: lint types imports
 	$(BY_FILE) tests/code
-	for file in tests/model/test_*.py; do $(BIN)/python -m pytest $$file || exit 1; done
+	$(BIN)/python -m pytest tests/model
 	$(BY_FILE) tests/system
 
 clean:

@@ -9,6 +9,7 @@ another shape than the last costs 10 to 25 ms, because kernels are prepared for 
 OpenVINO keeps is bounded here, because it would keep thousands.
 """
 
+import functools
 import importlib.util
 import math
 import os
@@ -74,10 +75,7 @@ class OpenVinoEngine:
     name: EngineName = "openvino"
 
     def __init__(self, path: Path, precision: Precision, threads: int | None = None) -> None:
-        import openvino
-
-        core = openvino.Core()
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        core = _openvino()
         compiled = core.compile_model(
             core.read_model(str(path)),
             "CPU",
@@ -85,7 +83,7 @@ class OpenVinoEngine:
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": threads or available_cores(),
                 # Said in every case: left alone, OpenVINO silently takes bf16 where the processor has it.
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" and has_bf16 else "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" and has_bf16() else "f32",
                 # Two processes that pin their threads would share the first cores and leave the rest idle.
                 "ENABLE_CPU_PINNING": False,
                 "CPU_RUNTIME_CACHE_CAPACITY": str(_OPENVINO_PREPARED),
@@ -103,6 +101,20 @@ class OpenVinoEngine:
             return result["probabilities"], result["embedding"]
         finally:
             self._pool.put(request)
+
+
+@functools.cache
+def _openvino() -> Any:
+    """OpenVINO's core: one for the life of the process, whatever is loaded and dropped meanwhile.
+
+    On processors with AMX the CPU plugin of each core gives the thread that makes it a signal stack of its own, and
+    puts the one before back when it goes. Cores that do not go in the reverse order of their coming leave the thread
+    with the stack of one that is gone: the next signal is written over whatever has that memory by then, and the
+    process dies far from the cause. Seen with OpenVINO 2026.4.1.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def open_engine(name: EngineName, path: Path, precision: Precision, threads: int | None = None) -> Engine:
@@ -163,6 +175,11 @@ def choose_engine(spec: VersionSpec, setting: str = "auto") -> EngineName:
 def is_installed(name: EngineName) -> bool:
     """Whether the engine's package can be imported here."""
     return importlib.util.find_spec(name) is not None
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this processor; elsewhere it would run a bf16 version in fp32."""
+    return is_installed("openvino") and "BF16" in _openvino().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def available_cores() -> int:

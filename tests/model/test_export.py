@@ -12,13 +12,12 @@ from tiny_network import nuclei
 
 from pipelines.export import export_graph, export_weights
 from pipelines.learner import load_weights
-from pipelines.parity import has_bf16
 from pipelines.quantise import quantise
 from resunet.errors import DataError
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph
-from serving.engine import EngineName, open_engine
+from serving.engine import EngineName, has_bf16, open_engine
 from serving.predictor import Predictor
 from serving.version import Calibration, EngineMeasurement, TileSpec, VersionSpec
 
