@@ -123,4 +123,4 @@ def up(
         "stop_when_archived": stop_when_archived,
     }
     settings = GatewaySettings.load(**{name: value for name, value in given.items() if value is not None})
-    run(settings, ServingSettings.load(), wait, lambda line: Console(stderr=True).print(line, highlight=False))
+    run(settings, ServingSettings.load(), wait)

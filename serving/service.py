@@ -45,7 +45,7 @@ class Call:
         advice: what may be done when the deadline is over.
         request_id: of the request; its only image goes by it where that has no id of its own.
         caller: who asks, as far as that was proved; None where nobody has to.
-        charge: is told how many pixels the images have together, before any is decoded; it may refuse.
+        charge: is told how many images there are, and their pixels together, before any is decoded; it may refuse.
     """
 
     options: Options
@@ -55,7 +55,7 @@ class Call:
     advice: str = "; send smaller or fewer images"
     request_id: str | None = None
     caller: str | None = None
-    charge: Callable[[int], None] = lambda pixels: None
+    charge: Callable[[int, int], None] = lambda images, pixels: None
 
     def check_time(self) -> None:
         """Stop work that nobody waits for.
@@ -129,7 +129,7 @@ class Service:
     def _answer(self, rows: Sequence[Row], call: Call, making: "_Making[Encoded]") -> list[Encoded]:
         costs = measure(rows)
         whole = sum(costs)
-        call.charge(whole)
+        call.charge(len(rows), whole)
         with self._budget.admit(whole):
             if whole <= SMALL_PIXELS:
                 with self._budget.take(whole, call.deadline):

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from serving.access.headers import SecurityHeaders
+from serving.gateway.observed import Observed
 from serving.gateway.parts import Parts
 from serving.gateway.problems import problem
 from serving.gateway.request_id import RequestIds
@@ -39,7 +40,7 @@ def make_app(parts: Parts) -> ASGIApp:
     for family in (segment, mlflow, inference_protocol, state):
         app.include_router(family.router)
     app.include_router(page_router())
-    return SecurityHeaders(RequestIds(app))
+    return Observed(SecurityHeaders(RequestIds(app)), parts.metrics)
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -20,6 +20,8 @@ from serving.access.scopes import Scope
 from serving.errors import BusyError
 from serving.gateway.desk import Desk, Visit
 from serving.gateway.fleet import Fleet, Live
+from serving.gateway.metrics import Metrics
+from serving.gateway.observed import note
 from serving.gateway.owner import Health
 from serving.gateway.problems import answer_problem, problem
 from serving.gateway.request_id import request_id_of
@@ -41,6 +43,7 @@ class Parts:
         invocations: MLflow's scoring function, which tells nothing of what was sent.
         settings: what a request may hold.
         gate: who may ask, and for how much.
+        metrics: what is counted.
     """
 
     fleet: Fleet
@@ -50,6 +53,7 @@ class Parts:
     invocations: Invocations
     settings: ServingSettings
     gate: Gate
+    metrics: Metrics
 
     def admit(self, request: Request, scope: Scope) -> Caller:
         """Who asks, if that may do this.
@@ -57,10 +61,18 @@ class Parts:
         Raises:
             UnauthorisedError, ForbiddenError, LimitedError: it may not, or not now.
         """
-        return self.gate.admit(request.scope["headers"], scope, request.client.host if request.client else None)
+        address = request.client.host if request.client else None
+        caller = self.gate.admit(request.scope["headers"], scope, address)
+        note(request, "caller", caller.id if caller.by_key else None)
+        return caller
 
     def call(self, request: Request, visit: Visit, caller: Caller) -> Callable[[Options], Call]:
         """What a request's images share, once its options are known; it is received now."""
+
+        def charge(images: int, pixels: int) -> None:
+            self.metrics.asked(images, pixels)
+            self.gate.charge(caller, pixels)
+
         return partial(
             Call,
             received=datetime.now(UTC),
@@ -68,10 +80,10 @@ class Parts:
             cancelled=visit.cancelled,
             request_id=request_id_of(request),
             caller=caller.id if caller.by_key else None,
-            charge=lambda pixels: self.gate.charge(caller, pixels),
+            charge=charge,
         )
 
-    def live(self) -> Live:
+    def live(self, request: Request) -> Live:
         """The version that a request gets which comes now.
 
         Raises:
@@ -80,6 +92,7 @@ class Parts:
         live = self.fleet.on("production")
         if live is None:
             raise BusyError("no version is live: promote one to Production, or see /health for what keeps it away")
+        note(request, "version", live.service.identity.version)
         return live
 
 

@@ -4,6 +4,7 @@ settings = GatewaySettings.load()
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -32,3 +33,4 @@ class GatewaySettings(EnvironmentSettings):
     allow_public: bool = Field(default=False, description="listen on a public address although there are no keys")
     requests_per_second: float = Field(default=1000.0, gt=0, description="of each key, or address without keys")
     megapixels_per_second: float = Field(default=1000.0, gt=0, description="the same, of the images sent")
+    log: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text in a terminal, else JSON")

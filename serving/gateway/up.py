@@ -7,6 +7,7 @@ What is live is loaded before the first request is taken, so that a port that an
 
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from serving.gateway.cache import VersionCache
 from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet, Lane
 from serving.gateway.loading import Loaded
+from serving.gateway.log_lines import write_log
+from serving.gateway.metrics import Metrics, Now
 from serving.gateway.owner import Owner, OwnerSettings
 from serving.gateway.parts import Parts
 from serving.gateway.releases import Registry
@@ -44,23 +47,23 @@ _MORE_THREADS: Final = 4
 _log = logging.getLogger(__name__)
 
 
-def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Callable[[str], None]) -> None:
+def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None:
     """Serve until a signal ends it.
 
     Args:
         settings: of the gateway.
         serving: of the versions that answer.
         wait: come up although nothing is live yet, and answer 503 until something is.
-        say: is told where it listens, once it does.
 
     Raises:
         SettingsError: a setting makes no sense, or the address is taken.
         StoreError: nothing is live, or the registry is away, and nothing served here before.
     """
+    write_log(settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty()))
     records = RecordsSettings.load()
     threads = settings.threads or available_cores() + _MORE_THREADS
     with ended_cleanly(), ExitStack() as ends:
-        gate = _gate(settings, records, say)
+        gate = _gate(settings, records)
         listener = ends.enter_context(_listening(settings.host, settings.port))
         log = open_inference_log(records)
         if log is not None:
@@ -86,23 +89,39 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool, say: Ca
             )
         )
         invocations = guarded(scoring_server.invocations, serving.max_image_mb)
-        server = _server(
-            make_app(Parts(fleet, desk, owner.health, owner.announce, invocations, serving, gate)), settings
-        )
-        say(f"{health.serving or 'no version yet'}: {_address(listener, settings)}")
+        metrics = Metrics()
+        metrics.watch(lambda: _now(fleet, desk, owner, log))
+        parts = Parts(fleet, desk, owner.health, owner.announce, invocations, serving, gate, metrics)
+        server = _server(make_app(parts), settings)
+        _log.info("%s answers at %s", health.serving or "no version yet", _address(listener, settings))
         ends.callback(owner.stop)
         owner.start()
         server.run(sockets=[listener])
 
 
-def _gate(settings: GatewaySettings, records: RecordsSettings, say: Callable[[str], None]) -> Gate:
+def _now(fleet: Fleet, desk: Desk, owner: Owner, log: InferenceLog | None) -> Now:
+    health, live = owner.health(), fleet.on("production")
+    identity = live.service.identity if live else None
+    return Now(
+        requests=desk.visits,
+        held_bytes=desk.held_bytes,
+        model=identity.name if identity else "",
+        version=identity.version if identity else "",
+        digest=identity.digest if identity else "",
+        swaps=health.swaps,
+        troubles=len(health.troubles),
+        spool_bytes=log.status().pending_bytes if log else None,
+    )
+
+
+def _gate(settings: GatewaySettings, records: RecordsSettings) -> Gate:
     """Who may ask, once it is sure that the address may be listened on at all."""
     store = KeyStore(keys_path(records.home.absolute()))
     warning = check_binding(
         settings.host, store.configured, settings.tls_certificate is not None, settings.allow_public
     )
     if warning:
-        say(f"warning: {warning}")
+        _log.warning("%s", warning)
     requests = Rate(settings.requests_per_second, max(1.0, 2 * settings.requests_per_second))
     megapixels = Rate(settings.megapixels_per_second, max(1.0, 10 * settings.megapixels_per_second))
     return Gate(store, Limits(requests, megapixels))

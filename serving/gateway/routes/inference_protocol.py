@@ -42,7 +42,7 @@ class _ProtocolRoute(APIRoute):
             except Exception as error:
                 answer = answer_problem(error)
                 words = json.loads(bytes(answer.body))["message"]
-                headers = {name: answer.headers[name] for name in ("Retry-After",) if name in answer.headers}
+                headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
                 return JSONResponse({"error": words}, answer.status_code, headers)
 
         return told
@@ -74,7 +74,7 @@ async def ready(request: Request) -> Response:
 @router.get("/models/{name}/versions/{version}/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
     """200 where that model, and that version of it, answers."""
-    _asked_for(parts_of(request), name, version)
+    _asked_for(request, name, version)
     return JSONResponse({"name": name, "ready": True})
 
 
@@ -82,7 +82,7 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
 @router.get("/models/{name}/versions/{version}")
 async def model(request: Request, name: str, version: str | None = None) -> Response:
     """Inputs and outputs of the model."""
-    live = _asked_for(parts_of(request), name, version)
+    live = _asked_for(request, name, version)
     kinds = _kinds(live.service.predictor.spec)
     return JSONResponse(
         {
@@ -103,7 +103,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        live = _asked_for(parts, name, version)
+        live = _asked_for(request, name, version)
         length, call_with = _json_length(request), parts.call(request, visit, caller)
 
         def answer() -> tuple[bytes, int | None]:
@@ -168,8 +168,8 @@ def _values(done: Done, spec: VersionSpec) -> dict[str, Any]:
     }
 
 
-def _asked_for(parts: Parts, name: str, version: str | None) -> Live:
-    live = parts.live()
+def _asked_for(request: Request, name: str, version: str | None) -> Live:
+    live = parts_of(request).live(request)
     identity = live.service.identity
     if name != identity.name or version not in (None, identity.version):
         raise NotThereError(f"only version {identity.version} of the model {identity.name} answers here")

@@ -24,7 +24,7 @@ async def invocations(request: Request) -> Response:
     caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        live, call_with = parts.live(), parts.call(request, visit, caller)
+        live, call_with = parts.live(request), parts.call(request, visit, caller)
 
         def score() -> Any:
             scorer = live.scorer(call_with)

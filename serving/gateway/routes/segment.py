@@ -81,7 +81,7 @@ async def segment(request: Request) -> Response:
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
         sent = await _from_form(request, body) if kind == _FORM else _Sent(body, request.query_params)
-        live, call_with = parts.live(), parts.call(request, visit, caller)
+        live, call_with = parts.live(request), parts.call(request, visit, caller)
 
         def answer() -> tuple[Body, dict[str, str]]:
             call = call_with(read_options(_options(sent.words), live.service.predictor.spec))

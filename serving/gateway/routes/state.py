@@ -1,4 +1,4 @@
-"""How the gateway is: `/health`; and `/announce`, by which the registry's guard says that something changed."""
+"""How the gateway is: `/health`, `/metrics`; and `/announce`, by which the guard says that something changed."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -25,6 +25,15 @@ async def health(request: Request) -> Response:
         "requests": parts.desk.visits,
     }
     return JSONResponse(body, 503 if now.status == "down" else 200)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """What is measured, for Prometheus."""
+    parts = parts_of(request)
+    parts.admit(request, "metrics")
+    text, media_type = parts.metrics.render()
+    return Response(text, media_type=media_type)
 
 
 @router.post("/announce", status_code=202)
