@@ -99,6 +99,7 @@ def up(
     model: Annotated[str | None, typer.Option("--model-uri", "-m", help="models:/<name>/<stage> to follow")] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", help="0: any that is free")] = None,
     host: Annotated[str | None, typer.Option("--host", "-h", help="127.0.0.1 unless there are keys")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", help="processes that answer: 1")] = None,
     poll: Annotated[float | None, typer.Option(help="seconds within which a change is followed")] = None,
     stop_when_archived: Annotated[
         bool | None, typer.Option("--stop-when-archived", help="with nothing live, answer nothing any more")
@@ -119,6 +120,7 @@ def up(
         "model": model,
         "port": port,
         "host": host,
+        "workers": workers,
         "poll_seconds": poll,
         "stop_when_archived": stop_when_archived,
     }

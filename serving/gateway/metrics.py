@@ -1,20 +1,24 @@
 """What the gateway measures of itself, for Prometheus.
 
-metrics = Metrics()
-metrics.answered("/segment", 200, seconds=0.041, version="7")
-metrics.watch(gauges)                   # numbers that are asked for when somebody looks
-text, media_type = metrics.render()
+    metrics = Metrics(now=process.now)
+    metrics.answered("/segment", 200, seconds=0.041, version="7")
+    text, media_type = metrics.render()
+
+With several processes their numbers meet in files of one folder, whose name `SHARED` holds before this module is
+imported; whichever of them is asked answers for all.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import psutil
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
+# The library's own variable.
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MEGAPIXELS: Final = (0.01, 0.07, 0.3, 1.0, 4.0, 16.0, 50.0, 100.0)
@@ -22,14 +26,14 @@ _MEGAPIXELS: Final = (0.01, 0.07, 0.3, 1.0, 4.0, 16.0, 50.0, 100.0)
 
 @dataclass(frozen=True)
 class Now:
-    """Numbers of this moment.
+    """Numbers of this moment, of one process.
 
     Attributes:
-        requests, waiting_bytes: that the desk holds.
+        requests, held_bytes: that the desk holds.
         model, version, digest: of what answers; empty where nothing does.
         swaps: since the start.
         troubles: sentences that `/health` tells.
-        spool_bytes: of predictions that are not in the database yet; None where the log is off.
+        spool_bytes: of predictions that are not in the database yet, of all processes; 0 where the log is off.
     """
 
     requests: int
@@ -39,33 +43,53 @@ class Now:
     digest: str
     swaps: int
     troubles: int
-    spool_bytes: int | None
+    spool_bytes: int
 
 
 class Metrics:
-    """Counters and histograms of one process."""
+    """Counters, histograms and gauges of one process.
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+    Args:
+        now: the numbers of this moment.
+    """
+
+    def __init__(self, now: Callable[[], Now]) -> None:
+        self._now = now
+        self._process = psutil.Process(os.getpid())
+        self._registry = registry = CollectorRegistry()
         self._requests = Counter(
-            "resunet_requests", "Requests answered.", ("route", "status", "version"), registry=self._registry
+            "resunet_requests", "Requests answered.", ("route", "status", "version"), registry=registry
         )
         self._seconds = Histogram(
             "resunet_request_seconds",
             "From a request's first byte to its answer's last.",
             ("route",),
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self._images = Histogram(
-            "resunet_request_images", "Images of a request.", buckets=_IMAGES, registry=self._registry
-        )
+        self._images = Histogram("resunet_request_images", "Images of a request.", buckets=_IMAGES, registry=registry)
         self._megapixels = Histogram(
             "resunet_request_megapixels",
             "Megapixels of a request, all images together.",
             buckets=_MEGAPIXELS,
-            registry=self._registry,
+            registry=registry,
         )
+
+        def summed(name: str, told: str) -> Gauge:
+            return Gauge(name, told, registry=registry, multiprocess_mode="livesum")
+
+        def highest(name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(name, told, labels, registry=registry, multiprocess_mode="livemax")
+
+        self._here = summed("resunet_requests_here", "Requests that wait or are worked on.")
+        self._held = summed("resunet_held_bytes", "Bytes of their bodies.")
+        self._cpu = summed("resunet_cpu_seconds", "CPU time spent.")
+        self._memory = summed("resunet_resident_memory_bytes", "Memory in use.")
+        self._swaps = highest("resunet_swaps", "Versions that took over since the start.")
+        self._troubles = highest("resunet_troubles", "Things that /health says are wrong.")
+        self._spool = highest("resunet_spool_bytes", "Bytes of predictions that the database does not have yet.")
+        self._version = highest("resunet_version_info", "1 for what answers.", ("model", "version", "digest"))
+        self._told: tuple[str, str, str] = ("", "", "")
 
     def answered(self, route: str, status: int, seconds: float, version: str) -> None:
         """Count a request; `route` is a template, so that there are few of them."""
@@ -77,43 +101,30 @@ class Metrics:
         self._images.observe(images)
         self._megapixels.observe(pixels / 1e6)
 
-    def watch(self, now: Callable[[], Now]) -> None:
-        """Ask for these numbers whenever somebody looks."""
-        self._registry.register(_Gauges(now))
+    def refresh(self) -> None:
+        """Write down the numbers of this moment, for whichever process is asked."""
+        now = self._now()
+        self._here.set(now.requests)
+        self._held.set(now.held_bytes)
+        self._swaps.set(now.swaps)
+        self._troubles.set(now.troubles)
+        self._spool.set(now.spool_bytes)
+        spent = self._process.cpu_times()
+        self._cpu.set(spent.user + spent.system)
+        self._memory.set(self._process.memory_info().rss)
+        answers = (now.model, now.version, now.digest)
+        if answers != self._told:
+            if any(self._told):
+                self._version.labels(*self._told).set(0)
+            if any(answers):
+                self._version.labels(*answers).set(1)
+            self._told = answers
 
     def render(self) -> tuple[bytes, str]:
         """All of it as Prometheus reads it, and its media type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
-
-
-class _Gauges:
-    """Numbers of this moment, as metrics."""
-
-    def __init__(self, now: Callable[[], Now]) -> None:
-        self._now = now
-        self._process = psutil.Process(os.getpid())
-
-    def collect(self) -> Iterator[Metric]:
-        """As of Prometheus."""
-        now = self._now()
-        yield GaugeMetricFamily("resunet_requests_here", "Requests that wait or are worked on.", now.requests)
-        yield GaugeMetricFamily("resunet_held_bytes", "Bytes of their bodies.", now.held_bytes)
-        yield GaugeMetricFamily("resunet_troubles", "Things that /health says are wrong.", now.troubles)
-        yield CounterMetricFamily("resunet_swaps", "Versions that took over since the start.", now.swaps)
-        version = GaugeMetricFamily(
-            "resunet_version_info", "The version that answers.", labels=("model", "version", "digest")
-        )
-        if now.version:
-            version.add_metric((now.model, now.version, now.digest), 1)
-        yield version
-        if now.spool_bytes is not None:
-            yield GaugeMetricFamily(
-                "resunet_spool_bytes", "Bytes of predictions that the database does not have yet.", now.spool_bytes
-            )
-        spent = self._process.cpu_times()
-        yield CounterMetricFamily("process_cpu_seconds", "CPU time spent.", spent.user + spent.system)
-        yield GaugeMetricFamily("process_resident_memory_bytes", "Memory in use.", self._process.memory_info().rss)
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the moment."""
-        return []
+        self.refresh()
+        if not os.environ.get(SHARED):
+            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        return generate_latest(everybody), CONTENT_TYPE_LATEST

@@ -20,6 +20,7 @@ class GatewaySettings(EnvironmentSettings):
     model: str = Field(default="models:/resunet/Production", description="the place in the registry that is followed")
     host: str = Field(default="127.0.0.1", description="address that is listened on")
     port: int = Field(default=8000, ge=0, le=65535, description="0: any that is free")
+    workers: int = Field(default=1, ge=1, le=64, description="processes that answer; each has its own engine")
     poll_seconds: float = Field(default=5.0, gt=0, description="a change in the registry is followed within it")
     stop_when_archived: bool = Field(default=False, description="with nothing live, answer nothing any more")
     request_seconds: float = Field(default=60.0, gt=0, description="after so long a request is answered 504")

@@ -102,7 +102,7 @@ def test_metrics_count_what_was_answered(gateway: Gateway, keys: dict[str, dict[
     count = ("resunet_request_seconds_count", "/segment")
     assert after[count] - before[count] == 3
     assert after[("resunet_request_images_count", "")] - before[("resunet_request_images_count", "")] == 3
-    assert after[("process_resident_memory_bytes", "")] > 1e6 and after[("resunet_version_info", "")] == 1
+    assert after[("resunet_resident_memory_bytes", "")] > 1e6 and after[("resunet_version_info", "")] == 1
 
 
 def test_the_log_has_a_line_of_json_a_request_and_neither_key_nor_image(

@@ -1,0 +1,143 @@
+"""One process that answers: its versions, its desk, its routes and its server. A gateway is one of them, or several.
+
+process = Process(settings, serving, health=owner.health, announce=owner.announce)
+process.fleet.prepare("production", folder); process.fleet.switch("production")
+process.serve(listener)                 # until a signal ends it, or `stop`
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from mlflow.pyfunc import scoring_server
+
+from records.inference import open_inference_log
+from records.settings import RecordsSettings
+from serving.access.gate import Gate
+from serving.access.keys import KeyStore, keys_path
+from serving.access.limits import Limits, Rate
+from serving.budget import WorkBudget
+from serving.engine import available_cores
+from serving.gateway.app import make_app
+from serving.gateway.desk import Desk, DeskSettings
+from serving.gateway.fleet import Fleet, Lane
+from serving.gateway.loading import Loaded
+from serving.gateway.metrics import Metrics, Now
+from serving.gateway.owner import Health
+from serving.gateway.parts import Parts
+from serving.gateway.settings import GatewaySettings
+from serving.logbook import Logbook
+from serving.scoring import guarded
+from serving.settings import ServingSettings
+
+# Beside those that compute, some threads read, decode and write: with fewer, cores wait for them.
+_MORE_THREADS: Final = 4
+_log = logging.getLogger(__name__)
+
+
+class Process:
+    """What answers, in this process.
+
+    Args:
+        settings: of the gateway; what it may hold, and its rates, are shared out among its processes.
+        serving: of the versions that answer.
+        health: how following the registry goes.
+        announce: somebody says that the registry changed.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        serving: ServingSettings,
+        *,
+        health: Callable[[], Health],
+        announce: Callable[[], None],
+    ) -> None:
+        records = RecordsSettings.load()
+        cores = max(1, available_cores() // settings.workers)
+        threads = settings.threads or cores + _MORE_THREADS
+        self._health = health
+        self._log = open_inference_log(records)
+        self.fleet = Fleet(
+            serving,
+            WorkBudget(threads, serving.wait_seconds),
+            self._book,
+            serving.threads or (None if settings.workers == 1 else cores),
+        )
+        self._desk = Desk(
+            DeskSettings(
+                threads=threads,
+                waiting=settings.waiting,
+                request_seconds=settings.request_seconds,
+                max_image_mb=serving.max_image_mb,
+                held_bytes=settings.held_mb * 1_000_000 // settings.workers,
+            )
+        )
+        self.metrics = Metrics(self._now)
+        parts = Parts(
+            fleet=self.fleet,
+            desk=self._desk,
+            health=health,
+            announce=announce,
+            invocations=guarded(scoring_server.invocations, serving.max_image_mb),
+            settings=serving,
+            gate=_gate(settings, records),
+            metrics=self.metrics,
+        )
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(parts),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(settings.drain_seconds),
+                ssl_certfile=_path(settings.tls_certificate),
+                ssl_keyfile=_path(settings.tls_key),
+            )
+        )
+
+    def serve(self, listener: socket.socket) -> None:
+        """Answer until a signal comes, or `stop`, and until what is under way is answered."""
+        self._server.run(sockets=[listener])
+
+    def stop(self) -> None:
+        """Let `serve` end; from any thread."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Bring what was answered to the database, as far as it is there."""
+        if self._log is not None:
+            self._log.close()
+
+    def _book(self, loaded: Loaded, lane: Lane) -> Logbook | None:
+        return None if self._log is None else Logbook(self._log, loaded.identity, lane)
+
+    def _now(self) -> Now:
+        health, live = self._health(), self.fleet.on("production")
+        identity = live.service.identity if live else None
+        return Now(
+            requests=self._desk.visits,
+            held_bytes=self._desk.held_bytes,
+            model=identity.name if identity else "",
+            version=identity.version if identity else "",
+            digest=identity.digest if identity else "",
+            swaps=health.swaps,
+            troubles=len(health.troubles),
+            spool_bytes=self._log.status().pending_bytes if self._log else 0,
+        )
+
+
+def _gate(settings: GatewaySettings, records: RecordsSettings) -> Gate:
+    """Who may ask, and how much of this process."""
+    requests = settings.requests_per_second / settings.workers
+    megapixels = settings.megapixels_per_second / settings.workers
+    limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)))
+    return Gate(KeyStore(keys_path(records.home.absolute())), limits)
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)

@@ -1,0 +1,123 @@
+"""A worker of a gateway of several processes: it answers, and does with its versions what the owner says.
+
+The owner sends (number, verb, arguments) down a pipe and gets (number, failure) back. A pipe that ends is an owner that
+is gone: the worker answers what it has under way and ends too.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from resunet.errors import ResunetError, VersionError
+from serving.gateway.log_lines import write_log
+from serving.gateway.owner import Health
+from serving.gateway.process import Process
+from serving.gateway.settings import GatewaySettings
+from serving.settings import ServingSettings
+
+Verb = Literal["prepare", "switch", "forget", "health", "serve"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the owner wants; only those with a number are answered."""
+
+    verb: Verb
+    arguments: tuple[Any, ...] = ()
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """An order was carried out, or why not."""
+
+    number: int
+    failure: str | None = None
+
+
+ANNOUNCED = "announced"
+
+
+def work(
+    owner: Connection,
+    listener: socket.socket,
+    settings: GatewaySettings,
+    serving: ServingSettings,
+    json_log: bool,
+) -> None:
+    """Be a worker until the owner is gone or a signal comes."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # of a terminal, for all of the group: the owner passes on what it means
+    write_log(json_log)
+    worker = _Worker(owner, settings, serving)
+    threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
+    worker.serve(listener)
+
+
+class _Worker:
+    def __init__(self, owner: Connection, settings: GatewaySettings, serving: ServingSettings) -> None:
+        self._owner = owner
+        self._sending = threading.Lock()
+        self._may_serve = threading.Event()
+        self._health = Health("down", None, (), 0)
+        self._process = Process(settings, serving, health=lambda: self._health, announce=lambda: self._send(ANNOUNCED))
+
+    def serve(self, listener: socket.socket) -> None:
+        self._may_serve.wait()
+        try:
+            self._process.serve(listener)
+        finally:
+            self._process.close()
+
+    def obey(self) -> None:
+        try:
+            while True:
+                order: Order = self._owner.recv()
+                failure = self._carried_out(order)
+                if order.number is not None:
+                    self._send(Done(order.number, failure))
+        except (EOFError, OSError):
+            _log.warning("the gateway's owner is gone: this worker ends")
+            self._process.stop()
+            if not self._may_serve.is_set():
+                os._exit(1)
+
+    def _carried_out(self, order: Order) -> str | None:
+        try:
+            self._carry_out(order)
+        except ResunetError as error:
+            return str(error)
+        except Exception as error:
+            _log.exception("%s failed in a way that was not foreseen", order.verb)
+            return f"{type(error).__name__}; the gateway's log says more"
+        return None
+
+    def _carry_out(self, order: Order) -> None:
+        fleet = self._process.fleet
+        match order.verb:
+            case "prepare":
+                lane, folder = order.arguments
+                fleet.prepare(lane, Path(folder))
+            case "switch":
+                fleet.switch(*order.arguments)
+            case "forget":
+                fleet.forget(*order.arguments)
+            case "health":
+                (self._health,) = order.arguments
+                self._process.metrics.refresh()
+            case "serve":
+                self._may_serve.set()
+            case _:
+                raise VersionError(f"an order that is not known: {order.verb}")
+
+    def _send(self, message: object) -> None:
+        with self._sending:
+            self._owner.send(message)

@@ -1,0 +1,223 @@
+"""The owner's side of a gateway of several processes: all of them load a version, then all of them switch.
+
+    workers = Workers(settings, serving, listener)
+    workers.start(owner.health, owner.announce, json_log=True)
+    workers.prepare("production", folder)   # in all of them; the first failure is the failure of all
+    workers.switch("production")
+    workers.watch()                         # until a signal; one that dies is replaced
+
+The workers share one listening socket. One that is new takes no connection before it has the versions that the others
+have. What lies between the switch of the first and of the last is the way of a message through a pipe.
+"""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from resunet.errors import VersionError
+from serving.gateway.fleet import Lane
+from serving.gateway.metrics import SHARED
+from serving.gateway.owner import Health
+from serving.gateway.settings import GatewaySettings
+from serving.gateway.worker import ANNOUNCED, Done, Order, Verb, work
+from serving.settings import ServingSettings
+
+_LOADS_SECONDS: Final = 300.0
+_SWITCHES_SECONDS: Final = 10.0
+_STARTS_SECONDS: Final = 60.0
+_TELLS_SECONDS: Final = 0.5
+_RESTART_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Worker:
+    """One process, and the pipe to it."""
+
+    number: int
+    process: SpawnProcess
+    pipe: Connection
+    answers: SimpleQueue[Done] = field(default_factory=SimpleQueue)
+    sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, order: Order) -> bool:
+        """Whether it could be sent: not to one that died."""
+        with self.sending, suppress(OSError):
+            self.pipe.send(order)
+            return True
+        return False
+
+
+class Workers:
+    """All processes that answer; `prepare`, `switch` and `forget` are as of a `Fleet`."""
+
+    def __init__(self, settings: GatewaySettings, serving: ServingSettings, listener: socket.socket) -> None:
+        self._settings, self._serving, self._listener = settings, serving, listener
+        self._context = multiprocessing.get_context("spawn")
+        self._orders = itertools.count(1)
+        self._workers: dict[int, _Worker] = {}
+        self._live: dict[Lane, Path] = {}
+        self._ready: dict[Lane, Path] = {}
+        self._changing = threading.RLock()
+        self._stopping = threading.Event()
+        self._health: Callable[[], Health] = lambda: Health("down", None, (), 0)
+        self._announce: Callable[[], None] = lambda: None
+        self._json_log = True
+        self._metrics: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self, health: Callable[[], Health], announce: Callable[[], None], json_log: bool) -> None:
+        """Start the processes; they answer from their first version on.
+
+        Args:
+            health: told to all of them, again and again.
+            announce: called when one of them hears that the registry changed.
+            json_log: their log is for machines.
+        """
+        self._health, self._announce, self._json_log = health, announce, json_log
+        self._metrics = tempfile.TemporaryDirectory(prefix="resunet-metrics-")
+        os.environ[SHARED] = self._metrics.name  # of this process too, which has no metrics of its own
+        for number in range(1, self._settings.workers + 1):
+            self._workers[number] = self._spawned(number)
+        threading.Thread(target=self._tell_health, name="gateway-health", daemon=True).start()
+
+    def prepare(self, lane: Lane, folder: Path) -> None:
+        """Have every process load a version and see that it answers as it must.
+
+        Raises:
+            VersionError: it must not serve in one of them.
+        """
+        with self._changing:
+            self._ready.pop(lane, None)
+            if failures := self._all("prepare", (lane, str(folder)), _LOADS_SECONDS):
+                raise VersionError(failures[0])
+            self._ready[lane] = folder
+
+    def switch(self, lane: Lane) -> None:
+        """Let the version that was prepared answer, everywhere; one that fails to is replaced."""
+        with self._changing:
+            self._live[lane] = self._ready.pop(lane)
+            self._all("switch", (lane,), _SWITCHES_SECONDS)
+            self._all("serve", (), _SWITCHES_SECONDS)
+
+    def forget(self, lane: Lane) -> None:
+        """Stop answering there."""
+        with self._changing:
+            self._live.pop(lane, None)
+            self._ready.pop(lane, None)
+            self._all("forget", (lane,), _SWITCHES_SECONDS)
+
+    def serve(self) -> None:
+        """Let them take connections although they have no version yet."""
+        self._all("serve", (), _SWITCHES_SECONDS)
+
+    def watch(self) -> None:
+        """Replace processes that die, until a signal ends the caller."""
+        while not self._stopping.is_set():
+            with self._changing:
+                sentinels = {worker.process.sentinel: worker for worker in self._workers.values()}
+            for sentinel in wait(list(sentinels), timeout=1.0):
+                if self._stopping.is_set():
+                    return
+                died = sentinels[sentinel]  # type: ignore[index]
+                _log.error("worker %d died (exit code %s); it is replaced", died.number, died.process.exitcode)
+                self._replace(died)
+
+    def close(self) -> None:
+        """End all of them, after what they have under way."""
+        self._stopping.set()
+        for worker in self._workers.values():
+            with suppress(OSError):
+                worker.process.terminate()
+        ends = time.monotonic() + self._settings.drain_seconds + _SWITCHES_SECONDS
+        for worker in self._workers.values():
+            worker.process.join(max(0.1, ends - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        if self._metrics is not None:
+            self._metrics.cleanup()
+
+    def _spawned(self, number: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=work,
+            args=(theirs, self._listener, self._settings, self._serving, self._json_log),
+            name=f"gateway-worker-{number}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        worker = _Worker(number, process, ours)
+        threading.Thread(target=self._hear, args=(worker,), name=f"gateway-hears-{number}", daemon=True).start()
+        return worker
+
+    def _replace(self, died: _Worker) -> None:
+        """A new process with the versions that the others have; until it is there, those answer."""
+        time.sleep(_RESTART_SECONDS)  # one that dies at once must not take the machine with it
+        with self._changing:
+            died.process.join()
+            died.pipe.close()
+            mark_process_dead(died.process.pid)  # type: ignore[no-untyped-call]
+            worker = self._workers[died.number] = self._spawned(died.number)
+            for lane, folder in self._live.items():
+                failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)
+                failure = failure or self._one(worker, "switch", (lane,), _SWITCHES_SECONDS)
+                if failure:
+                    _log.error("worker %d cannot serve: %s", worker.number, failure)
+                    return
+            self._one(worker, "serve", (), _SWITCHES_SECONDS)
+
+    def _all(self, verb: Verb, arguments: tuple[object, ...], seconds: float) -> list[str]:
+        """Have all carry out an order at the same time; what went wrong, in words."""
+        numbers = {worker.number: next(self._orders) for worker in self._workers.values()}
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.send(Order(verb, arguments, numbers[worker.number]))
+        ends = time.monotonic() + seconds
+        found = [_answer(worker, numbers[worker.number], ends) for worker in workers]
+        return [failure for failure in found if failure]
+
+    def _one(self, worker: _Worker, verb: Verb, arguments: tuple[object, ...], seconds: float) -> str | None:
+        number = next(self._orders)
+        worker.send(Order(verb, arguments, number))
+        return _answer(worker, number, time.monotonic() + seconds + _STARTS_SECONDS)
+
+    def _hear(self, worker: _Worker) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                message = worker.pipe.recv()
+                if message == ANNOUNCED:
+                    self._announce()
+                else:
+                    worker.answers.put(message)
+
+    def _tell_health(self) -> None:
+        while not self._stopping.wait(_TELLS_SECONDS):
+            health = self._health()
+            for worker in list(self._workers.values()):
+                worker.send(Order("health", (health,)))
+
+
+def _answer(worker: _Worker, number: int, ends: float) -> str | None:
+    """What came of an order; None where it was carried out."""
+    while (left := ends - time.monotonic()) > 0 and (worker.process.is_alive() or not worker.answers.empty()):
+        with suppress(Empty):
+            done = worker.answers.get(timeout=min(left, 0.2))
+            if done.number == number:
+                return done.failure
+    return f"worker {worker.number} did not answer"

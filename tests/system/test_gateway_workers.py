@@ -1,0 +1,114 @@
+"""A real gateway of several processes: one owner, one registry, and the same version in all of them."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx
+import psutil
+import pytest
+from gateway_scene import BODY, DEADLINE_S, Gateway, GatewayScene
+from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
+
+
+@pytest.fixture
+def scene(gateway_registry: GatewayScene) -> GatewayScene:
+    return gateway_registry
+
+
+def workers_of(gateway: Gateway) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(gateway.process.pid).children():
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def answers(gateway: Gateway, count: int) -> Counter[tuple[int, str]]:
+    """Status and version of so many requests, each on a connection of its own."""
+
+    def ask(_: int) -> tuple[int, str]:
+        answer = httpx.post(f"{gateway.url}/invocations", json=BODY, timeout=DEADLINE_S, trust_env=False)
+        return answer.status_code, answer.headers.get("X-Model-Version", "")
+
+    with ThreadPoolExecutor(4) as pool:
+        return Counter(pool.map(ask, range(count)))
+
+
+def test_all_processes_switch_together_and_no_request_is_lost(scene: GatewayScene) -> None:
+    first, second = scene.promote(scene.add_version()), scene.add_version()
+    with scene.gateway("--workers", "2") as gateway:
+        assert len(workers_of(gateway)) == 2
+        assert answers(gateway, 20) == {(200, first): 20}
+        seen: list[tuple[float, str]] = []
+        ends, failed = threading.Event(), []
+
+        def client() -> None:
+            while not ends.is_set():
+                answer = httpx.post(f"{gateway.url}/invocations", json=BODY, timeout=DEADLINE_S, trust_env=False)
+                seen.append((time.monotonic(), answer.headers.get("X-Model-Version", "")))
+                if answer.status_code != 200:
+                    failed.append(answer.text)
+
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(client) for _ in range(4)]
+            scene.promote(second)
+            until(lambda: [version for _, version in seen[-40:]] == [second] * 40, gateway.words, DEADLINE_S)
+            ends.set()
+            for one in clients:
+                one.result()
+        assert not failed and {version for _, version in seen} == {first, second}
+        # From the first answer of the new one on, the old one is nobody's but of requests that were under way.
+        begins = min(moment for moment, version in seen if version == second)
+        late = [moment - begins for moment, version in seen if version == first and moment > begins]
+        assert max(late, default=0) < 5
+
+
+def test_a_version_that_one_process_cannot_load_is_served_by_none(scene: GatewayScene) -> None:
+    good = scene.promote(scene.add_version())
+    with scene.gateway("--workers", "2") as gateway:
+        scene.promote(scene.add_version(broken=True))
+        until(lambda: gateway.health()["troubles"], gateway.words, DEADLINE_S)
+        assert answers(gateway, 10) == {(200, good): 10}
+        assert gateway.health()["status"] == "degraded"
+
+
+def test_a_process_that_dies_is_replaced_by_one_with_the_same_version(scene: GatewayScene) -> None:
+    version = scene.promote(scene.add_version())
+    with scene.gateway("--workers", "2") as gateway:
+        before = {child.pid for child in workers_of(gateway)}
+        os.kill(min(before), signal.SIGKILL)
+        until(
+            lambda: len(now := {child.pid for child in workers_of(gateway)}) == 2 and now != before,
+            gateway.words,
+            DEADLINE_S,
+        )
+        until(lambda: set(answers(gateway, 8)) == {(200, version)}, gateway.words, DEADLINE_S)
+
+
+def test_workers_end_with_their_owner(scene: GatewayScene) -> None:
+    scene.promote(scene.add_version())
+    with scene.gateway("--workers", "2") as gateway:
+        children = workers_of(gateway)
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        until(lambda: not [child for child in children if child.is_running() and child.status() != "zombie"], str, 30.0)
+
+
+def test_whichever_process_is_asked_tells_the_metrics_of_all(scene: GatewayScene) -> None:
+    scene.promote(scene.add_version())
+    with scene.gateway("--workers", "2") as gateway:
+        answers(gateway, 30)
+        text = httpx.get(f"{gateway.url}/metrics", trust_env=False).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        counted = [
+            sample.value
+            for sample in samples
+            if sample.name == "resunet_request_seconds_count" and sample.labels["route"] == "/invocations"
+        ]
+        assert sum(counted) == 30
