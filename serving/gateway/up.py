@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from records.notify import Message, Messenger, NotifySettings, finish
 from records.settings import RecordsSettings
 from resunet.errors import SettingsError, StoreError
 from serving.access.binding import check_binding
@@ -47,12 +48,17 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None
         _log.warning("%s", warning)
     with ended_cleanly(), ExitStack() as ends:
         listener = ends.enter_context(_listening(settings.host, settings.port))
+        ends.callback(finish)
+        messenger = Messenger(NotifySettings.load().notify.get_secret_value())
         place = Registry(settings.model)
         cache = VersionCache(records.home.absolute() / "gateway" / "versions", serving.trust)
 
+        def alert(subject: str, body: str) -> None:
+            messenger.tell(Message(subject, body, "failure"))
+
         def owner_of(replicas: Replicas) -> Owner:
             how = OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions)
-            return Owner(place, cache, replicas, how, lambda subject, body: _log.error("%s: %s", subject, body))
+            return Owner(place, cache, replicas, how, alert)
 
         def first_look(owner: Owner) -> None:
             owner.look()

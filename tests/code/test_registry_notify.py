@@ -21,9 +21,10 @@ from small_versions import register
 from waiting import until
 
 from pipelines.servers import free_port, watched_tracking_server
+from records.notify import finish
 from registry.changes import Told
 from registry.lifecycle import Lifecycle
-from registry.notify import body, finish, notifier, subject
+from registry.notify import body, notifier, subject
 from registry.people import Actor
 from registry.policy import load_policy
 from registry.settings import RegistrySettings

@@ -17,13 +17,16 @@ import pytest
 from mlflow_server import free_port
 
 from monitoring.settings import MonitoringSettings
+from records.environment import EnvironmentSettings
 from records.settings import RecordsSettings
 from registry.settings import RegistrySettings
 from registry.signers import SigningSettings
+from serving.gateway.settings import GatewaySettings
 from serving.settings import ServingSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+GATEWAY = (PROJECT / "docs" / "gateway.md").read_text(encoding="utf-8")
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 DEADLINE_S = 480
 EXIT_CODE = "exit code "
@@ -96,9 +99,9 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
     installed = built.stat().st_mtime_ns
     project = copy_of_project(tmp_path / "a clone")
     blocks = console_blocks(README)
-    ports = {"5000": str(free_port()), "5001": str(free_port())}
+    ports = {port: str(free_port()) for port in ("5000", "5001", "8000")}
     script = "set -o pipefail\n" + f"\necho '{MARK}'\n".join("\n".join(block.commands) for block in blocks)
-    script = re.sub("500[01]", lambda found: ports[found[0]], script)
+    script = re.sub("500[01]|8000", lambda found: ports[found[0]], script)
     script = script.replace("make server", f"make server PORT={ports['5000']}")
     # Wait for the server's word, as a person would have.
     waiting = 'until grep -q "MLflow is at" "$OUTPUT"; do sleep 0.5; done\nexport MLFLOW_TRACKING_URI'
@@ -143,10 +146,20 @@ def test_an_output_that_differs_from_what_is_shown_is_noticed() -> None:
         assert missing_lines(blocks, wrong) == missed
 
 
-def test_every_setting_is_in_the_table_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(RESUNET_\w+)` \| (.*?) \|", README, flags=re.MULTILINE))
+@pytest.mark.parametrize(
+    ("page", "classes"),
+    [
+        (README, (RecordsSettings, ServingSettings, RegistrySettings, SigningSettings, MonitoringSettings)),
+        (GATEWAY, (GatewaySettings,)),
+    ],
+    ids=["README", "gateway"],
+)
+def test_every_setting_is_in_the_table_with_its_default(
+    page: str, classes: tuple[type[EnvironmentSettings], ...]
+) -> None:
+    rows = dict(re.findall(r"^\| `(RESUNET_\w+)` \| (.*?) \|", page, flags=re.MULTILINE))
     fields = {}
-    for settings in (RecordsSettings, ServingSettings, RegistrySettings, SigningSettings, MonitoringSettings):
+    for settings in classes:
         for name, field in settings.model_fields.items():
             fields[f"{settings.model_config['env_prefix']}{name}".upper()] = field.default
     assert set(rows) == set(fields)
