@@ -1,67 +1,70 @@
-"""The pages with a small `POST /segment` behind them: a real server, a real version, no registry.
+"""The gateway's whole application with one version in it, in a thread of this process: all but a registry to follow.
 
-with page_server(folder, classes=1, key=None) as url:
+with page_server(folder, classes=1) as url:
     browser.new_page().goto(url)
 """
 
 import socket
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from mlflow.pyfunc import scoring_server
+from starlette.types import ASGIApp
 from version_factory import write_version
 from waiting import until
 
-from resunet.errors import ResunetError
-from resunet.images import decode_image
-from serving.errors import status_of
-from serving.page.router import page_router
-from serving.pictures.accept import choose
-from serving.pictures.answers import Shown, draw, gather
-from serving.predictor import Predictor
+from records.digests import write_digests
+from serving.access.gate import Gate
+from serving.access.keys import KeyStore
+from serving.access.limits import Limits, Rate
+from serving.budget import WorkBudget
+from serving.gateway.app import make_app
+from serving.gateway.desk import Desk, DeskSettings
+from serving.gateway.fleet import Fleet
+from serving.gateway.metrics import Metrics, Now
+from serving.gateway.owner import Health
+from serving.gateway.parts import Parts
+from serving.scoring import guarded
+from serving.settings import ServingSettings
 
 VERSION = "7"
+PLENTY = Rate(1000, 1000)
 
 
-def make_app(folder: Path, classes: int = 1, key: str | None = None) -> FastAPI:
-    """The pages' routes and `POST /segment` of a version that finds bright spots, written to the folder."""
-    write_version(folder, classes)
-    predictor = Predictor.load(folder, "onnxruntime", threads=1)
-    names = predictor.spec.class_names
-    app = FastAPI(title="A small gateway", docs_url=None, redoc_url=None)
-    app.include_router(page_router())
-
-    @app.post("/segment", summary="Segment an image", description="The body is an image file.")
-    async def segment(request: Request) -> Response:
-        if key is not None and request.headers.get("authorization") != f"Bearer {key}":
-            return JSONResponse({"error_code": "UNAUTHENTICATED", "message": "send the API key"}, 401)
-        request_id = uuid.uuid4().hex
-        headers = {"X-Request-Id": request_id, "X-Model-Version": VERSION}
-        try:
-            wanted = choose(request.headers.get("accept"), request.query_params)
-            rgb = decode_image(await request.body())
-            gathered = gather(wanted, *rgb.shape[:2], names)
-            told = {} if gathered is None else {"on_tile": gathered.add}
-            shown = Shown(rgb, predictor.predict(rgb, **told), names, VERSION, request_id)
-            body = draw(wanted, shown, gathered)
-        except ResunetError as error:
-            return JSONResponse({"error_code": "X", "message": str(error)}, status_of(error), headers)
-        return Response(body.join(), media_type=body.media_type, headers=headers)
-
-    return app
+def make_gateway(folder: Path, classes: int, store: KeyStore | None) -> ASGIApp:
+    """The application, with a version that finds bright spots, written to the folder."""
+    write_version(folder / "artifacts" / "version", classes)
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    write_digests(folder)
+    (folder / "registered_model_meta").write_text(f"model_name: resunet\nmodel_version: {VERSION}\n")
+    settings = ServingSettings(engine="onnxruntime", threads=1)
+    fleet = Fleet(settings, WorkBudget(threads=4, wait_s=30), lambda loaded, lane: None, threads=1)
+    fleet.prepare("production", folder)
+    fleet.switch("production")
+    return make_app(
+        Parts(
+            fleet=fleet,
+            desk=Desk(DeskSettings(threads=4)),
+            health=lambda: Health("ok", None, (), 0),
+            announce=lambda: None,
+            invocations=guarded(scoring_server.invocations, settings.max_image_mb),
+            settings=settings,
+            gate=Gate(store, Limits(PLENTY, PLENTY)),
+            metrics=Metrics(lambda: Now(0, 0, "resunet", VERSION, "", 0, 0, 0)),
+        )
+    )
 
 
 @contextmanager
-def page_server(folder: Path, classes: int = 1, key: str | None = None) -> Iterator[str]:
-    """Its URL, while it runs."""
+def page_server(folder: Path, classes: int = 1, store: KeyStore | None = None) -> Iterator[str]:
+    """Its URL, while it runs; with keys, callers need one."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(make_app(folder, classes, key), log_level="warning"))
+        app = make_gateway(folder, classes, store)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

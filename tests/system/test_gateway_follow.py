@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from gateway_scene import DEADLINE_S, NAME, ROOT, GatewayScene
+from inboxes import webhook
 from records_rows import stored_ids
 from waiting import until
 
@@ -58,6 +59,18 @@ def test_a_version_that_does_not_give_its_golden_output_is_not_served(scene: Gat
         better = scene.promote(scene.add_version())
         gateway.follows_to(better)
         assert gateway.health()["status"] == "ok"
+
+
+def test_somebody_is_told_once_of_a_version_that_must_not_serve(scene: GatewayScene) -> None:
+    good = scene.promote(scene.add_version())
+    with webhook() as hook, scene.gateway(RESUNET_NOTIFY=hook.url, NO_PROXY="127.0.0.1") as gateway:
+        broken = scene.promote(scene.add_version(broken=True))
+        told = hook.get()
+        assert told["type"] == "failure" and f"version {broken} of {NAME}" in told["message"]
+        assert f"version {good} of {NAME} goes on" in told["message"]
+        better = scene.promote(scene.add_version())
+        gateway.follows_to(better)
+        assert hook.inbox.empty()
 
 
 def test_a_version_whose_stored_bytes_were_changed_is_not_served(scene: GatewayScene) -> None:

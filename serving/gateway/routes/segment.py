@@ -61,6 +61,7 @@ class _Sent:
 
 @router.post(
     "/segment",
+    summary="Segment an image",
     openapi_extra={
         "parameters": _PARAMETERS,
         "requestBody": {"content": {**dict.fromkeys(_IMAGES, _BINARY), _FORM: _UPLOAD}, "required": True},
@@ -88,7 +89,7 @@ async def segment(request: Request) -> Response:
             return _segment(live, _row(sent, call, parts.settings), call, wanted)
 
         content, headers = await visit.work(answer)
-    headers["Content-Length"] = str(content.size)
+    headers |= {"Content-Length": str(content.size), "Vary": "Accept"}
     return StreamingResponse(_pieces(content), headers=headers, media_type=content.media_type)
 
 

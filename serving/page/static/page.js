@@ -57,7 +57,10 @@ async function preview(file, signal) {
 }
 
 async function ask(file, view, signal) {
-  const headers = { "Accept": "application/json", "Content-Type": file.type || TYPES[ending(file.name)] || "application/octet-stream" };
+  // What is no image by its name is sent all the same: the server looks at the bytes, and says best what is wrong.
+  const told = file.type || TYPES[ending(file.name)];
+  const type = Object.values(TYPES).includes(told) ? told : "application/octet-stream";
+  const headers = { "Accept": "application/json", "Content-Type": type };
   const key = at("key").value.trim();
   if (key) headers["Authorization"] = `Bearer ${key}`;
   if (!/^[!-~]*$/.test(key)) throw new Problem("That is no API key: it holds letters that none has. Copy it once more.", 401);
