@@ -1,90 +1,178 @@
 """Predicted masks, kept outside the database for a while: a label that comes weeks later can be scored.
 
-    store = MaskStore(home / "masks")
+    store = MaskStore(home / "masks", keyring)
     store.put(answer_id, mask_rle, when)
     store.get(answer_id)
 
-A mask is one gzipped file below a folder of its UTC day: a day too old is deleted as a whole.
+A blob is one file below a folder of its UTC day: a day too old is deleted as a whole. It is sealed where there is a key
+(`records.sealing`); a mask is gzipped before.
 """
 
 import gzip
+import logging
 import os
 import re
 import shutil
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from records.sealing import Keyring
 from resunet.errors import RecordsError
 
 _TRIES = 5
+# Files on their way to a day: being written, or waiting for their row.
+INCOMING = "incoming"
+_INCOMING_NAME = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{32}")
+
+_log = logging.getLogger(__name__)
 
 
-class MaskStore:
-    """Masks as RLE JSON in files below `root/YYYY-MM-DD/`; the folders are made when first needed.
+class UndeletedError(RecordsError):
+    """A blob that is there, has to go, and cannot be deleted."""
 
-    A mask is named as its row in `predictions`, by the `answer_id`. Any number of processes may use one root.
+
+class BlobStore:
+    """Blobs in files below `root/YYYY-MM-DD/`; the folders are made when first needed.
+
+    A blob is named as its row in `predictions`, by the `answer_id`. Any number of processes may use one root.
+
+    Args:
+        kind: mask | image; a part of the name that a blob is sealed under.
+        suffix: of the files.
+        keyring: seals what is put and unseals what is read.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kind: str, suffix: str, keyring: Keyring | None = None) -> None:
         self.root = root
+        self._kind = kind
+        self._suffix = suffix
+        self._keyring = keyring or Keyring()
 
-    def put(self, answer_id: str, mask_rle: str, when: datetime) -> Path:
-        """Keep a mask; a second one under the same name and day replaces the first.
+    def write(self, answer_id: str, content: bytes, when: datetime, sealed: bool = False) -> Path:
+        """Keep a blob; a second one under the same name and day replaces the first.
 
         Args:
-            mask_rle: JSON text as `resunet.masks` writes it.
-            when: aware time of the prediction; its UTC day decides how long the mask is kept.
+            when: aware time of the prediction; its UTC day decides how long the blob is kept.
+            sealed: whether it is already.
 
         Raises:
             RecordsError: the file cannot be written, or the name is no answer's.
         """
-        name = _file_name(answer_id)
-        path = self._day(when) / name[:2] / name
-        content = gzip.compress(mask_rle.encode(), compresslevel=1, mtime=0)
-        for left in reversed(range(_TRIES)):
-            try:
-                _write(path, content)
-                break
-            except OSError as error:
-                # Another process may be deleting this very day: it is made again.
-                if isinstance(error, FileNotFoundError) and left:
-                    continue
-                raise RecordsError(
-                    f"a mask cannot be written below {self.root}: {error.strerror}. Free disk space or mend its rights"
-                ) from error
-        return path
+        day = self._day(when)
+        return self._move(self._receive(answer_id, content, sealed), answer_id, day)
 
-    def get(self, answer_id: str, when: datetime | None = None) -> str | None:
-        """Return a mask's RLE JSON, or None when it was never kept or is already deleted.
+    def read(self, answer_id: str, when: datetime | None = None) -> bytes | None:
+        """Return a blob, or None when it was never kept or is already deleted.
 
         Args:
             when: time of the prediction; without it every day is searched, the latest first.
 
         Raises:
+            SealError: it cannot be unsealed.
             RecordsError: the file is there but cannot be read, or the name is no answer's.
         """
-        name = _file_name(answer_id)
-        days = [self._day(when)] if when is not None else [path for _, path in sorted(self._days(), reverse=True)]
-        for day in days:
+        name = checked_name(answer_id)
+        for day in [self._day(when)] if when is not None else [path for _, path in sorted(self._days(), reverse=True)]:
             try:
-                return gzip.decompress((day / name[:2] / name).read_bytes()).decode()
+                blob = self._path(day, name).read_bytes()
             except FileNotFoundError:
                 continue
-            except (OSError, EOFError, ValueError) as error:
-                raise RecordsError(f"a mask below {day} is damaged: delete it or restore it") from error
+            except OSError as error:
+                raise self._damaged(day) from error
+            return self._keyring.unseal(self._sealed_name(name), blob)
         return None
 
+    def delete(self, answer_ids: Collection[str]) -> int:
+        """Delete answers' blobs of every day, also those that are on their way, and return how many went.
+
+        Raises:
+            UndeletedError: one is there and cannot be deleted.
+        """
+        names = {checked_name(answer_id) for answer_id in answer_ids}
+        days = [path for _, path in self._days()]
+        paths = [self._path(day, name) for name in names for day in days]
+        paths += [path for path in self.incoming() if path.name.partition(".")[0] in names]
+        return sum(self._removed(path) for path in paths)
+
+    def incoming(self) -> list[Path]:
+        """Files that are on their way to a day, or were when their process died."""
+        return list((self.root / INCOMING).glob("*"))
+
+    def delete_lost(self, wanted: Collection[str], before: datetime) -> int:
+        """Delete files that have been on their way for long and that no row will come for; return how many went.
+
+        Args:
+            wanted: names that rows in the spool refer to.
+            before: aware; younger files may have a row that is just being appended.
+
+        Raises:
+            UndeletedError: one cannot be deleted.
+        """
+        return sum(self._removed(path) for path in self.incoming() if path.name not in wanted and _older(path, before))
+
     def purge(self, before: datetime) -> int:
-        """Delete the days that ended before the UTC day of `before`, and return how many masks went."""
+        """Delete the days that ended before the UTC day of `before`, and return how many blobs went."""
         limit = _utc_day(before)
         removed = 0
         for day, path in self._days():
             if day < limit:
-                removed += sum(1 for _ in path.glob("??/*.gz"))
+                removed += sum(1 for _ in path.glob(f"??/*{self._suffix}"))
                 shutil.rmtree(path, ignore_errors=True)
+                if path.exists():
+                    _log.warning("%s, which is too old, cannot be deleted: mend its rights", path)
+        for path in self.incoming():
+            with suppress(RecordsError):
+                removed += _older(path, before) and self._removed(path)
         return removed
+
+    def _receive(self, answer_id: str, content: bytes, sealed: bool = False) -> Path:
+        """Write a blob among those on their way, under a name of its own."""
+        name = checked_name(answer_id)
+        path = self.root / INCOMING / f"{name}.{uuid.uuid4().hex}"
+        if self._keyring.seals and not sealed:
+            content = self._keyring.seal(self._sealed_name(name), content)
+        try:
+            _write(path, content)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return path
+
+    def _move(self, path: Path, answer_id: str, day: Path) -> Path:
+        """Bring a blob to its day, where it is there as a whole or not at all."""
+        target = self._path(day, checked_name(answer_id))
+        for left in reversed(range(_TRIES)):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+                break
+            except OSError as error:
+                # Another process may be deleting this very day: it is made again.
+                if isinstance(error, FileNotFoundError) and left and path.exists():
+                    continue
+                with suppress(OSError):
+                    path.unlink()
+                raise self._unwritable(error) from error
+        return target
+
+    def _removed(self, path: Path) -> bool:
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise UndeletedError(
+                f"{self._a_kind()} below {self.root} cannot be deleted: {error.strerror}. Mend its rights and try again"
+            ) from error
+        return True
+
+    def _path(self, day: Path, name: str) -> Path:
+        return day / name[:2] / f"{name}{self._suffix}"
+
+    def _sealed_name(self, name: str) -> str:
+        return sealed_name(self._kind, name)
 
     def _day(self, when: datetime) -> Path:
         return self.root / _utc_day(when).isoformat()
@@ -98,31 +186,106 @@ class MaskStore:
                 continue  # not ours: leave it alone
         return found
 
+    def _a_kind(self) -> str:
+        return f"a{'n' if self._kind[0] in 'aeiou' else ''} {self._kind}"
+
+    def _damaged(self, day: Path) -> RecordsError:
+        return RecordsError(f"{self._a_kind()} below {day} is damaged: delete it or restore it")
+
+    def _unwritable(self, error: OSError) -> RecordsError:
+        return RecordsError(
+            f"{self._a_kind()} cannot be written below {self.root}: {error.strerror}. "
+            "Free disk space or mend its rights"
+        )
+
+
+class MaskStore(BlobStore):
+    """Masks as RLE JSON, gzipped."""
+
+    def __init__(self, root: Path, keyring: Keyring | None = None) -> None:
+        super().__init__(root, "mask", ".json.gz", keyring)
+
+    def put(self, answer_id: str, mask_rle: str, when: datetime) -> Path:
+        """Keep a mask; see `write`.
+
+        Args:
+            mask_rle: JSON text as `resunet.masks` writes it.
+
+        Raises:
+            RecordsError: the file cannot be written, or the name is no answer's.
+        """
+        return self.write(answer_id, packed(mask_rle), when)
+
+    def get(self, answer_id: str, when: datetime | None = None) -> str | None:
+        """Return a mask's RLE JSON, or None when it was never kept or is already deleted; see `read`.
+
+        Raises:
+            SealError: it cannot be unsealed.
+            RecordsError: it is there but cannot be read, or the name is no answer's.
+        """
+        content = self.read(answer_id, when)
+        try:
+            return None if content is None else gzip.decompress(content).decode()
+        except (OSError, EOFError, ValueError) as error:
+            raise self._damaged(self.root) from error
+
+
+def packed(mask_rle: str) -> bytes:
+    """A mask as it is kept, but for sealing."""
+    return gzip.compress(mask_rle.encode(), compresslevel=1, mtime=0)
+
+
+def sealed_name(kind: str, answer_id: str) -> str:
+    """The name that a blob is sealed under: the same wherever it lies."""
+    return f"{kind}/{answer_id}"
+
+
+def checked_file(name: str) -> str:
+    """The same, if it is the name of a file that is on its way: one from a line of the spool must not lead elsewhere.
+
+    Raises:
+        RecordsError: it is not.
+    """
+    if not _INCOMING_NAME.fullmatch(name):
+        raise RecordsError("a spooled record names a file that is no image's")
+    return name
+
+
+def checked_name(answer_id: str) -> str:
+    """The same, if it is an answer's.
+
+    Raises:
+        RecordsError: it is not.
+    """
+    # A name that a client chose could leave the root, or clash on a file system that ignores case.
+    if not re.fullmatch("[0-9a-f]{64}", answer_id):
+        raise RecordsError("a blob is named by its row's answer_id, 64 hexadecimal digits: read it from `predictions`")
+    return answer_id
+
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all; its folder is made when missing."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    """Write a new file, for its owner alone, and bring it to the disk; its folder is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError:
         with suppress(OSError):
-            temporary.unlink()
+            path.unlink()
         raise
+
+
+def _older(path: Path, before: datetime) -> bool:
+    try:
+        return path.stat().st_mtime < before.timestamp()
+    except OSError:
+        return False
 
 
 def _utc_day(when: datetime) -> date:
     if when.tzinfo is None:
-        raise RecordsError("a mask needs an aware time: pass datetime.now(UTC)")
+        raise RecordsError("a blob needs an aware time: pass datetime.now(UTC)")
     return when.astimezone(UTC).date()
-
-
-def _file_name(answer_id: str) -> str:
-    # A name that a client chose could leave the root, or clash on a file system that ignores case.
-    if not re.fullmatch("[0-9a-f]{64}", answer_id):
-        raise RecordsError("a mask is named by its row's answer_id, 64 hexadecimal digits: read it from `predictions`")
-    return f"{answer_id}.json.gz"

@@ -1,6 +1,12 @@
 """`python -m records`: look after what is written down."""
 
+import getpass
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from records.forget import Forgotten
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look after the inference log and the decisions.")
 
@@ -16,13 +22,14 @@ def redrain() -> None:
     """
     from records.log_database import open_log
     from records.redrain import redrain as again
+    from records.sealing import open_keyring
     from records.settings import RecordsSettings
     from resunet.errors import RecordsError
 
     settings = RecordsSettings.load()
     engine = open_log(settings.inference_log or settings.database_url)
     try:
-        done = again(engine, settings.home)
+        done = again(engine, settings.home, open_keyring(settings))
     finally:
         engine.dispose()
     typer.echo(f"{done.stored} rejected predictions are in the database now")
@@ -62,3 +69,75 @@ def upgrade() -> None:
         typer.echo(f"{describe(engine)} was upgraded from revision {done.before} to {HEAD}")
         for step in done.steps:
             typer.echo(f"  {step}")
+
+
+@app.command(name="new-key")
+def new_key() -> None:
+    """Make a key to seal masks and images with, and print it: for RESUNET_BLOB_KEY, or a line of RESUNET_BLOB_KEY_FILE.
+
+    It is kept nowhere else. Whoever loses it has lost what it sealed.
+    """
+    from records.sealing import new_key as make
+
+    typer.echo(make())
+
+
+@app.command()
+def forget(
+    request: Annotated[str | None, typer.Option(help="a request's id")] = None,
+    client: Annotated[str | None, typer.Option(help="a client's name, as its requests gave it")] = None,
+    actor: Annotated[str | None, typer.Option(help="who asks for it", show_default="you")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Forget a request or a client: masks, images and labels are deleted, rows made anonymous, up to now.
+
+    Runs beside servers, and again after it was cut off; there is no way back. The database is RESUNET_INFERENCE_LOG,
+    else RESUNET_DATABASE; the files are those in RESUNET_HOME. What stays is in docs/privacy.md.
+
+    Exit code: 0 it is forgotten, 2 an error, or the answer was no.
+    """
+    from records.forget import forget as run
+    from records.forget import survey
+    from records.log_database import open_log
+    from records.sealing import open_keyring
+    from records.settings import RecordsSettings
+    from records.subject import Subject
+    from resunet.errors import RecordsError
+
+    if (request is None) == (client is None):
+        raise RecordsError("what is to be forgotten? Give --request or --client, one of them")
+    subject = Subject("request", request) if request is not None else Subject("client", client or "")
+    settings = RecordsSettings.load()
+    keyring = open_keyring(settings)
+    engine = open_log(settings.inference_log or settings.database_url)
+    try:
+        if not yes:
+            found = survey(engine, settings.home, subject)
+            typer.echo(f"{found.predictions} predictions in the database, {found.waiting} that wait for it")
+            try:
+                yes = typer.confirm("forget them for good?")
+            except typer.Abort:
+                yes = False
+            if not yes:
+                raise RecordsError("nothing was forgotten: answer y, or give --yes")
+        _say(run(engine, settings.home, subject, actor or _you(), keyring))
+    finally:
+        engine.dispose()
+
+
+def _say(done: "Forgotten") -> None:
+    typer.echo(
+        f"{done.predictions} predictions in the database and {done.waiting} that waited for it are anonymous now"
+    )
+    typer.echo(f"{done.masks} masks, {done.images} images and {done.labels} labels are deleted")
+    if done.held:
+        typer.echo(f"of these, {done.held} stay in the spool of a running server, without effect, until it is drained")
+    if done.unreadable:
+        typer.echo(f"{done.unreadable} lines in spool/rejected can be read by nobody, and name nobody: look at them")
+
+
+def _you() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,55 +1,38 @@
 """From the spool to the database: each row once, whatever crashed in between.
 
-The order is: rows, masks of those that are new, commit, then the segment is deleted. A crash anywhere leaves
-the segment; draining it again changes nothing: rows that are there already are passed over. A segment that a
-newer release wrote is left to that release.
+The order is: rows, masks and images of those that are new, commit, then the segment is deleted. A crash anywhere
+leaves the segment; draining it again changes nothing: rows that are there already are passed over. A segment that a
+newer release wrote is left to that release. What is too old is deleted elsewhere (`records.upkeep`), so that no row
+waits for it.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from records.blobs import MaskStore
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows, read_record
 from records.log_database import prepare_log
 from records.rows import NewerRecordError
 from records.spool import Spool, read_segment
+from records.stores import Stores
 from resunet.errors import RecordsError
-
-_DAY = timedelta(days=1)
 
 _log = logging.getLogger(__name__)
 
 
 class Drain:
-    """Empties a spool into a database and a mask store; one round at a time.
+    """Empties a spool into a database and the stores of its home; one round at a time."""
 
-    Args:
-        retention: masks of older predictions are deleted, once a day.
-        clock: tells which those are.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        spool: Spool,
-        masks: MaskStore,
-        retention: timedelta,
-        clock: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, engine: Engine, spool: Spool, stores: Stores) -> None:
         self._engine = engine
         self._spool = spool
-        self._masks = masks
-        self._retention = retention
-        self._clock = clock
+        self._stores = stores
         self._prepared = False
         self._newer: set[Path] = set()
-        self._purged: datetime | None = None
 
     def run(self) -> int:
         """Drain this process's segments and those of dead processes, and return how many rows there were.
@@ -84,7 +67,6 @@ class Drain:
                     continue
                 with suppress(FileNotFoundError):
                     rows += self._drain_segment(segment)
-        self._purge_masks()
         return rows
 
     def _drain_segment(self, segment: Path) -> int:
@@ -92,7 +74,7 @@ class Drain:
         rows = 0
         try:
             for batch in batches(_readable(segment, rejected)):
-                rejected += insert_rows(self._engine, self._masks, batch)
+                rejected += insert_rows(self._engine, self._stores, batch)
                 rows += len(batch)
         except NewerRecordError as error:
             # A whole segment is of one release. It stays: what was stored of it is passed over the next time.
@@ -110,12 +92,6 @@ class Drain:
             )
         self._spool.remove(segment)
         return rows
-
-    def _purge_masks(self) -> None:
-        now = self._clock()
-        if self._purged is None or now - self._purged >= _DAY:
-            self._purged = now
-            self._masks.purge(now - self._retention)
 
 
 def _readable(segment: Path, rejected: list[bytes]) -> Iterator[Spooled]:

@@ -8,7 +8,8 @@
 disk every 50 ms (so a power loss may cost that much) and drained to the database every half second,
 idempotently on the answer (request id, version, route, image and threshold; see `records.rows.answer_id`).
 While the database is dead the rows wait, also those of processes that died. Masks go to `home/masks` with their
-row, under its `answer_id`, and are deleted after the retention.
+row, under its `answer_id`, and a share of the images, if asked for, to `home/images`; both are sealed where there is a
+key, and deleted after their retention.
 """
 
 import atexit
@@ -18,19 +19,23 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
-from records.blobs import MaskStore
 from records.drain import Drain
 from records.engines import make_engine
-from records.rows import PredictionRow, to_record
+from records.images import IN_LINE_BYTES, ImagePolicy
+from records.rows import PredictionRow, answer_of, to_record
+from records.sealing import Keyring, open_keyring
 from records.settings import RecordsSettings
 from records.spool import DEFAULT_MAX_BYTES, Spool
+from records.stores import Stores
+from records.upkeep import Retention, Upkeep
 from records.window import VersionActivity, count_window, read_window, versions_in_window
 from resunet.errors import RecordsError
 
@@ -49,7 +54,10 @@ SYNC_INTERVAL_S = 0.05
 DRAIN_INTERVAL_S = 0.5
 ADOPT_INTERVAL_S = 30.0
 LONGEST_BACKOFF_S = 30.0
+UPKEEP_INTERVAL_S = 10.0
 _SYNC_RETRY_S = 5.0
+# It may be deleting millions of files, and whoever comes next goes on with it.
+_KEEPER_WAIT_S = 0.2
 
 _log = logging.getLogger(__name__)
 _open_logs: "weakref.WeakSet[InferenceLog]" = weakref.WeakSet()
@@ -69,11 +77,14 @@ class InferenceLog:
 
     Args:
         url: of the database; it need not be up.
-        home: folder of the spool and the masks, on a local disk, shared by the processes of one machine.
-        mask_retention_days: masks of older predictions are deleted.
+        home: folder of the spool, the masks and the images, on a local disk, shared by the processes of one machine.
+        mask_retention_days, image_retention_days: masks and images of older predictions are deleted.
+        keep_images: share of the answers whose image is kept, 0 … 1, of those rows that come with one.
+        keyring: seals masks and images from the spool on, if it has a key.
         spool_max_bytes: `append` refuses above it.
         sync_interval_s, drain_interval_s: how long a row may wait for the disk and for the database.
-        clock: tells which masks are too old.
+        upkeep_interval_s: how often is looked for what has to be deleted.
+        clock: tells which masks and images are too old.
 
     Raises:
         RecordsError: the URL makes no sense or the home cannot be written.
@@ -85,18 +96,26 @@ class InferenceLog:
         home: Path,
         *,
         mask_retention_days: int = 30,
+        image_retention_days: int = 30,
+        keep_images: float = 0.0,
+        keyring: Keyring | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
         sync_interval_s: float = SYNC_INTERVAL_S,
         drain_interval_s: float = DRAIN_INTERVAL_S,
+        upkeep_interval_s: float = UPKEEP_INTERVAL_S,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.masks = MaskStore(home / "masks")
+        self._keyring = keyring or Keyring()
+        self._stores = Stores.of(home, self._keyring)
+        self.masks, self.images = self._stores.masks, self._stores.images
+        self._policy = ImagePolicy(keep_images)
         self._url = url
         self._home = home
-        self._retention = timedelta(days=mask_retention_days)
+        self._retention = Retention(timedelta(days=mask_retention_days), timedelta(days=image_retention_days))
         self._spool_max_bytes = spool_max_bytes
         self._sync_interval_s = sync_interval_s
         self._drain_interval_s = drain_interval_s
+        self._upkeep_interval_s = upkeep_interval_s
         self._clock = clock
         self._closed = False
         self._engines_of_parents: list[Engine] = []
@@ -111,18 +130,36 @@ class InferenceLog:
         return cls(url, home, **options)
 
     def append(self, rows: Iterable[PredictionRow]) -> None:
-        """Keep rows, all or none; on return they survive a killed process.
+        """Keep rows, all or none; on return they survive a killed process, and so do the images that are kept.
 
         Raises:
             RecordsError: the disk or the spool is full, or the log is closed; then no row was kept.
         """
-        lines = [to_record(row) for row in rows]
-        if not lines:
-            return
         self._start_if_forked()
-        self._spool.append(lines)
+        files: list[str] = []
+        try:
+            lines = [self._line(row, files) for row in rows]
+            if not lines:
+                return
+            self._spool.append(lines)
+        except RecordsError:
+            for file in files:
+                with suppress(RecordsError):
+                    self.images.discard(file)
+            raise
         self._unsynced.set()
         self._undrained.set()
+
+    def _line(self, row: PredictionRow, files: list[str]) -> bytes:
+        """A row as it goes to the spool; the file of a large image is added to `files`."""
+        if row.image is None:
+            return to_record(row, self._keyring)
+        if not self._policy.share or not self._policy.keeps(answer_of(row), row.status):
+            return to_record(replace(row, image=None), self._keyring)
+        if len(row.image) <= IN_LINE_BYTES:
+            return to_record(row, self._keyring)
+        files.append(self.images.receive(answer_of(row), row.image))
+        return to_record(replace(row, image=None), self._keyring, files[-1])
 
     def drain_now(self) -> int:
         """Bring every spooled row to the database, also those of dead processes, and return how many.
@@ -160,6 +197,7 @@ class InferenceLog:
         give_up = time.monotonic() + deadline_s
         for thread in (self._drainer, self._syncer):
             thread.join(max(0.0, give_up - time.monotonic()))
+        self._keeper.join(_KEEPER_WAIT_S)
         self._spool.close()
         if not self._drainer.is_alive():
             self._engine.dispose()
@@ -168,7 +206,7 @@ class InferenceLog:
     def _start(self) -> None:
         self._engine = make_engine(self._url)
         self._spool = Spool(self._home / "spool", max_bytes=self._spool_max_bytes)
-        self._round = Drain(self._engine, self._spool, self.masks, self._retention, self._clock)
+        self._round = Drain(self._engine, self._spool, self._stores)
         self._drain_lock = threading.Lock()
         self._stop = threading.Event()
         self._unsynced = threading.Event()
@@ -178,8 +216,11 @@ class InferenceLog:
         self._last_error: str | None = None
         self._syncer = threading.Thread(target=self._sync_loop, name="inference-log-sync", daemon=True)
         self._drainer = threading.Thread(target=self._drain_loop, name="inference-log-drain", daemon=True)
-        self._syncer.start()
-        self._drainer.start()
+        upkeep = Upkeep(self._engine, self._home, self._stores, self._retention, self._clock)
+        rounds = (self._stop, self._upkeep_interval_s)
+        self._keeper = threading.Thread(target=upkeep.run_until, args=rounds, name="inference-log-upkeep", daemon=True)
+        for thread in (self._syncer, self._drainer, self._keeper):
+            thread.start()
         self._forked = False
 
     def _start_if_forked(self) -> None:
@@ -259,6 +300,9 @@ def open_inference_log(settings: RecordsSettings) -> InferenceLog | None:
         settings.inference_log,
         settings.home,
         mask_retention_days=settings.mask_retention_days,
+        image_retention_days=settings.image_retention_days,
+        keep_images=settings.keep_images,
+        keyring=open_keyring(settings),
         spool_max_bytes=settings.spool_max_mb * 2**20,
     )
 

@@ -1,22 +1,23 @@
-"""Spooled records to the database and the mask store: an answer that is there already changes nothing.
+"""Spooled records to the database and the stores: an answer that is there already changes nothing.
 
-    refused = insert_rows(engine, masks, [read_record(line), …])
+    refused = insert_rows(engine, stores, [read_record(line), …])
 
-A mask is written within its row's transaction, and only for a row that was not there: of a request that was
-sent again, row and mask are both the first one's.
+Mask and image are written within their row's transaction, and only for a row that was not there: of a request that was
+sent again, all of it is the first one's. Of what was forgotten meanwhile only an anonymous row is stored.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from records.blobs import MaskStore
-from records.rows import from_record
+from records.rows import Attached, from_record
 from records.schema import predictions
+from records.stores import Stores
+from records.tombstones import adding, known_forgotten
 
 # A transaction holds SQLite's one writer while masks are brought to the disk: some 0.1 s for so many.
 _BATCH_ROWS = 100
@@ -29,7 +30,7 @@ class Spooled:
 
     record: bytes
     values: dict[str, Any]
-    mask_rle: str | None
+    attached: Attached
 
 
 def read_record(record: bytes) -> Spooled:
@@ -56,30 +57,43 @@ def batches(rows: Iterable[Spooled]) -> Iterator[list[Spooled]]:
         yield batch
 
 
-def insert_rows(engine: Engine, masks: MaskStore, batch: Sequence[Spooled]) -> list[bytes]:
+def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> list[bytes]:
     """Store a batch, and return the records that the database takes under no circumstances.
 
     Raises:
         SQLAlchemyError: the database does not answer; nothing of the batch, or of its second half, is stored.
-        RecordsError: a mask cannot be written.
+        RecordsError: a mask or an image cannot be written.
     """
     dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(predictions).on_conflict_do_nothing().returning(predictions.c.answer_id)
-    # In one order everywhere: two processes that store the same answers must not wait for each other.
-    ordered = sorted(batch, key=lambda row: str(row.values["answer_id"]))
     try:
-        with engine.begin() as connection:
-            new = set(connection.execute(statement, [row.values for row in ordered]).scalars())
-            for row in ordered:
+        with adding(engine) as connection:
+            # In one order everywhere: two processes that store the same answers must not wait for each other.
+            rows = sorted(_remembered(connection, stores, batch), key=lambda row: str(row.values["answer_id"]))
+            new = set(connection.execute(statement, [row.values for row in rows]).scalars())
+            for row in rows:
                 if row.values["answer_id"] in new:
                     new.remove(row.values["answer_id"])
-                    if row.mask_rle is not None:
-                        masks.put(row.values["answer_id"], row.mask_rle, row.values["event_time"])
+                    stores.keep(row.values["answer_id"], row.attached, row.values["event_time"])
+                else:
+                    stores.discard(row.attached)
     except StatementError as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise
         if len(batch) == 1:
             return [batch[0].record]
         # One row that no database takes must not hold back the others.
-        return [record for one in ordered for record in insert_rows(engine, masks, [one])]
+        return [record for one in batch for record in insert_rows(engine, stores, [one])]
     return []
+
+
+def _remembered(connection: Connection, stores: Stores, batch: Sequence[Spooled]) -> list[Spooled]:
+    """The rows as they may be stored: of what was forgotten nothing but an anonymous row."""
+    rows = []
+    for row, anonymous in zip(batch, known_forgotten(connection, [row.values for row in batch]), strict=True):
+        if anonymous is None:
+            rows.append(row)
+        else:
+            stores.delete([row.values["answer_id"]])
+            rows.append(replace(row, values=anonymous, attached=Attached()))
+    return rows

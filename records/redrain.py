@@ -15,10 +15,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from records.blobs import MaskStore
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows, read_record
+from records.sealing import Keyring
 from records.spool import rejected_lock
+from records.stores import Stores
 from resunet.errors import RecordsError
 
 
@@ -30,12 +31,13 @@ class Redrained:
     left: dict[str, int]
 
 
-def redrain(engine: Engine, home: Path) -> Redrained:
+def redrain(engine: Engine, home: Path, keyring: Keyring | None = None) -> Redrained:
     """Store what can be stored of a home's rejected records.
 
     Args:
         engine: as `records.log_database.open_log` gives it.
-        home: folder of the spool and the masks.
+        home: folder of the spool, the masks and the images.
+        keyring: seals what is stored now, if it has a key.
 
     Raises:
         RecordsError: the database or a disk refuses; what was not stored stays where it is.
@@ -47,7 +49,7 @@ def redrain(engine: Engine, home: Path) -> Redrained:
     try:
         with explained(engine), rejected_lock(folder):
             for path in sorted(folder.glob("*.jsonl")):
-                stored += _redrain_file(engine, MaskStore(home / "masks"), path, left)
+                stored += _redrain_file(engine, Stores.of(home, keyring), path, left)
     except OSError as error:
         raise RecordsError(
             f"{folder} cannot be drained: {error.strerror}. Mend the disk or its rights; nothing is lost so far"
@@ -55,12 +57,12 @@ def redrain(engine: Engine, home: Path) -> Redrained:
     return Redrained(stored, dict(left))
 
 
-def _redrain_file(engine: Engine, masks: MaskStore, path: Path, left: Counter[str]) -> int:
+def _redrain_file(engine: Engine, stores: Stores, path: Path, left: Counter[str]) -> int:
     """Rewrite a file to what is refused again, or delete it, and return how many rows were stored."""
     rest, stored = path.with_suffix(".part"), 0
-    with rest.open("wb") as kept:
+    with os.fdopen(os.open(rest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as kept:
         for batch in batches(_readable(path, left, kept.write)):
-            refused = insert_rows(engine, masks, batch)
+            refused = insert_rows(engine, stores, batch)
             kept.writelines(record + b"\n" for record in refused)
             if refused:
                 left["the database refuses it"] += len(refused)

@@ -1,6 +1,7 @@
 """One logged prediction, and how it is written to a spool line and to the `predictions` table.
 
-The line is JSON: a spool left by one release can be read by the next, and by a person.
+The line is JSON: a spool left by one release can be read by the next, and by a person. With a key set, mask and image
+are sealed in it as they will be in their store; ids, client, slice, descriptors and embedding stay readable.
 """
 
 import base64
@@ -13,13 +14,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from records import schema
+from records.blobs import checked_file, packed, sealed_name
+from records.sealing import Keyring
 from records.texts import storable
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import RecordsError
 
 Route = Literal["production", "canary", "shadow", "batch"]
 Status = Literal["ok", "refused"]
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
+# Without an image and without a key a line says what it always said, and every release reads it.
+PLAIN_FORMAT = 1
 
 _TEXTS = (
     "request_id",
@@ -70,6 +75,7 @@ class PredictionRow:
         prediction_descriptors: named as `resunet.descriptors.PREDICTION_DESCRIPTORS`.
         embedding: 64 float32, little-endian.
         mask_rle: JSON text; goes to the mask store, never to the database.
+        image: as it was sent, encoded; kept only by the log's policy (`records.images`), never in the database.
 
     Raises:
         RecordsError: a field breaks the contract.
@@ -94,6 +100,7 @@ class PredictionRow:
     prediction_descriptors: Mapping[str, float] = field(default_factory=dict)
     embedding: bytes | None = None
     mask_rle: str | None = None
+    image: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.event_time.tzinfo is None:
@@ -114,24 +121,51 @@ class PredictionRow:
             raise RecordsError(f"unknown descriptors {sorted(unknown)}: name them as resunet.descriptors does")
 
 
-def to_record(row: PredictionRow) -> bytes:
-    """Encode a row as one line of JSON (without the newline)."""
-    record: dict[str, Any] = {
-        "format": RECORD_FORMAT,
-        "event_time": row.event_time.astimezone(UTC).isoformat(),
-    }
-    record |= {name: _clean_text(getattr(row, name)) for name in _TEXTS}
-    record |= {name: _clean_number(getattr(row, name)) for name in _NUMBERS}
-    record |= {"image_digest": _clean_text(row.image_digest), "threshold": _clean_number(row.threshold)}
-    both = (*row.descriptors.items(), *row.prediction_descriptors.items())
-    record["descriptors"] = {name: _clean_number(value) for name, value in both}
-    record["embedding"] = None if row.embedding is None else base64.b64encode(row.embedding).decode()
-    record["mask_rle"] = row.mask_rle
+@dataclass(frozen=True)
+class Attached:
+    """What a line carries beside its row.
+
+    Attributes:
+        mask_rle: as of the row; None where it is sealed.
+        mask_sealed: as the mask store keeps it.
+        image: encoded, as it was sent.
+        image_sealed: as the image store keeps it.
+        image_file: name in the image store, where the image was written before the row.
+    """
+
+    mask_rle: str | None = None
+    mask_sealed: bytes | None = None
+    image: bytes | None = None
+    image_sealed: bytes | None = None
+    image_file: str | None = None
+
+
+def to_record(row: PredictionRow, keyring: Keyring | None = None, image_file: str | None = None) -> bytes:
+    """Encode a row as one line of JSON (without the newline).
+
+    Args:
+        keyring: seals mask and image, if it has a key.
+        image_file: where the row's image is, if it was written before; see `records.images`.
+    """
+    record = _fields(row) | {"mask_rle": row.mask_rle}
+    if keyring is not None and keyring.seals:
+        name = answer_id(record)
+        if row.mask_rle is not None:
+            sealed = keyring.seal(sealed_name("mask", name), packed(row.mask_rle))
+            record |= {"mask_rle": None, "mask_sealed": _to_text(sealed)}
+        if row.image is not None:
+            record["image_sealed"] = _to_text(keyring.seal(sealed_name("image", name), row.image))
+    elif row.image is not None:
+        record["image"] = _to_text(row.image)
+    if image_file is not None:
+        record["image_file"] = image_file
+    if record.keys() & {"mask_sealed", "image", "image_sealed", "image_file"}:
+        record["format"] = RECORD_FORMAT
     return json.dumps(record, separators=(",", ":")).encode()
 
 
-def from_record(line: bytes) -> tuple[dict[str, Any], str | None]:
-    """Decode a line to the values of a `predictions` row and the mask's RLE.
+def from_record(line: bytes) -> tuple[dict[str, Any], Attached]:
+    """Decode a line to the values of a `predictions` row and what comes with it.
 
     Raises:
         NewerRecordError: a newer release wrote the line.
@@ -146,26 +180,67 @@ def from_record(line: bytes) -> tuple[dict[str, Any], str | None]:
         values |= {name: record[name] for name in _NUMBERS if record[name] is not None or name not in values}
         values |= {name: record[name] for name in _TEXTS}
         values |= {name: record.get(name) for name in _LATER}
+        _check_texts(values)
         values["answer_id"] = answer_id(values)
-        values["event_time"] = datetime.fromisoformat(record["event_time"])
-        embedding = record["embedding"]
-        values["embedding"] = None if embedding is None else base64.b64decode(embedding)
-        mask_rle: str | None = record["mask_rle"]
+        values["event_time"] = _aware(record["event_time"])
+        values["embedding"] = _from_text(record["embedding"])
+        blobs = {name: _from_text(record.get(name)) for name in ("mask_sealed", "image", "image_sealed")}
+        file = record.get("image_file")
+        attached = Attached(record["mask_rle"], **blobs, image_file=None if file is None else checked_file(file))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordsError(f"a spooled record cannot be read ({type(error).__name__})") from error
-    return values, mask_rle
+    return values, attached
+
+
+def answer_of(row: PredictionRow) -> str:
+    """The name of a row's answer."""
+    return answer_id(_fields(row))
+
+
+def _fields(row: PredictionRow) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "format": PLAIN_FORMAT,
+        "event_time": row.event_time.astimezone(UTC).isoformat(),
+    }
+    record |= {name: _clean_text(getattr(row, name)) for name in _TEXTS}
+    record |= {name: _clean_number(getattr(row, name)) for name in _NUMBERS}
+    record |= {"image_digest": _clean_text(row.image_digest), "threshold": _clean_number(row.threshold)}
+    both = (*row.descriptors.items(), *row.prediction_descriptors.items())
+    record["descriptors"] = {name: _clean_number(value) for name, value in both}
+    record["embedding"] = None if row.embedding is None else _to_text(row.embedding)
+    return record
 
 
 def answer_id(values: Mapping[str, Any]) -> str:
     """Name an answer by what makes it one, so that a retry is counted once and nothing else is.
 
     Args:
-        values: of a row, as `from_record` gives them.
+        values: of a row, as `from_record` gives them or as they are in a line.
 
     Returns:
         64 hexadecimal digits.
     """
     return hashlib.sha256(json.dumps([values[name] for name in _ANSWER]).encode()).hexdigest()
+
+
+def _check_texts(values: Mapping[str, Any]) -> None:
+    if values["request_id"] is None or not all(isinstance(values[name], str | None) for name in _TEXTS):
+        raise TypeError("an id that is no text")
+
+
+def _aware(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
+
+
+def _to_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _from_text(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
 
 
 def _clean_text(value: str | None) -> str | None:

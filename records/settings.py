@@ -6,7 +6,7 @@ engine = open_database(settings.database_url)
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from records.environment import EnvironmentSettings
 
@@ -14,7 +14,7 @@ from records.environment import EnvironmentSettings
 class RecordsSettings(EnvironmentSettings):
     """Each field is read from `RESUNET_<FIELD>`, in capitals; an empty variable counts as unset."""
 
-    home: Path = Field(default=Path(".resunet"), description="folder of the spool, the masks and the SQLite database")
+    home: Path = Field(default=Path(".resunet"), description="folder of spool, masks, images and the SQLite database")
     # A URL may hold a password: keep it out of every repr.
     database: str | None = Field(
         default=None,
@@ -27,6 +27,13 @@ class RecordsSettings(EnvironmentSettings):
         description="database URL that predictions are logged to; unset: nothing is logged",
     )
     mask_retention_days: int = Field(default=30, ge=1, description="predicted masks older than this are deleted")
+    keep_images: float = Field(default=0.0, ge=0.0, le=1.0, description="share of answers whose image is kept")
+    image_retention_days: int = Field(default=30, ge=1, description="kept images older than this are deleted")
+    blob_key: SecretStr | None = Field(
+        default=None,
+        description="keys of masks and images, in base64, comma-separated: the first seals, all of them unseal",
+    )
+    blob_key_file: Path | None = Field(default=None, description="file of such keys, a line each, instead of them")
     spool_max_mb: int = Field(
         default=4096,
         ge=1,

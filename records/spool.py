@@ -141,7 +141,8 @@ class Spool:
     def reject(self, lines: Iterable[bytes]) -> None:
         """Set records aside that no database will take, in `rejected/`, for a person to look at."""
         self.rejected.mkdir(exist_ok=True)
-        with rejected_lock(self.rejected), (self.rejected / f"{self._owner}.jsonl").open("ab") as file:
+        path, flags = self.rejected / f"{self._owner}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with rejected_lock(self.rejected), os.fdopen(os.open(path, flags, 0o600), "ab") as file:
             file.writelines(line + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())

@@ -60,6 +60,7 @@ class Logbook:
             prediction_descriptors=prediction.prediction_descriptors,
             embedding=prediction.embedding.astype("<f4").tobytes(),
             mask_rle=encode_rle(prediction.mask, spec),
+            image=row.data,  # kept only if the log's settings ask for it
         )
 
     def note_refusal(self, row: Row, received: datetime) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from resunet.errors import SettingsError
 
 _PACKAGES = (
+    "cryptography",  # only where masks are sealed; pyOpenSSL brings it along anyway
     "filelock",
     "model-signing",
     "numpy",

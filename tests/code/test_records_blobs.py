@@ -1,13 +1,12 @@
 """The store of predicted masks."""
 
-import os
 from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
 from records_rows import NOON
 
-from records.blobs import MaskStore
+from records.blobs import INCOMING, MaskStore
 from resunet.errors import RecordsError
 
 MASK = '{"size":[2,3],"counts":[2,4]}'
@@ -55,15 +54,15 @@ def test_a_day_that_another_process_deletes_meanwhile_is_made_again(
 ) -> None:
     """Of a prediction that is logged late the day may be too old already, and purged by whoever comes by."""
     left = [1, 1]
-    write = os.fsync
+    move = Path.replace
 
-    def purged(number: int) -> None:
+    def purged(path: Path, target: Path) -> Path:
         if left:
             left.pop()
             store.purge(NOON + timedelta(days=60))
-        write(number)
+        return move(path, target)
 
-    monkeypatch.setattr(os, "fsync", purged)
+    monkeypatch.setattr(Path, "replace", purged)
     store.put(A, "one", NOON)
     assert (store.get(A), left) == ("one", [])
 
@@ -79,6 +78,7 @@ def test_purge_deletes_whole_days_and_nothing_else(store: MaskStore) -> None:
     for days in range(4):
         store.put(str(days) * 64, MASK, NOON - timedelta(days=days))
     (store.root / "9999-99-99").mkdir()
+    (store.root / INCOMING).rmdir()
     (store.root / "notes.txt").write_text("keep")
     assert store.purge(NOON - timedelta(days=1)) == 2
     assert [store.get(str(days) * 64) is None for days in range(4)] == [False, False, True, True]

@@ -51,16 +51,16 @@ def test_the_mask_goes_to_the_store_and_not_to_the_database(url: str, tmp_path: 
     assert not [column.name for column in predictions.c if "mask" in column.name]
 
 
-def test_masks_older_than_the_retention_are_deleted(url: str, tmp_path: Path) -> None:
+def test_masks_and_images_go_after_their_retention_without_anyone_asking(url: str, tmp_path: Path) -> None:
     clock = [NOON]
-    log = InferenceLog.open(url, tmp_path / "home", mask_retention_days=30, clock=lambda: clock[0])
-    old, new = prediction("old"), prediction("new", event_time=NOON + timedelta(days=20))
+    log = InferenceLog.open(url, tmp_path / "home", clock=lambda: clock[0], keep_images=1, upkeep_interval_s=0.01)
+    old = prediction("old", image=b"old")
+    new = prediction("new", event_time=NOON + timedelta(days=20), image=b"new")
     log.append([old, new])
     log.drain_now()
     clock[0] = NOON + timedelta(days=31)
-    log.drain_now()
-    assert log.masks.get(answer(old)) is None
-    assert log.masks.get(answer(new)) is not None
+    until(lambda: log.masks.get(answer(old)) is None and log.images.get(answer(old)) is None)
+    assert log.masks.get(answer(new)) is not None and log.images.get(answer(new)) == b"new"
     log.close()
 
 

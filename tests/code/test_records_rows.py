@@ -16,7 +16,7 @@ def test_width_and_height_are_taken_from_the_descriptors_when_not_given() -> Non
 
 
 def test_a_record_of_a_newer_release_is_not_misread() -> None:
-    line = to_record(prediction("a")).replace(b'"format":1', b'"format":2')
+    line = to_record(prediction("a")).replace(b'"format":1', b'"format":3')
     with pytest.raises(NewerRecordError, match="newer release"):
         from_record(line)
 

@@ -127,7 +127,7 @@ def test_a_segment_of_a_newer_release_waits_for_it(
 ) -> None:
     home = tmp_path / "home"
     with monkeypatch.context() as newer:
-        newer.setattr(rows, "RECORD_FORMAT", rows.RECORD_FORMAT + 1)
+        newer.setattr(rows, "PLAIN_FORMAT", rows.RECORD_FORMAT + 1)
         left_behind(dead_url, home, [prediction("n1"), prediction("n2")])
         left_behind(dead_url, tmp_path / "other", [prediction("n3")])
     shutil.copytree(tmp_path / "other", home, dirs_exist_ok=True)
