@@ -30,6 +30,7 @@ from sqlalchemy import Engine
 from records.drain import Drain
 from records.engines import make_engine
 from records.images import IN_LINE_BYTES, ImagePolicy
+from records.labels import Added, Label, add_label
 from records.rows import PredictionRow, answer_of, to_record
 from records.sealing import Keyring, open_keyring
 from records.settings import RecordsSettings
@@ -160,6 +161,11 @@ class InferenceLog:
             return to_record(row, self._keyring)
         files.append(self.images.receive(answer_of(row), row.image))
         return to_record(replace(row, image=None), self._keyring, files[-1])
+
+    def label(self, label: Label) -> list[Added]:
+        """Write down what an answer was worth; see `records.labels.add_label`."""
+        self._start_if_forked()
+        return add_label(self._engine, self.masks, label, self._clock())
 
     def drain_now(self) -> int:
         """Bring every spooled row to the database, also those of dead processes, and return how many.

@@ -10,6 +10,8 @@ What may succeed later is sent again: a server that is busy, restarting or not y
 id, so that an answer whose way back was cut is counted once.
 """
 
+import base64
+import json
 import random
 import time
 import uuid
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from resunet.errors import ResunetError
 from resunet.images import decode_mask
+from resunet.masks import encode_png
 
 Image = bytes | Path
 Source = TypeVar("Source", bytes, Path)
@@ -175,6 +178,28 @@ class Client:
             finally:
                 for _, answer in waiting:
                     answer.cancel()
+
+    def label(
+        self, request_id: str, truth: NDArray[np.uint8] | None = None, *, dice: float | None = None
+    ) -> dict[str, float]:
+        """Say what an answer was worth.
+
+        Args:
+            request_id: of the answer.
+            truth: (H, W) uint8, the true mask: 0 and 255, or class indices.
+            dice: instead of it, a score.
+
+        Returns:
+            The Dice of each version that answered, by its number.
+
+        Raises:
+            ClientError: as of `segment`; 404 where nothing was answered under that id.
+        """
+        body: dict[str, object] = {"request_id": request_id}
+        body |= {"dice": dice} if truth is None else {"mask": base64.b64encode(encode_png(truth)).decode()}
+        content = json.dumps(body).encode()
+        answer = self._send("/labels", content=content, params={}, headers={"Content-Type": "application/json"})
+        return {one["model_version"]: one["scores"]["dice"] for one in answer.json()["labels"]}
 
     def _send(
         self, path: str, *, content: bytes, params: dict[str, str | float], headers: dict[str, str]

@@ -50,6 +50,10 @@ class UnsupportedError(ResunetError):
     """What was sent is of a kind that is not read here."""
 
 
+class ConflictError(ResunetError):
+    """What is there does not allow what was asked for."""
+
+
 class NotThereError(ResunetError):
     """Something was asked for by a name that nothing has here."""
 
@@ -109,6 +113,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ImageError, 400),
     (SettingsError, 400),
     (NotThereError, 404),
+    (ConflictError, 409),
     (UnsupportedError, 415),
     (NotAcceptableError, 406),
     (UnauthorisedError, 401),

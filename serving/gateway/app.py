@@ -15,7 +15,7 @@ from serving.gateway.observed import Observed
 from serving.gateway.parts import Parts
 from serving.gateway.problems import problem
 from serving.gateway.request_id import RequestIds
-from serving.gateway.routes import inference_protocol, mlflow, segment, state
+from serving.gateway.routes import inference_protocol, labels, mlflow, segment, state
 from serving.page.router import page_router
 
 
@@ -34,10 +34,11 @@ def make_app(parts: Parts) -> ASGIApp:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would send clients to whatever host they say this is
     )
     app.state.parts = parts
     app.add_exception_handler(HTTPException, _told)
-    for family in (segment, mlflow, inference_protocol, state):
+    for family in (segment, mlflow, inference_protocol, labels, state):
         app.include_router(family.router)
     app.include_router(page_router())
     return Observed(SecurityHeaders(RequestIds(app)), parts.metrics)

@@ -162,6 +162,7 @@ class Visit:
             )
         finally:
             gone.cancel()
+            answer.cancel()  # else asyncio logs what the job raises when nobody waits any more
 
     def leave(self) -> None:
         """Give the place back, when the thread that works has seen that nobody waits."""

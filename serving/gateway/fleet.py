@@ -19,7 +19,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from serving.budget import WorkBudget
 from serving.frames import answer_frame
-from serving.gateway.loading import Loaded, load
+from serving.gateway.loading import Batching, Loaded, load
 from serving.logbook import Logbook
 from serving.request import Options
 from serving.scoring import as_request_error
@@ -67,6 +67,7 @@ class Fleet:
         budget: bounds what all requests hold at a time.
         logbook: makes the book that the answers of a version are written down in; None where the log is off.
         threads: cores that one image is computed on; None takes all that the process may use.
+        batching: whether images of several requests are run together; None: they are not.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Fleet:
         budget: WorkBudget,
         logbook: Callable[[Loaded, Lane], Logbook | None],
         threads: int | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._settings = settings
         self._budget = budget
         self._logbook = logbook
         self._threads = threads
+        self._batching = batching or Batching()
         self._live: dict[Lane, Live] = {}
         self._ready: dict[Lane, Live] = {}
         self._loading = threading.Lock()
@@ -92,7 +95,7 @@ class Fleet:
         """
         with self._loading:
             self._ready.pop(lane, None)
-            loaded = load(folder, self._settings, self._threads)
+            loaded = load(folder, self._settings, self._threads, self._batching)
             service = Service(loaded.predictor, loaded.identity, self._budget, self._logbook(loaded, lane))
             self._ready[lane] = Live(lane, loaded, service, self._settings)
 

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from records.labels import Added, Label
 from serving.access.gate import Caller, Gate
 from serving.access.scopes import Scope
 from serving.errors import BusyError
@@ -44,6 +45,7 @@ class Parts:
         settings: what a request may hold.
         gate: who may ask, and for how much.
         metrics: what is counted.
+        label: writes down what an answer was worth; None where the log is off.
     """
 
     fleet: Fleet
@@ -54,6 +56,7 @@ class Parts:
     settings: ServingSettings
     gate: Gate
     metrics: Metrics
+    label: Callable[[Label], list[Added]] | None = None
 
     def admit(self, request: Request, scope: Scope) -> Caller:
         """Who asks, if that may do this.

@@ -23,9 +23,10 @@ from serving.access.limits import Limits, Rate
 from serving.budget import WorkBudget
 from serving.engine import available_cores
 from serving.gateway.app import make_app
+from serving.gateway.connections import connections
 from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet, Lane
-from serving.gateway.loading import Loaded
+from serving.gateway.loading import Batching, Loaded
 from serving.gateway.metrics import Metrics, Now
 from serving.gateway.owner import Health
 from serving.gateway.parts import Parts
@@ -67,6 +68,7 @@ class Process:
             WorkBudget(threads, serving.wait_seconds),
             self._book,
             serving.threads or (None if settings.workers == 1 else cores),
+            Batching(settings.batch, settings.batch_wait_ms / 1000),
         )
         self._desk = Desk(
             DeskSettings(
@@ -87,10 +89,13 @@ class Process:
             settings=serving,
             gate=_gate(settings, records),
             metrics=self.metrics,
+            label=None if self._log is None else self._log.label,
         )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 make_app(parts),
+                http=connections(settings.request_seconds),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -26,6 +26,8 @@ class GatewaySettings(EnvironmentSettings):
     request_seconds: float = Field(default=60.0, gt=0, description="after so long a request is answered 504")
     threads: int = Field(default=0, ge=0, description="requests that are worked on at a time; 0: cores + 4")
     waiting: int = Field(default=64, ge=0, description="requests that wait for a thread; more are answered 503")
+    batch: int = Field(default=1, ge=1, le=64, description="images of one size that are run together at most; 1: none")
+    batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="longest wait for such company")
     held_mb: int = Field(default=1500, ge=1, description="MB that the bodies of all requests hold at most")
     keep_versions: int = Field(default=3, ge=1, description="versions that are kept on this machine")
     drain_seconds: float = Field(default=30.0, ge=0, description="at the end, longest wait for requests under way")

@@ -21,9 +21,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from resunet.errors import SettingsError
+from serving.errors import TooLargeError
+from serving.request import check_values
 
 _LENGTH: Final = struct.Struct("<I")
 _MOST_TENSORS: Final = 16
+# Empty ones are 4 bytes: of a large body they would be counted for minutes.
+_MOST_ELEMENTS: Final = 100_000
 _NUMBERS: Final = {"FP64": np.dtype("<f8"), "INT64": np.dtype("<i8")}
 _INPUT: Final = "an input is {name, shape: [n], datatype: BYTES, data: [base64, …]}"
 
@@ -89,12 +93,14 @@ def read_request(body: bytes, json_length: int | None) -> Asked:
 
     Raises:
         SettingsError: it is not as the protocol says; no value is repeated.
+        TooLargeError: it holds more values than there may be.
     """
     if json_length is not None and not 0 <= json_length <= len(body):
         raise SettingsError("Inference-Header-Content-Length is larger than the body")
     head, tail = (
         (body, memoryview(b"")) if json_length is None else (body[:json_length], memoryview(body)[json_length:])
     )
+    check_values(head)
     try:
         parsed = _Body.model_validate(json.loads(head))
     except ValidationError as error:
@@ -173,6 +179,8 @@ def _elements(one: _Input, tail: memoryview) -> tuple[list[bytes], memoryview]:
 def _count(shape: Sequence[int]) -> int:
     if not shape or any(side < 0 for side in shape) or sum(side != 1 for side in shape) > 1:
         raise SettingsError("an input's shape must be [n], or have one side that is not 1")
+    if max(shape) > _MOST_ELEMENTS:
+        raise TooLargeError(f"an input has more than {_MOST_ELEMENTS:,} elements: send fewer at a time")
     return max(shape) if 0 not in shape else 0
 
 

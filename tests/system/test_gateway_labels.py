@@ -1,0 +1,95 @@
+"""`POST /labels` of a real gateway closes the loop: answers are scored by their ids, each caller's own."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from gateway_scene import DEADLINE_S, IMAGE, Gateway, GatewayScene
+from test_gateway_guarded import new_key
+from waiting import until
+
+from resunet.images import decode_mask
+from resunet.masks import encode_png
+from serving.client import Client, ClientError
+
+
+@pytest.fixture(scope="module")
+def gateway(gateway_registry: GatewayScene) -> Iterator[Gateway]:
+    gateway_registry.promote(gateway_registry.add_version())
+    with gateway_registry.gateway() as running:
+        yield running
+
+
+def labelled(gateway: Gateway, body: dict[str, Any], **options: Any) -> Any:
+    """The answer, once the prediction has reached the database."""
+    answers: list[Any] = []
+
+    def sent() -> bool:
+        answers.append(gateway.http.post("/labels", json=body, **options))
+        return answers[-1].status_code != 404
+
+    until(sent, gateway.words, DEADLINE_S)
+    return answers[-1]
+
+
+def test_the_true_mask_is_scored_against_the_answer(gateway: Gateway) -> None:
+    with Client(gateway.url) as client:
+        found = client.segment(IMAGE, request_id="to be labelled")
+        truth = found.mask.copy()
+        truth[: truth.shape[0] // 2] = 0
+        overlap = 2 * (truth > 0).sum() / ((truth > 0).sum() + (found.mask > 0).sum())
+        until(
+            lambda: labelled(gateway, {"request_id": "to be labelled", "dice": 0}).status_code == 200, str, DEADLINE_S
+        )
+        assert client.label("to be labelled", truth) == {found.model_version: pytest.approx(overlap)}
+        assert client.label("to be labelled", dice=0.5) == {found.model_version: 0.5}
+        with pytest.raises(ClientError, match="no answer of that request id") as caught:
+            client.label("never asked", dice=0.5)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({}, 400, "request_id"),
+        ({"request_id": "a"}, 400, "either mask or dice"),
+        ({"request_id": "a", "dice": 0.5, "mask": "AAAA"}, 400, "either mask or dice"),
+        ({"request_id": "a", "dice": 2}, 400, "dice"),
+        ({"request_id": "a", "mask": "not base64!"}, 400, "not valid base64"),
+        ({"request_id": "a", "mask": base64.b64encode(IMAGE).decode()}, 400, "the mask: "),
+        ({"request_id": "a", "dice": 0.5, "source": "rumour"}, 400, "source"),
+        ({"request_id": "a", "dice": 0.5, "surplus": 1}, 400, "surplus"),
+    ],
+)
+def test_a_label_that_makes_no_sense_is_refused(gateway: Gateway, body: dict[str, Any], status: int, told: str) -> None:
+    answer = gateway.http.post("/labels", json=body)
+    assert answer.status_code == status and told in answer.json()["message"]
+
+
+def test_a_mask_of_another_size_is_refused(gateway: Gateway) -> None:
+    sent = {"X-Request-Id": "a size", "Content-Type": "image/png"}
+    mask = decode_mask(gateway.http.post("/segment", content=IMAGE, headers=sent).content)
+    wrong = base64.b64encode(encode_png(np.zeros((mask.shape[0] + 1, mask.shape[1]), np.uint8))).decode()
+    answer = labelled(gateway, {"request_id": "a size", "mask": wrong})
+    assert answer.status_code == 400 and "must have the image's size, 80 x 64" in answer.json()["message"]
+
+
+def test_a_key_labels_its_own_requests_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    scene = GatewayScene(tmp_path_factory.mktemp("owners"))
+    scene.start_tracking()
+    try:
+        scene.promote(scene.add_version())
+        ours, theirs = (new_key(scene, name, "predict", "labels") for name in ("ours", "theirs"))
+        admin = new_key(scene, "admin", "admin")
+        with scene.gateway() as gateway:
+            sent = ours | {"X-Request-Id": "mine", "Content-Type": "image/png"}
+            assert gateway.http.post("/segment", content=IMAGE, headers=sent).status_code == 200
+            body = {"request_id": "mine", "dice": 0.5}
+            assert labelled(gateway, body, headers=ours).status_code == 200
+            assert gateway.http.post("/labels", json=body, headers=theirs).status_code == 404
+            assert gateway.http.post("/labels", json=body | {"source": "audit"}, headers=ours).status_code == 403
+            assert gateway.http.post("/labels", json=body | {"source": "audit"}, headers=admin).status_code == 200
+    finally:
+        scene.stop_tracking()
