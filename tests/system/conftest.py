@@ -2,7 +2,7 @@
 
 from browser import browser
 from drift_scene import report, scene, store
-from gateway_scene import gateway_registry
+from gateway_scene import gateway, gateway_registry
 from guard_scenes import doors, kept
 from guarded_desk import guarded, mlflow_tables
 from guarded_server import gate_server
@@ -15,6 +15,7 @@ __all__ = [
     "desk",
     "doors",
     "gate_server",
+    "gateway",
     "gateway_registry",
     "guarded",
     "kept",

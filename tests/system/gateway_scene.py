@@ -162,10 +162,21 @@ def _answers(http: httpx.Client) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gateway_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayScene]:
     """A tracking server that is up; tests promote versions of their own."""
     scene = GatewayScene(tmp_path_factory.mktemp("a gateway"))
     scene.start_tracking()
     yield scene
+    scene.stop_tracking()
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with one version, for tests that only ask."""
+    scene = GatewayScene(tmp_path_factory.mktemp("asked"))
+    scene.start_tracking()
+    scene.promote(scene.add_version())
+    with scene.gateway() as running:
+        yield running
     scene.stop_tracking()

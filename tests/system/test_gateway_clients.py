@@ -6,20 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from gateway_scene import BODY, IMAGE, NAME, Gateway, GatewayScene
+from gateway_scene import BODY, IMAGE, NAME, Gateway
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 from version_factory import draw, encode
 
 from resunet.images import decode_mask
-
-
-@pytest.fixture(scope="module")
-def gateway(gateway_registry: GatewayScene) -> Iterator[Gateway]:
-    gateway_registry.promote(gateway_registry.add_version())
-    with gateway_registry.gateway() as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from gateway_scene import DEADLINE_S, IMAGE, ROOT, Gateway, GatewayScene
@@ -11,21 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from records_rows import stored_ids
 from waiting import until
 
+from serving.access.keys import KeyStore, keys_path
+from serving.access.scopes import Scope
+
 PNG = {"Content-Type": "image/png"}
 
 
-def new_key(scene: GatewayScene, name: str, *scopes: str) -> dict[str, str]:
-    words = [word for scope in scopes for word in ("--scope", scope)]
-    done = subprocess.run(
-        [sys.executable, "-m", "serving", "keys", "add", name, *words],
-        cwd=ROOT,
-        env=scene.environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=True,
-    )
-    return {"Authorization": f"Bearer {done.stdout.strip()}"}
+def new_key(scene: GatewayScene, name: str, *scopes: Scope) -> dict[str, str]:
+    _, token = KeyStore(keys_path(scene.folder / "home")).add(name, set(scopes))
+    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +34,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayScene]:
 
 @pytest.fixture(scope="module")
 def keys(scene: GatewayScene) -> dict[str, dict[str, str]]:
-    return {scope: new_key(scene, scope, scope) for scope in ("predict", "probabilities", "metrics", "admin")}
+    scopes: tuple[Scope, ...] = ("predict", "probabilities", "metrics", "admin")
+    return {scope: new_key(scene, scope, scope) for scope in scopes}
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +138,18 @@ def test_a_public_address_is_not_listened_on_without_keys(scene: GatewayScene) -
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert done.returncode == 2 and "keys add" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_key_labels_its_own_requests_alone(
+    scene: GatewayScene, gateway: Gateway, keys: dict[str, dict[str, str]]
+) -> None:
+    ours, theirs = (new_key(scene, name, "predict", "labels") for name in ("ours", "theirs"))
+    sent = ours | {"X-Request-Id": "mine", "Content-Type": "image/png"}
+    assert gateway.http.post("/segment", content=IMAGE, headers=sent).status_code == 200
+    body = {"request_id": "mine", "dice": 0.5}
+    label = partial(gateway.http.post, "/labels")
+    # Once the prediction has reached the database.
+    until(lambda: label(json=body, headers=ours).status_code == 200, gateway.words, DEADLINE_S)
+    assert label(json=body, headers=theirs).status_code == 404
+    assert label(json=body | {"source": "audit"}, headers=ours).status_code == 403
+    assert label(json=body | {"source": "audit"}, headers=keys["admin"]).status_code == 200

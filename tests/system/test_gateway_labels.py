@@ -1,25 +1,16 @@
 """`POST /labels` of a real gateway closes the loop: answers are scored by their ids, each caller's own."""
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from gateway_scene import DEADLINE_S, IMAGE, Gateway, GatewayScene
-from test_gateway_guarded import new_key
+from gateway_scene import DEADLINE_S, IMAGE, Gateway
 from waiting import until
 
 from resunet.images import decode_mask
 from resunet.masks import encode_png
 from serving.client import Client, ClientError
-
-
-@pytest.fixture(scope="module")
-def gateway(gateway_registry: GatewayScene) -> Iterator[Gateway]:
-    gateway_registry.promote(gateway_registry.add_version())
-    with gateway_registry.gateway() as running:
-        yield running
 
 
 def labelled(gateway: Gateway, body: dict[str, Any], **options: Any) -> Any:
@@ -74,22 +65,3 @@ def test_a_mask_of_another_size_is_refused(gateway: Gateway) -> None:
     wrong = base64.b64encode(encode_png(np.zeros((mask.shape[0] + 1, mask.shape[1]), np.uint8))).decode()
     answer = labelled(gateway, {"request_id": "a size", "mask": wrong})
     assert answer.status_code == 400 and "must have the image's size, 80 x 64" in answer.json()["message"]
-
-
-def test_a_key_labels_its_own_requests_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
-    scene = GatewayScene(tmp_path_factory.mktemp("owners"))
-    scene.start_tracking()
-    try:
-        scene.promote(scene.add_version())
-        ours, theirs = (new_key(scene, name, "predict", "labels") for name in ("ours", "theirs"))
-        admin = new_key(scene, "admin", "admin")
-        with scene.gateway() as gateway:
-            sent = ours | {"X-Request-Id": "mine", "Content-Type": "image/png"}
-            assert gateway.http.post("/segment", content=IMAGE, headers=sent).status_code == 200
-            body = {"request_id": "mine", "dice": 0.5}
-            assert labelled(gateway, body, headers=ours).status_code == 200
-            assert gateway.http.post("/labels", json=body, headers=theirs).status_code == 404
-            assert gateway.http.post("/labels", json=body | {"source": "audit"}, headers=ours).status_code == 403
-            assert gateway.http.post("/labels", json=body | {"source": "audit"}, headers=admin).status_code == 200
-    finally:
-        scene.stop_tracking()

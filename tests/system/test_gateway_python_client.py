@@ -1,7 +1,6 @@
 """The Python client against a real gateway: answers, order, refusals, and a gateway that is away for a while."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from version_factory import draw, encode
 
 from resunet.images import decode_mask
 from serving.client import Client, ClientError, Segmentation
-
-
-@pytest.fixture(scope="module")
-def gateway(gateway_registry: GatewayScene) -> Iterator[Gateway]:
-    gateway_registry.promote(gateway_registry.add_version())
-    with gateway_registry.gateway() as running:
-        yield running
 
 
 def test_an_image_or_its_file_is_segmented(gateway: Gateway, tmp_path: Path) -> None:
@@ -62,6 +54,7 @@ def test_what_is_away_for_a_while_is_asked_again(gateway_registry: GatewayScene)
         assert caught.value.status is None
     waits: list[float] = []
     up = threading.Event()
+    gateway_registry.promote(gateway_registry.add_version())
     with gateway_registry.gateway("--stop-when-archived") as gateway:
         version = gateway.version()
         gateway_registry.promote(version, "Archived")

@@ -2,13 +2,12 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
-from gateway_scene import BODY, IMAGE, Gateway, GatewayScene
+from gateway_scene import BODY, IMAGE, Gateway
 from PIL import Image
 from version_factory import draw, encode
 
@@ -16,13 +15,6 @@ from resunet.images import decode_mask
 from resunet.masks import from_rle
 
 PNG = {"Content-Type": "image/png"}
-
-
-@pytest.fixture(scope="module")
-def gateway(gateway_registry: GatewayScene) -> Iterator[Gateway]:
-    gateway_registry.promote(gateway_registry.add_version())
-    with gateway_registry.gateway() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
