@@ -25,7 +25,7 @@ setup: .venv/.setup
 	@touch $@
 
 .venv/.test: .venv/.setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[auth,azure,dev,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[auth,azure,dev,otel,postgres]'
 	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix .venv/azurite $(AZURITE); fi
 	@touch $@
 

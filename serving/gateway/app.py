@@ -16,6 +16,7 @@ from serving.gateway.parts import Parts
 from serving.gateway.problems import problem
 from serving.gateway.request_id import RequestIds
 from serving.gateway.routes import inference_protocol, labels, mlflow, segment, state
+from serving.gateway.tracing import traced
 from serving.page.router import page_router
 
 
@@ -41,7 +42,7 @@ def make_app(parts: Parts) -> ASGIApp:
     for family in (segment, mlflow, inference_protocol, labels, state):
         app.include_router(family.router)
     app.include_router(page_router())
-    return Observed(SecurityHeaders(RequestIds(app)), parts.metrics)
+    return traced(Observed(SecurityHeaders(RequestIds(app)), parts.metrics))
 
 
 async def _told(request: Request, error: Exception) -> Response:

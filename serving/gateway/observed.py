@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+from opentelemetry import trace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,5 +89,7 @@ class _Seen:
 
 
 def note(request: Request, name: Literal["version", "caller"], value: str | None) -> None:
-    """Say something of a request that is to be counted or written down with it."""
+    """Say something of a request that is to be counted, written down and traced with it."""
     setattr(request.state, name, value)
+    if value is not None:
+        trace.get_current_span().set_attribute(f"resunet.{name}", value)

@@ -7,6 +7,7 @@ request_id_of(request)
 import uuid
 from typing import Final
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,6 +40,7 @@ class RequestIds:
             await problem(400, told)(scope, receive, send)
             return
         scope.setdefault("state", {})["request_id"] = request_id
+        trace.get_current_span().set_attribute("resunet.request_id", request_id)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
