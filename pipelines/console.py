@@ -8,6 +8,7 @@ from records.cli import app as records
 from records.console import run
 from registry.cli import app as registry
 from serving.cli import app as serving
+from serving.cli import up
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +19,8 @@ app.add_typer(registry, name="registry")
 app.add_typer(serving, name="serving")
 app.add_typer(monitoring, name="monitoring")
 app.add_typer(records, name="records")
+# What people type most, under the name that they look for.
+app.command("serve")(up)
 
 
 def main() -> None:

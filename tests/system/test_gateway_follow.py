@@ -165,8 +165,14 @@ def test_an_announcement_is_followed_at_once(scene: GatewayScene) -> None:
         gateway.follows_to(second)
 
 
-def test_without_anything_to_serve_it_says_so_and_ends(scene: GatewayScene) -> None:
-    command = [sys.executable, "-m", "serving", "up", "-p", "0", "-m", "models:/nothing of this name/Production"]
+# The second is what the console script `resunet` runs.
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "serving", "up"], ["-c", "from pipelines.console import main; main()", "serve"]],
+    ids=["python -m serving up", "resunet serve"],
+)
+def test_without_anything_to_serve_it_says_so_and_ends(scene: GatewayScene, words: list[str]) -> None:
+    command = [sys.executable, *words, "-p", "0", "-m", "models:/nothing of this name/Production"]
     done = subprocess.run(
         command, cwd=ROOT, env=scene.environment(), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
