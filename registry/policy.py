@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from records.policy_text import Lines, Place, explain, read_yaml
 from registry.gates import Gate, Judged, Outcome, find_gate, known_gates
-from registry.policy_text import Lines, Place, explain, read_yaml
 from resunet.errors import SettingsError
 
 Action = Literal["allow", "warn", "block"]

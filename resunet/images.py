@@ -49,6 +49,8 @@ if Image.MAX_IMAGE_PIXELS is not None:
 # Pillow warns of each damaged tag in words that name it, and Python keeps every such text: a hostile file would
 # fill the log and the memory with 65,536 of them.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# The same of each size that is too large; it is refused by our own bound.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _SIGNATURES: Final = {
     b"\x89PNG": "PNG",

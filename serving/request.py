@@ -28,6 +28,10 @@ MAX_TEXT = 200
 # No image needs more bytes for a pixel than 16-bit RGBA without compression: a file that has more is mostly
 # something else, which takes its time to read over.
 _BYTES_A_PIXEL = 8
+# Commas, brackets and lines of a body. A table of images has some for each image; each may be an object of 100 bytes
+# once it is parsed, which makes gigabytes of a body that is small enough by its bytes.
+_MOST_VALUES = 1_000_000
+_VALUES = (",", "[", "{", "\n")
 HOW_TO_SEND = (
     'send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of an image file>"]]}} as application/json'
 )
@@ -50,6 +54,20 @@ class Row:
     request_id: str
     client: str | None
     slice: str | None
+
+
+def check_values(body: bytes | str) -> None:
+    """See that a body, JSON or CSV, is worth parsing.
+
+    Raises:
+        TooLargeError: it holds more values than any table of images.
+    """
+    if isinstance(body, str):
+        found = sum(body.count(mark) for mark in _VALUES)
+    else:
+        found = sum(body.count(mark.encode()) for mark in _VALUES)
+    if found > _MOST_VALUES:
+        raise TooLargeError(f"the body holds more than {_MOST_VALUES:,} values; an image is one, as base64 text")
 
 
 def read_options(params: Mapping[str, Any] | None, spec: VersionSpec) -> Options:

@@ -23,8 +23,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
 from resunet.errors import RecordsError
-from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, status_of
-from serving.request import HOW_TO_SEND
+from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, TooLargeError, status_of
+from serving.request import HOW_TO_SEND, check_values
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +125,10 @@ def guarded(original: Invocations, max_image_mb: int) -> Invocations:
     def invocations(data: Any, content_type: str | None, model: Any, input_schema: Any) -> Any:
         if len(data) > largest_body:
             raise RequestError(too_large_body(max_image_mb), 413)
+        try:
+            check_values(data)
+        except TooLargeError as error:
+            raise RequestError(str(error), 413) from None
         try:
             return original(data, content_type, model, input_schema)
         except RequestError:

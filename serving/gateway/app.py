@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from serving.access.headers import SecurityHeaders
+from serving.gateway.manual import completed
 from serving.gateway.observed import Observed
 from serving.gateway.parts import Parts
-from serving.gateway.problems import problem
+from serving.gateway.problems import problem_at
 from serving.gateway.request_id import RequestIds
 from serving.gateway.routes import inference_protocol, labels, mlflow, segment, state
 from serving.gateway.tracing import traced
@@ -42,14 +43,16 @@ def make_app(parts: Parts) -> ASGIApp:
     for family in (segment, mlflow, inference_protocol, labels, state):
         app.include_router(family.router)
     app.include_router(page_router())
+    plain = app.openapi
+    app.openapi = lambda: app.openapi_schema or completed(plain())  # type: ignore[method-assign]
     return traced(Observed(SecurityHeaders(RequestIds(app)), parts.metrics))
 
 
 async def _told(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such route, no such method."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    told = {404: f"there is no {request.url.path} here; /docs lists what there is", 405: "not by this method"}
-    answer = problem(status, told.get(status, "the request was refused"))
+    status, path = error.status_code if isinstance(error, HTTPException) else 500, request.scope["path"]
+    told = {404: f"there is no {path} here; /docs lists what there is", 405: "not by this method"}
+    answer = problem_at(path, status, told.get(status, "the request was refused"))
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer

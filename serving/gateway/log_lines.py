@@ -16,6 +16,10 @@ def write_log(as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    mlflow = logging.getLogger("mlflow")  # it writes lines of its own form, by a handler of its own
+    mlflow.handlers.clear()
+    mlflow.propagate = True
+    mlflow.setLevel(logging.WARNING)
     for name in ("serving", "records"):
         logging.getLogger(name).setLevel(logging.INFO)
 

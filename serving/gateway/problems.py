@@ -21,6 +21,7 @@ _CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
+    405: "METHOD_NOT_ALLOWED",
     406: "NOT_ACCEPTABLE",
     409: "RESOURCE_CONFLICT",
     410: "RESOURCE_GONE",
@@ -57,3 +58,12 @@ def problem(status: int, message: str, retry_after: float | None = None) -> JSON
         headers["Retry-After"] = str(max(1, round(RETRY_SECONDS if retry_after is None else retry_after)))
     body = {"error_code": _CODES.get(status, "INTERNAL_ERROR"), "message": message}
     return JSONResponse(body, status, headers)
+
+
+def problem_at(path: str, status: int, message: str) -> JSONResponse:
+    """The same for whom no route was found yet: below `/v2` in the form of the Open Inference Protocol."""
+    answer = problem(status, message)
+    if path != "/v2" and not path.startswith("/v2/"):
+        return answer
+    headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+    return JSONResponse({"error": message}, status, headers)

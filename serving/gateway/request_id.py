@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.gateway.problems import problem
+from serving.gateway.problems import problem_at
 from serving.request import MAX_TEXT
 
 HEADER: Final = "X-Request-Id"
@@ -37,7 +37,7 @@ class RequestIds:
             or not (request_id.isascii() and request_id.isprintable())
         ):
             told = f"{HEADER} must be at most {MAX_TEXT} printable characters, once"
-            await problem(400, told)(scope, receive, send)
+            await problem_at(scope["path"], 400, told)(scope, receive, send)
             return
         scope.setdefault("state", {})["request_id"] = request_id
         trace.get_current_span().set_attribute("resunet.request_id", request_id)

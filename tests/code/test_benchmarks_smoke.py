@@ -13,11 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # What the table of each must say. The slowest come first: two run at a time.
 TOLD = {
     "serving": ("latency of 1 client", "rate of 8 clients", "mlflow.pytorch", "torch pyfunc"),
+    "gateway": ("start to first answer, version cached", "bare loop, best batch", "failed or wrong", "memory after"),
     "dice": ("test Dice", "mean"),
     "engine": ("serving file:", "torch fp32 / ours", "torch bf16 / ours"),
     "training": ("ours", "plain fp32 loop", "images/s"),
     "registry": ("promote, from stored evidence", "show", "with the gates, more", "audit verify"),
+    "rollout": ("false aborts", "answers of the candidate until", "whole rollouts"),
     "gates": ("worse by the margin", "true difference", "one call on 300 images"),
+    "fuzz": ("spoilt requests", "crashes", "memory at most", "in the log"),
     "descriptors": ("describe_image", "plain numpy and scipy"),
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }

@@ -91,3 +91,43 @@ def test_hundreds_of_sizes_take_no_more_memory_than_the_first_few(tmp_path: Path
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout) < MOST_MB
+
+
+CROWD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+import numpy as np, psutil
+from serving.engine import open_engine
+
+engine = open_engine(sys.argv[1], Path(sys.argv[2]), "fp32", threads=1)
+
+def rss_after(callers):
+    together = Barrier(callers)
+
+    def call(_):
+        image = np.zeros((1, 512, 512, 3), np.uint8)
+        together.wait()
+        engine.run(image)
+
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(call, range(callers)))
+    return psutil.Process().memory_info().rss
+
+two = max(rss_after(2) for _ in range(2))
+print((rss_after(10) - two) / 1e6)
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_ten_callers_take_the_memory_of_two(name: str, tmp_path: Path) -> None:
+    write_deep_graph(tmp_path / "deep.onnx")
+    grown = subprocess.run(
+        [sys.executable, "-c", CROWD, name, str(tmp_path / "deep.onnx")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(grown.stdout) < MOST_MB

@@ -3,11 +3,16 @@
 `benchmarks.fuzz` is the same with 10,000 requests.
 """
 
+import asyncio
 import base64
 import collections
+import gc
 import json
 import random
 import socket
+import struct
+import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,11 +22,15 @@ import numpy as np
 import psutil
 import pytest
 from gateway_scene import BODY, IMAGE, Gateway, GatewayScene
+from starlette.requests import Request
 from version_factory import draw, encode
 from waiting import until
 
 from benchmarks.fuzz_clients import Client
 from benchmarks.fuzz_requests import Requests
+from resunet.errors import ImageError
+from serving.errors import LateError
+from serving.gateway.desk import Desk, DeskSettings
 
 FUZZED, CLIENTS = 400, 6
 PLACES = 8
@@ -94,9 +103,9 @@ def comes_to_rest(gateway: Gateway) -> bool:
 def test_400_spoilt_requests_break_leak_and_leave_nothing(gateway: Gateway) -> None:
     rng = random.Random(0)
     sources = [encode(draw(48 + 8 * n, 64, seed=n), kind) for n in range(4) for kind in ("PNG", "JPEG", "TIFF", "BMP")]
-    makes, client = Requests(rng, sources, "", stalls=0), Client(*address(gateway))
+    makes, client = Requests(rng, sources, "", slow=False), Client(*address(gateway))
     before, process = gateway.ask().json()["predictions"][0], psutil.Process(gateway.process.pid)
-    started = process.create_time()
+    started, log_before = process.create_time(), gateway.log.stat().st_size
     with ThreadPoolExecutor(CLIENTS) as pool:
         came = list(pool.map(client.send, [makes.make() for _ in range(FUZZED)]))
     pieces = [piece for data in sources for piece in _pieces(data)]
@@ -114,7 +123,49 @@ def test_400_spoilt_requests_break_leak_and_leave_nothing(gateway: Gateway) -> N
     after = gateway.ask().json()["predictions"][0]
     assert after["mask"] == before["mask"]
     assert process.is_running() and process.create_time() == started
-    assert not _told(gateway.log.read_bytes(), pieces)
+    log = gateway.log.read_bytes()[log_before:]
+    assert not _told(log, pieces)
+    assert all(json.loads(line)["level"] for line in log.splitlines())  # nothing writes beside the log
+
+
+def test_a_size_that_is_announced_is_no_line_of_the_log(gateway: Gateway) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    before = gateway.log.stat().st_size
+    for side in (10_001, 10_002, 10_003):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, 10_000, 8, 2, 0, 0, 0))
+        pixels = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        refused = gateway.http.post("/segment", content=b"\x89PNG\r\n\x1a\n" + header + pixels, headers=PNG)
+        assert refused.status_code in (400, 413)
+    assert [json.loads(line)["message"] for line in gateway.log.read_bytes()[before:].splitlines()] == ["request"] * 3
+
+
+def test_what_is_raised_when_nobody_waits_any_more_is_no_line_of_the_log() -> None:
+    told: list[Any] = []
+
+    async def leave_early() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        desk, ends = Desk(DeskSettings(threads=1)), threading.Event()
+
+        def job() -> None:
+            ends.wait(30)
+            raise ImageError("of an image that nobody waits for")
+
+        async def gone() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(LateError):
+            async with desk.visit(Request({"type": "http", "headers": []}, gone)) as visit:
+                await visit.work(job)
+        ends.set()
+        while desk.visits:
+            await asyncio.sleep(0.01)
+        desk.close()
+
+    asyncio.run(asyncio.wait_for(leave_early(), 60))
+    gc.collect()  # asyncio tells of it when the future goes
+    assert not told
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from resunet.masks import encode_png
 from serving.answer import foreground_fraction
 from serving.errors import NotThereError
 from serving.gateway.fleet import Live
+from serving.gateway.manual import BINARY, VERSION_HEADER, ProtocolProblem, refusals
 from serving.gateway.parts import Parts, parts_of
 from serving.gateway.problems import answer_problem
 from serving.gateway.tensors import Asked, Tensor, read_request, write_answer
@@ -48,38 +49,128 @@ class _ProtocolRoute(APIRoute):
         return told
 
 
+def _answers(told: str, properties: dict[str, Any], *statuses: int, **more: Any) -> dict[str, Any]:
+    """What the document says of a route."""
+    schema = {"type": "object", "required": list(properties), "properties": properties}
+    content = {"application/json": {"schema": schema}, **more.pop("content", {})}
+    good = {"description": told, "content": content, **more}
+    return {
+        "response_class": Response,
+        "responses": {**refusals(*statuses, model=ProtocolProblem), 200: good},
+    }
+
+
+_TEXT: Final = {"type": "string"}
+_TENSOR: Final = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": _TEXT,
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string", "enum": ["BYTES", "FP64", "INT64"]},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "items": {}, "description": "an element of BYTES is base64 text"},
+    },
+}
+_TENSORS: Final = {"type": "array", "items": _TENSOR}
+_ASKED: Final = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 200},
+        "inputs": {
+            **_TENSORS,
+            "minItems": 1,
+            "maxItems": 1,
+            "description": "one: `image`, BYTES [n], an encoded image each",
+        },
+        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"name": _TEXT}}},
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "threshold": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                "client": {"type": "string", "maxLength": 200},
+                "slice": {"type": "string", "maxLength": 200},
+                "binary_data_output": {"type": "boolean"},
+            },
+        },
+    },
+}
+_EXAMPLE: Final = {
+    "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["<base64 of an image file>"]}]
+}
+_LENGTH_PARAMETER: Final = {
+    "name": _LENGTH_HEADER,
+    "in": "header",
+    "description": "of a body with binary tensors: how many bytes of it, from the first, are JSON",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_INFER: Final[dict[str, Any]] = {
+    "openapi_extra": {
+        "parameters": [_LENGTH_PARAMETER],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _ASKED, "example": _EXAMPLE},
+                "application/octet-stream": BINARY,
+            },
+        },
+    },
+    **_answers(
+        "Masks, and what else is known of each image; with bytes behind the JSON where they were asked for.",
+        {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": _TENSORS},
+        *(400, 401, 403, 404, 413, 429, 503, 504),
+        content={"application/octet-stream": BINARY},
+        headers=dict(VERSION_HEADER),
+    ),
+}
+_READY: Final = _answers("It answers.", {"name": _TEXT, "ready": {"type": "boolean"}}, 400, 404, 503)
+_SERVER_READY: Final = _answers("A version answers.", {"ready": {"type": "boolean"}}, 400)
+_SERVER_READY["responses"][503] = {**_SERVER_READY["responses"][200], "description": "None does."}
+_MODEL: Final = _answers(
+    "Inputs and outputs.",
+    {
+        "name": _TEXT,
+        "versions": {"type": "array", "items": _TEXT},
+        "platform": _TEXT,
+        "inputs": _TENSORS,
+        "outputs": _TENSORS,
+    },
+    *(400, 404, 503),
+)
+
 router = APIRouter(prefix="/v2", route_class=_ProtocolRoute, tags=["Open Inference Protocol"])
 
 
-@router.get("")
+@router.get("", **_answers("Its name and version.", dict.fromkeys(("name", "version"), _TEXT), 400))
 async def server() -> Response:
     """What this server is."""
     return JSONResponse({"name": "resunet-gateway", "version": "1", "extensions": _EXTENSIONS})
 
 
-@router.get("/health/live")
+@router.get("/health/live", **_answers("It does.", {"live": {"type": "boolean"}}, 400))
 async def alive() -> Response:
     """200: the process answers."""
     return JSONResponse({"live": True})
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", **_SERVER_READY)
 async def ready(request: Request) -> Response:
     """200 while a version answers, else 503."""
     there = parts_of(request).fleet.on("production") is not None
     return JSONResponse({"ready": there}, 200 if there else 503)
 
 
-@router.get("/models/{name}/ready")
-@router.get("/models/{name}/versions/{version}/ready")
+@router.get("/models/{name}/ready", **_READY)
+@router.get("/models/{name}/versions/{version}/ready", **_READY)
 async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
     """200 where that model, and that version of it, answers."""
     _asked_for(request, name, version)
     return JSONResponse({"name": name, "ready": True})
 
 
-@router.get("/models/{name}")
-@router.get("/models/{name}/versions/{version}")
+@router.get("/models/{name}", **_MODEL)
+@router.get("/models/{name}/versions/{version}", **_MODEL)
 async def model(request: Request, name: str, version: str | None = None) -> Response:
     """Inputs and outputs of the model."""
     live = _asked_for(request, name, version)
@@ -95,8 +186,8 @@ async def model(request: Request, name: str, version: str | None = None) -> Resp
     )
 
 
-@router.post("/models/{name}/infer")
-@router.post("/models/{name}/versions/{version}/infer")
+@router.post("/models/{name}/infer", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", **_INFER)
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Segment encoded images."""
     parts = parts_of(request)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -15,8 +15,9 @@ from resunet.errors import DataError, ImageError, SettingsError
 from resunet.images import decode_mask
 from serving.access.gate import Caller
 from serving.errors import ConflictError, NotThereError
+from serving.gateway.manual import refusals
 from serving.gateway.parts import Parts, ToldRoute, parts_of
-from serving.request import MAX_TEXT
+from serving.request import MAX_TEXT, check_values
 
 router = APIRouter(route_class=ToldRoute, tags=["labels"])
 
@@ -40,9 +41,24 @@ class LabelBody(BaseModel):
         return self
 
 
+_LABELLED: Final = {
+    "type": "object",
+    "required": ["labels"],
+    "properties": {"labels": {"type": "array", "items": {"type": "object"}}},
+}
+
+
 @router.post(
     "/labels",
     summary="Say what an answer was worth",
+    response_class=Response,
+    responses={
+        **refusals(400, 401, 403, 404, 409, 413, 429, 503, 504),
+        200: {
+            "description": "The labels that the answer has now.",
+            "content": {"application/json": {"schema": _LABELLED}},
+        },
+    },
     openapi_extra={
         "requestBody": {"content": {"application/json": {"schema": LabelBody.model_json_schema()}}, "required": True}
     },
@@ -80,6 +96,7 @@ def _added(parts: Parts, caller: Caller, body: bytes, model: str) -> list[dict[s
 
 
 def _read(body: bytes) -> LabelBody:
+    check_values(body)
     try:
         return LabelBody.model_validate_json(body)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from resunet.errors import ImageError, SettingsError
 from serving.answer import foreground_fraction
 from serving.errors import RowError, UnsupportedError
 from serving.gateway.fleet import Live
+from serving.gateway.manual import BINARY, VERSION_HEADER, refusals
 from serving.gateway.parts import ToldRoute, parts_of
 from serving.pictures.accept import Wanted, choose
 from serving.pictures.answers import Body, Shown, draw, gather
@@ -26,7 +27,6 @@ router = APIRouter(route_class=ToldRoute, tags=["segment"])
 _IMAGES: Final = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/octet-stream")
 _FORM: Final = "multipart/form-data"
 _WORDS: Final = ("threshold", "client", "slice")
-_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD: Final = {
     "schema": {
         "type": "object",
@@ -59,12 +59,42 @@ class _Sent:
     words: Mapping[str, str]
 
 
+_FOUND: Final = {
+    "type": "object",
+    "required": ["width", "height", "confidence", "foreground_fraction", "classes", "model_version", "request_id"],
+    "properties": {
+        **{view: {"type": "string", "format": "byte"} for view in ("mask", "overlay", "probability")},
+        **{form: {"type": "array", "items": {"type": "object"}} for form in ("rle", "coco", "contours")},
+        "width": {"type": "integer"},
+        "height": {"type": "integer"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "foreground_fraction": {"type": ["number", "object"]},
+        "classes": {"type": "array", "items": {"type": "string"}},
+        "model_version": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}
+_TOLD: Final = {
+    "X-Confidence": {"description": "0 to 1", "schema": {"type": "number"}},
+    "X-Foreground-Fraction": {"description": "0 to 1; with more classes JSON, each", "schema": {"type": "string"}},
+}
+
+
 @router.post(
     "/segment",
+    response_class=Response,
+    responses={
+        **refusals(400, 401, 403, 406, 413, 415, 429, 503, 504),
+        200: {
+            "description": "The mask, or what else was asked for.",
+            "content": {"image/png": BINARY, "application/json": {"schema": _FOUND}},
+            "headers": {**VERSION_HEADER, **_TOLD},
+        },
+    },
     summary="Segment an image",
     openapi_extra={
         "parameters": _PARAMETERS,
-        "requestBody": {"content": {**dict.fromkeys(_IMAGES, _BINARY), _FORM: _UPLOAD}, "required": True},
+        "requestBody": {"content": {**dict.fromkeys(_IMAGES, BINARY), _FORM: _UPLOAD}, "required": True},
     },
 )
 async def segment(request: Request) -> Response:
