@@ -5,8 +5,9 @@
     prediction.mask, prediction.confidence
 
 An image with both sides up to `spec.tile.whole_side` is run whole, a larger one in tiles that are cropped
-(see `resunet.tiling`). Images are never batched: a kernel may round otherwise in other company, and the same
-image has to give the same mask. Beside an image itself, its answer takes two bytes a pixel, three with a
+(see `resunet.tiling`). Here images are run one by one: a kernel may round otherwise in other company, and the same
+image has to give the same mask; an engine that runs several together (`serving.batching`) is measured for that first.
+Beside an image itself, its answer takes two bytes a pixel, three with a
 threshold of the caller's.
 
 Such a threshold moves the mask and its foreground fractions alone. All that says how sure the version is, and all
