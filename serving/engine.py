@@ -16,13 +16,14 @@ import os
 import platform
 from pathlib import Path
 from queue import LifoQueue
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resunet.errors import SettingsError, VersionError
+from resunet.images import MIN_SIDE
 from serving.version import EngineName, Precision, VersionSpec
 
 Images = NDArray[np.uint8]
@@ -41,6 +42,9 @@ _ONNXRUNTIME_CALLS = 2
 # in all. Images that come in four sizes by turns take 0.3 ms (64 px) to 0.6 ms (280 px) longer, those of one size
 # no longer at all.
 _OPENVINO_PREPARED = 64
+
+
+_first_inference = Lock()
 
 
 class Engine(Protocol):
@@ -99,6 +103,10 @@ class OpenVinoEngine:
         self._pool: LifoQueue[Any] = LifoQueue()
         for _ in range(_OPENVINO_REQUESTS):
             self._pool.put(compiled.create_infer_request())
+        # OpenVINO's bindings make some of their own at the first inference, in a way that two threads which come to it
+        # at once wait for each other for ever: one holds Python's lock and waits for the other's, which wants Python's.
+        with _first_inference:
+            self.run(np.zeros((1, MIN_SIDE, MIN_SIDE, 3), np.uint8))
 
     def run(self, images: Images) -> Output:
         request = self._pool.get()

@@ -28,7 +28,6 @@ tells (Deng et al., WSDM 2013): callers differ more than versions do.
 """
 
 import math
-from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -40,7 +39,6 @@ BETS: Final[Floats] = 2.0 ** np.arange(-12.0, 3.0)
 # A cell of as many earlier answers is believed half.
 _HALF_BELIEVED: Final = 10.0
 _FEWEST_FREEDOM: Final = 2.0
-_NORMAL: Final = NormalDist()
 
 
 class Contrast(NamedTuple):

@@ -128,6 +128,7 @@ def test_ten_callers_take_the_memory_of_two(name: str, tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=200,
         check=True,
     )
     assert float(grown.stdout) < MOST_MB
