@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow.tracking._model_registry import utils as registry_state
-from mlflow.tracking._tracking_service import utils as tracking_state
 
 # Each folder uses what the other one has for its tests.
 sys.path.insert(0, str(Path(__file__).parent / "code"))
 sys.path.insert(0, str(Path(__file__).parent / "system"))
 
 from mlflow_server import tracking_server
+from mlflow_state import mlflow_state_kept
 
 # Where two files run at a time, these come first: else one of them would be left to run on alone.
 LONGEST = ("test_readme", "test_demo", "test_training", "test_benchmarks_smoke")
@@ -43,11 +42,6 @@ def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def mlflow_as_before() -> Iterator[None]:
-    """MLflow keeps its servers in module globals and in the environment: no file of tests inherits another's."""
-    uris = tracking_state._tracking_uri, registry_state._registry_uri
-    variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-    yield
-    tracking_state._tracking_uri, registry_state._registry_uri = uris
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        del os.environ[name]
-    os.environ.update(variables)
+    """No file of tests inherits another's servers."""
+    with mlflow_state_kept():
+        yield

@@ -22,6 +22,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow_server import free_port, stop_group, tracking_server
+from mlflow_state import mlflow_state_kept
 from version_factory import draw, encode, write_version
 from waiting import until
 
@@ -111,14 +112,14 @@ class GatewayScene:
         if broken:
             other = draw(128, 160, seed=9)
             (version / "golden_input.png").write_bytes(encode(other))
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(self.uri)
-        try:
-            with mlflow.start_run() as run:
+        with mlflow_state_kept():
+            mlflow.set_tracking_uri(self.uri)
+            # Not whichever experiment a test before this one has left active in this process.
+            found = self.client.get_experiment_by_name(NAME)
+            experiment = found.experiment_id if found else self.client.create_experiment(NAME)
+            with mlflow.start_run(experiment_id=experiment) as run:
                 logged = register.log_version(version, model_requirements(ROOT / "pyproject.toml"))
             return str(register.register_version(self.client, logged, NAME, run.info.run_id, {}))
-        finally:
-            mlflow.set_tracking_uri(before)
 
     def promote(self, version: str, stage: str = "Production") -> str:
         """Move a version, and archive what was there."""
