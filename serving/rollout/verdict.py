@@ -21,6 +21,7 @@ from serving.rollout.sequential import Contrast, habits, pairs, two_arms, upper_
 _OF_SHADOW: Final[tuple[Metric, ...]] = ("errors", "confidence")
 # What the most harmful request adds: it fails; it takes ten times as long; its confidence falls from 1 to 0.
 REACH: Final[dict[Metric, float]] = {"errors": 1.0, "latency": math.log(10), "confidence": 1.0}
+_MEANINGLESS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def _finding(metric: Metric, found: Contrast, stage: Stage, policy: RolloutPolic
 
 
 def _told(metric: Metric, number: float) -> str:
-    if not math.isfinite(number):
+    # Bounds of a handful of answers are of no meaning, and of any size.
+    if number > _MEANINGLESS:
         return "unknown"
     if metric == "latency":
         return f"× {math.exp(number):.2f}"

@@ -282,6 +282,17 @@ def test_what_is_undecided_for_too_long_asks_a_person_once() -> None:
     assert look(move.rollout, seen(rollout), minutes=60 * 50).rollout.canary == 0.25
 
 
+@pytest.mark.parametrize("requests", [0, 1, 150, 300, 450, 1000, 3000])
+def test_however_little_was_seen_it_is_put_into_words(requests: int) -> None:
+    """A bound of a handful of answers may be beyond what a ratio can be computed of."""
+    rollout = through(begun())
+    for finding in judge(rollout, seen(rollout, requests), POLICY):
+        assert finding.told and not finding.harm
+        assert json.dumps(finding.to_json(), allow_nan=False)
+    enormous = replace(judge(rollout, seen(rollout), POLICY)[1], at_most=5000.0)
+    assert enormous.metric == "latency" and "at worst unknown" in enormous.told
+
+
 def test_only_one_rollout_goes_on_and_only_about_two_versions() -> None:
     with pytest.raises(RolloutError, match=r"version 2 is being rolled out \(shadow\): end that with `rollout abort`"):
         start(begun(), CHAMPION, OTHER, POLICY, NOON, "r2")
