@@ -62,7 +62,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "resunet_request_seconds",
-            "From a request's first byte to its answer's last.",
+            "From a request's start to its answer's end.",
             ("route",),
             buckets=_SECONDS,
             registry=registry,

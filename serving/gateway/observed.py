@@ -46,6 +46,8 @@ class Observed:
                 seen.status = int(message["status"])
             elif message["type"] == "http.response.body":
                 seen.bytes_out += len(message.get("body", b""))
+                if not message.get("more_body", False):  # whoever has the whole answer finds it counted
+                    self._tell(scope, seen, self._clock() - started)
             await send(message)
 
         async def counted_in() -> Message:
@@ -59,6 +61,10 @@ class Observed:
             self._tell(scope, seen, self._clock() - started)
 
     def _tell(self, scope: Scope, seen: "_Seen", seconds: float) -> None:
+        """Once a request, and not of what is done after its answer."""
+        if seen.told:
+            return
+        seen.told = True
         route = getattr(scope.get("route"), "path", _UNMATCHED)
         state: dict[str, Any] = scope["state"]
         version = state.get("version") or ""
@@ -85,7 +91,7 @@ class _Seen:
     """What went by of one request; a client that is gone before its answer counts as 499, as with nginx."""
 
     def __init__(self) -> None:
-        self.status, self.bytes_in, self.bytes_out = 499, 0, 0
+        self.status, self.bytes_in, self.bytes_out, self.told = 499, 0, 0, False
 
 
 def note(request: Request, name: Literal["version", "caller"], value: str | None) -> None:
