@@ -16,10 +16,12 @@ from serving.access.cli import app as keys
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.requirements import model_requirements
+from serving.rollout.cli import app as rollout
 from serving.settings import ServingSettings
 
 app = typer.Typer(no_args_is_help=True, help="Run a version's files as a server would.")
 app.add_typer(keys, name="keys")
+app.add_typer(rollout, name="rollout")
 
 VersionFolder = Annotated[Path, typer.Argument(help="folder of a version: the one that holds version.json")]
 EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino", envvar="RESUNET_ENGINE")]

@@ -46,6 +46,8 @@ class Call:
         request_id: of the request; its only image goes by it where that has no id of its own.
         caller: who asks, as far as that was proved; None where nobody has to.
         charge: is told how many images there are, and their pixels together, before any is decoded; it may refuse.
+        asked: is told the rows, before any is predicted.
+        seen: is shown each image as soon as it is answered.
     """
 
     options: Options
@@ -56,6 +58,8 @@ class Call:
     request_id: str | None = None
     caller: str | None = None
     charge: Callable[[int, int], None] = lambda images, pixels: None
+    asked: Callable[[Sequence[Row]], None] = lambda rows: None
+    seen: "Callable[[Done], None]" = lambda done: None
 
     def check_time(self) -> None:
         """Stop work that nobody waits for.
@@ -130,6 +134,7 @@ class Service:
         costs = measure(rows)
         whole = sum(costs)
         call.charge(len(rows), whole)
+        call.asked(rows)
         with self._budget.admit(whole):
             if whole <= SMALL_PIXELS:
                 with self._budget.take(whole, call.deadline):
@@ -165,7 +170,9 @@ class Service:
                 prediction = self.predictor.predict(rgb, call.options.threshold, on_tile=on_tile)
             except TooLargeError as error:
                 raise RowError(row, error) from None
-            making.answers.append(making.encode(Done(row, rgb, prediction)))
+            done = Done(row, rgb, prediction)
+            making.answers.append(making.encode(done))
+            call.seen(done)
             if self._logbook is not None:
                 spec, threshold = self.predictor.spec, call.options.threshold
                 latency_ms = (time.perf_counter() - started) * 1000

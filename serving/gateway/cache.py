@@ -40,6 +40,7 @@ class VersionCache:
     def __init__(self, folder: Path, trust: Trust | None) -> None:
         self._folder = folder
         self._trust = trust
+        self._pinned: dict[str, Path] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -85,6 +86,14 @@ class VersionCache:
             os.fsync(file.fileno())
         new.replace(path)
 
+    def pin(self, purpose: str, folder: Path) -> None:
+        """Keep a folder from `prune`, as long as it has that purpose."""
+        self._pinned[purpose] = folder
+
+    def unpin(self, purpose: str) -> None:
+        """It serves that purpose no longer."""
+        self._pinned.pop(purpose, None)
+
     def last_good(self, name: str) -> tuple[Release, Path] | None:
         """The version of a model that served last, if its folder is still here; None where there is none."""
         try:
@@ -96,12 +105,12 @@ class VersionCache:
         return (release, folder) if release.name == name and folder.is_dir() else None
 
     def prune(self, keep: int, in_use: set[Path]) -> None:
-        """Delete all but the latest few versions, those in use aside, and what was never fetched to its end."""
+        """Delete all but the latest few versions, those in use or pinned aside, and what was never fetched whole."""
         with self._lock:
             here = [path for path in self._folder.iterdir() if path.is_dir()]
             whole = [path for path in here if not path.name.startswith(_INCOMING)]
             whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-            for path in {*here} - {*whole[:keep]} - in_use:
+            for path in {*here} - {*whole[:keep]} - in_use - {*self._pinned.values()}:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _fetch_to(self, release: Release, target: Path) -> None:

@@ -3,16 +3,17 @@
     fleet.prepare("production", folder)     # slow; whatever goes wrong, what serves goes on serving
     fleet.switch("production")              # at once: the next request gets the new version
     live = fleet.on("production")           # a request keeps what it got until its answer is out
+    way = fleet.way(request_id, key_id, headers)    # the same, or the canary where a rollout assigns it
 
 A version is freed when the last request that holds it is answered: nobody counts, its memory goes with its last user.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
@@ -20,13 +21,16 @@ from mlflow.pyfunc import PyFuncModel
 from serving.budget import WorkBudget
 from serving.frames import answer_frame
 from serving.gateway.loading import Batching, Loaded, load
+from serving.gateway.rollouts.seen import Seen
 from serving.logbook import Logbook
 from serving.request import Options
+from serving.rollout.assignment import Assigned
 from serving.scoring import as_request_error
 from serving.service import Call, Service
 from serving.settings import ServingSettings
 
 Lane = Literal["production", "canary"]
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,14 @@ class Live:
     def scorer(self, call_with: Callable[[Options], Call]) -> PyFuncModel:
         """What MLflow's scoring server calls a model: it checks the signature, and this version answers."""
         return PyFuncModel(model_meta=self.loaded.metadata, model_impl=_Scorer(self, call_with), predict_fn="predict")
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who answers a request: `assigned` says what a rollout is to learn from it, None: nothing."""
+
+    live: Live
+    assigned: Assigned | None = None
 
 
 class _Scorer:
@@ -68,6 +80,9 @@ class Fleet:
         logbook: makes the book that the answers of a version are written down in; None where the log is off.
         threads: cores that one image is computed on; None takes all that the process may use.
         batching: whether images of several requests are run together; None: they are not.
+
+    Attributes:
+        seen: of a rollout, and the shares that hold in it.
     """
 
     def __init__(
@@ -86,6 +101,7 @@ class Fleet:
         self._live: dict[Lane, Live] = {}
         self._ready: dict[Lane, Live] = {}
         self._loading = threading.Lock()
+        self.seen = Seen()
 
     def prepare(self, lane: Lane, folder: Path) -> None:
         """Load a version and see that it answers as it must; what serves is not touched.
@@ -114,3 +130,23 @@ class Fleet:
     def on(self, lane: Lane) -> Live | None:
         """The version that answers there now."""
         return self._live.get(lane)
+
+    def way(self, request_id: str, client: str | None, headers: Mapping[str, str]) -> Way | None:
+        """The version that answers a request which comes now; None: none does.
+
+        Args:
+            request_id: its own.
+            client: an id of the API key that it brings.
+            headers: of the request, found whatever their case.
+        """
+        champion, assignment = self.on("production"), self.seen.assignment
+        if champion is None:
+            return None
+        if assignment is None:
+            return Way(champion)
+        assigned = assignment.of(request_id, assignment.caller(client, headers))
+        if assigned.route == "production":
+            return Way(champion, assigned)
+        candidate = self.on("canary")
+        # A process that could not load it answers all the same; there is nothing to learn from that.
+        return Way(champion) if candidate is None else Way(candidate, assigned)

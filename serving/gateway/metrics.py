@@ -34,6 +34,8 @@ class Now:
         swaps: since the start.
         troubles: sentences that `/health` tells.
         spool_bytes: of predictions that are not in the database yet, of all processes; 0 where the log is off.
+        canary, shadow: shares of a rollout.
+        skipped: requests that the shadow had no time for, since the start.
     """
 
     requests: int
@@ -44,6 +46,9 @@ class Now:
     swaps: int
     troubles: int
     spool_bytes: int
+    canary: float = 0.0
+    shadow: float = 0.0
+    skipped: int = 0
 
 
 class Metrics:
@@ -88,6 +93,9 @@ class Metrics:
         self._swaps = highest("resunet_swaps", "Versions that took over since the start.")
         self._troubles = highest("resunet_troubles", "Things that /health says are wrong.")
         self._spool = highest("resunet_spool_bytes", "Bytes of predictions that the database does not have yet.")
+        self._canary = highest("resunet_canary_share", "Share of the callers that the candidate answers.")
+        self._shadow = highest("resunet_shadow_share", "Share of the requests that it answers for nobody.")
+        self._skipped = summed("resunet_shadow_skipped", "Requests that the shadow had no time for.")
         self._version = highest("resunet_version_info", "1 for what answers.", ("model", "version", "digest"))
         self._told: tuple[str, str, str] = ("", "", "")
 
@@ -109,6 +117,9 @@ class Metrics:
         self._swaps.set(now.swaps)
         self._troubles.set(now.troubles)
         self._spool.set(now.spool_bytes)
+        self._canary.set(now.canary)
+        self._shadow.set(now.shadow)
+        self._skipped.set(now.skipped)
         spent = self._process.cpu_times()
         self._cpu.set(spent.user + spent.system)
         self._memory.set(self._process.memory_info().rss)

@@ -15,9 +15,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from resunet.errors import ResunetError, StoreError
 from serving.gateway.cache import VersionCache
@@ -31,8 +31,19 @@ _FIRST_RETRY_SECONDS: Final = 30.0
 _LAST_RETRY_SECONDS: Final = 3600.0
 
 Status = Literal["ok", "degraded", "down"]
+Verb = Literal["start", "abort", "finish", "status"]  # what a rollout is asked for
 Alert = Callable[[str, str], None]
 _log = logging.getLogger(__name__)
+
+
+class Leading(Protocol):
+    """Who leads a gateway; see `serving.gateway.lead.Lead`, which does, and the workers, which pass it on."""
+
+    def health(self) -> "Health": ...
+
+    def announce(self) -> None: ...
+
+    def order(self, verb: Verb, who: str, reason: str) -> dict[str, Any]: ...
 
 
 class Place(Protocol):
@@ -73,6 +84,17 @@ class OwnerSettings:
 
 
 @dataclass(frozen=True)
+class Brief:
+    """A rollout in a few words; `version` is the candidate's."""
+
+    phase: str
+    version: str
+    canary: float
+    shadow: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Health:
     """How it stands; `troubles` are sentences, empty when all is well."""
 
@@ -80,6 +102,12 @@ class Health:
     serving: Release | None
     troubles: tuple[str, ...]
     swaps: int
+    rollout: Brief | None = None
+
+    def beside(self, rollout: Brief | None, troubles: tuple[str, ...]) -> "Health":
+        """The same with a rollout and what is wrong with it."""
+        status: Status = "degraded" if troubles and self.status == "ok" else self.status
+        return replace(self, status=status, troubles=(*self.troubles, *troubles), rollout=rollout)
 
 
 @dataclass

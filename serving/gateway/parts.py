@@ -20,13 +20,13 @@ from serving.access.gate import Caller, Gate
 from serving.access.scopes import Scope
 from serving.errors import BusyError
 from serving.gateway.desk import Desk, Visit
-from serving.gateway.fleet import Fleet, Live
+from serving.gateway.fleet import Fleet, Way
 from serving.gateway.metrics import Metrics
 from serving.gateway.observed import note
-from serving.gateway.owner import Health
+from serving.gateway.owner import Leading
 from serving.gateway.problems import answer_problem, problem
 from serving.gateway.request_id import request_id_of
-from serving.request import Options
+from serving.gateway.rollouts.twins import Twins
 from serving.scoring import Invocations
 from serving.service import Call
 from serving.settings import ServingSettings
@@ -39,8 +39,8 @@ class Parts:
     Attributes:
         fleet: the versions that answer.
         desk: where requests wait.
-        health: how following the registry goes.
-        announce: somebody says that the registry changed.
+        lead: follows the registry and the rollout.
+        twins: takes requests that are to be answered twice.
         invocations: MLflow's scoring function, which tells nothing of what was sent.
         settings: what a request may hold.
         gate: who may ask, and for how much.
@@ -50,8 +50,8 @@ class Parts:
 
     fleet: Fleet
     desk: Desk
-    health: Callable[[], Health]
-    announce: Callable[[], None]
+    lead: Leading
+    twins: Twins
     invocations: Invocations
     settings: ServingSettings
     gate: Gate
@@ -69,7 +69,7 @@ class Parts:
         note(request, "caller", caller.id if caller.by_key else None)
         return caller
 
-    def call(self, request: Request, visit: Visit, caller: Caller) -> Callable[[Options], Call]:
+    def call(self, request: Request, visit: Visit, caller: Caller) -> Callable[..., Call]:
         """What a request's images share, once its options are known; it is received now."""
 
         def charge(images: int, pixels: int) -> None:
@@ -86,17 +86,21 @@ class Parts:
             charge=charge,
         )
 
-    def live(self, request: Request) -> Live:
-        """The version that a request gets which comes now.
+    def way(self, request: Request, caller: Caller) -> Way:
+        """The version that answers a request which comes now.
 
         Raises:
             BusyError: there is none yet, or none any more.
         """
-        live = self.fleet.on("production")
-        if live is None:
-            raise BusyError("no version is live: promote one to Production, or see /health for what keeps it away")
-        note(request, "version", live.service.identity.version)
-        return live
+        way = self.fleet.way(request_id_of(request), caller.id if caller.by_key else None, request.headers)
+        if way is None:
+            raise nothing_live()
+        return way
+
+
+def nothing_live() -> BusyError:
+    """What is said where no version answers."""
+    return BusyError("no version is live: promote one to Production, or see /health for what keeps it away")
 
 
 def parts_of(request: Request) -> Parts:

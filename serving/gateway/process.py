@@ -1,14 +1,14 @@
 """One process that answers: its versions, its desk, its routes and its server. A gateway is one of them, or several.
 
-process = Process(settings, serving, health=owner.health, announce=owner.announce)
-process.fleet.prepare("production", folder); process.fleet.switch("production")
+process = Process(settings, serving, lead)
+process.prepare("production", folder); process.switch("production")
+process.direct(assignment, twins); process.take()       # of a rollout
 process.serve(listener)                 # until a signal ends it, or `stop`
 """
 
 import logging
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,13 @@ from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet, Lane
 from serving.gateway.loading import Batching, Loaded
 from serving.gateway.metrics import Metrics, Now
-from serving.gateway.owner import Health
+from serving.gateway.owner import Leading
 from serving.gateway.parts import Parts
+from serving.gateway.rollouts.twins import Twins
 from serving.gateway.settings import GatewaySettings
 from serving.logbook import Logbook
+from serving.rollout.assignment import Assignment
+from serving.rollout.evidence import Evidence
 from serving.scoring import guarded
 from serving.settings import ServingSettings
 
@@ -46,22 +49,14 @@ class Process:
     Args:
         settings: of the gateway; what it may hold, and its rates, are shared out among its processes.
         serving: of the versions that answer.
-        health: how following the registry goes.
-        announce: somebody says that the registry changed.
+        lead: follows the registry and the rollout.
     """
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        serving: ServingSettings,
-        *,
-        health: Callable[[], Health],
-        announce: Callable[[], None],
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, serving: ServingSettings, lead: Leading) -> None:
         records = RecordsSettings.load()
         cores = max(1, available_cores() // settings.workers)
         threads = settings.threads or cores + _MORE_THREADS
-        self._health = health
+        self._lead = lead
         self._log = open_inference_log(records)
         self.fleet = Fleet(
             serving,
@@ -80,11 +75,12 @@ class Process:
             )
         )
         self.metrics = Metrics(self._now)
+        self._twins = Twins()
         parts = Parts(
             fleet=self.fleet,
             desk=self._desk,
-            health=health,
-            announce=announce,
+            lead=lead,
+            twins=self._twins,
             invocations=guarded(scoring_server.invocations, serving.max_image_mb),
             settings=serving,
             gate=_gate(settings, records),
@@ -113,6 +109,33 @@ class Process:
         """Let `serve` end; from any thread."""
         self._server.should_exit = True
 
+    def prepare(self, lane: Lane, folder: Path) -> None:
+        """As of `Fleet`."""
+        self.fleet.prepare(lane, folder)
+
+    def switch(self, lane: Lane) -> None:
+        """As of `Fleet`."""
+        self.fleet.switch(lane)
+
+    def forget(self, lane: Lane) -> None:
+        """As of `Fleet`."""
+        self.fleet.forget(lane)
+
+    def direct(self, assignment: Assignment | None, twins: str | None) -> None:
+        """Shares of a rollout hold from now on.
+
+        Args:
+            assignment: the shares; None: there is no rollout.
+            twins: where requests go to be answered twice; None: nowhere.
+        """
+        self._twins.direct(twins)
+        self.fleet.seen.direct(assignment)
+
+    def take(self) -> list[Evidence]:
+        """What was seen of the rollout since it was last taken."""
+        taken = self.fleet.seen.take()
+        return [] if taken is None else [taken]
+
     def close(self) -> None:
         """Bring what was answered to the database, as far as it is there."""
         if self._log is not None:
@@ -122,7 +145,7 @@ class Process:
         return None if self._log is None else Logbook(self._log, loaded.identity, lane)
 
     def _now(self) -> Now:
-        health, live = self._health(), self.fleet.on("production")
+        health, live = self._lead.health(), self.fleet.on("production")
         identity = live.service.identity if live else None
         return Now(
             requests=self._desk.visits,
@@ -133,6 +156,9 @@ class Process:
             swaps=health.swaps,
             troubles=len(health.troubles),
             spool_bytes=self._log.status().pending_bytes if self._log else 0,
+            canary=health.rollout.canary if health.rollout else 0.0,
+            shadow=health.rollout.shadow if health.rollout else 0.0,
+            skipped=self._twins.skipped,
         )
 
 

@@ -1,4 +1,4 @@
-"""The number that a request goes by: the client's own, or one that is made for it; every answer carries it.
+"""What every answer carries: the number that the request goes by, its own or one that is made, and the version's.
 
 app.add_middleware(RequestIds)
 request_id_of(request)
@@ -16,6 +16,7 @@ from serving.gateway.problems import problem_at
 from serving.request import MAX_TEXT
 
 HEADER: Final = "X-Request-Id"
+VERSION_HEADER: Final = "X-Model-Version"
 
 
 class RequestIds:
@@ -44,7 +45,10 @@ class RequestIds:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                if version := scope["state"].get("version"):  # of an answer that failed too, once it was chosen
+                    headers[VERSION_HEADER] = version
             await send(message)
 
         await self._app(scope, receive, named)

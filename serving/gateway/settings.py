@@ -29,6 +29,11 @@ class GatewaySettings(EnvironmentSettings):
     batch: int = Field(default=1, ge=1, le=64, description="images of one size that are run together at most; 1: none")
     batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="longest wait for such company")
     held_mb: int = Field(default=1500, ge=1, description="MB that the bodies of all requests hold at most")
+    candidate: str = Field(default="", description="where a rollout's version stands; empty: Staging of the same model")
+    rollout_policy: Path | None = Field(
+        default=None, description="how versions are rolled out, a YAML file of your own"
+    )
+    shadow_threads: int = Field(default=1, ge=1, description="cores that the shadow computes on, where they are idle")
     keep_versions: int = Field(default=3, ge=1, description="versions that are kept on this machine")
     drain_seconds: float = Field(default=30.0, ge=0, description="at the end, longest wait for requests under way")
     tls_certificate: Path | None = Field(default=None, description="certificate chain (PEM): serve HTTPS")

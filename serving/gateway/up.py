@@ -8,19 +8,16 @@ What is live is loaded before the first request is taken, so that a port that an
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from records.notify import Message, Messenger, NotifySettings, finish
 from records.settings import RecordsSettings
-from resunet.errors import SettingsError, StoreError
+from resunet.errors import SettingsError
 from serving.access.binding import check_binding
 from serving.access.keys import KeyStore, keys_path
-from serving.gateway.cache import VersionCache
+from serving.gateway.lead import Lead
 from serving.gateway.log_lines import write_log
-from serving.gateway.owner import Owner, OwnerSettings, Replicas
 from serving.gateway.process import Process
-from serving.gateway.releases import Registry
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.workers import Workers
 from serving.handover import ended_cleanly
@@ -46,62 +43,27 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None
     has_keys = KeyStore(keys_path(records.home.absolute())).configured
     if warning := check_binding(settings.host, has_keys, settings.tls_certificate is not None, settings.allow_public):
         _log.warning("%s", warning)
+    lead = Lead(settings, serving, as_json(settings))
     with ended_cleanly(), ExitStack() as ends:
         listener = ends.enter_context(_listening(settings.host, settings.port))
-        ends.callback(finish)
-        messenger = Messenger(NotifySettings.load().notify.get_secret_value())
-        place = Registry(settings.model)
-        cache = VersionCache(records.home.absolute() / "gateway" / "versions", serving.trust)
-
-        def alert(subject: str, body: str) -> None:
-            messenger.tell(Message(subject, body, "failure"))
-
-        def owner_of(replicas: Replicas) -> Owner:
-            how = OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions)
-            return Owner(place, cache, replicas, how, alert)
-
-        def first_look(owner: Owner) -> None:
-            owner.look()
-            health = owner.health()
-            if health.serving is None and not wait:
-                raise StoreError(
-                    f"nothing can be served: {'; '.join(health.troubles)}. Promote a version, mend the cause, or come "
-                    "up without one with --wait"
-                )
-            _log.info("%s answers at %s", health.serving or "no version yet", _address(listener, settings))
-
         if settings.workers == 1:
-            _alone(settings, serving, listener, owner_of, first_look, ends)
+            process = Process(settings, serving, lead)
+            ends.callback(process.close)
+            lead.over(process, ends)
+            lead.look(wait)
+            lead.start()
+            _log.info("requests are answered at %s", _address(listener, settings))
+            process.serve(listener)
         else:
             workers = Workers(settings, serving, listener)
             ends.callback(workers.close)
-            owner = owner_of(workers)
-            workers.start(owner.health, owner.announce, as_json(settings))
-            first_look(owner)
+            lead.over(workers, ends)
+            workers.start(lead, as_json(settings))
+            lead.look(wait)
             workers.serve()
-            ends.callback(owner.stop)
-            owner.start()
+            lead.start()
+            _log.info("requests are answered at %s", _address(listener, settings))
             workers.watch()
-
-
-def _alone(
-    settings: GatewaySettings,
-    serving: ServingSettings,
-    listener: socket.socket,
-    owner_of: Callable[[Replicas], Owner],
-    first_look: Callable[[Owner], None],
-    ends: ExitStack,
-) -> None:
-    """The owner and what answers in one process."""
-    owners: list[Owner] = []
-    process = Process(settings, serving, health=lambda: owners[0].health(), announce=lambda: owners[0].announce())
-    ends.callback(process.close)
-    owner = owner_of(process.fleet)
-    owners.append(owner)
-    first_look(owner)
-    ends.callback(owner.stop)
-    owner.start()
-    process.serve(listener)
 
 
 def as_json(settings: GatewaySettings) -> bool:

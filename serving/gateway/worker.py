@@ -4,6 +4,7 @@ The owner sends (number, verb, arguments) down a pipe and gets (number, failure)
 is gone: the worker answers what it has under way and ends too.
 """
 
+import itertools
 import logging
 import os
 import signal
@@ -12,16 +13,19 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Literal
 
 from resunet.errors import ResunetError, VersionError
+from serving.errors import BusyError
 from serving.gateway.log_lines import write_log
 from serving.gateway.owner import Health
+from serving.gateway.owner import Verb as RolloutVerb
 from serving.gateway.process import Process
 from serving.gateway.settings import GatewaySettings
 from serving.settings import ServingSettings
 
-Verb = Literal["prepare", "switch", "forget", "health", "serve"]
+Verb = Literal["prepare", "switch", "forget", "health", "serve", "direct", "told"]
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +46,18 @@ class Done:
     failure: str | None = None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Somebody asked this worker for something of the rollout; the owner answers with an order `told`."""
+
+    number: int
+    verb: RolloutVerb
+    who: str
+    reason: str
+
+
 ANNOUNCED = "announced"
+_TOLD_SECONDS: Final = 300.0
 
 
 def work(
@@ -63,12 +78,16 @@ def work(
 
 
 class _Worker:
+    """Leads its process as far as the owner says."""
+
     def __init__(self, owner: Connection, settings: GatewaySettings, serving: ServingSettings) -> None:
         self._owner = owner
         self._sending = threading.Lock()
         self._may_serve = threading.Event()
         self._health = Health("down", None, (), 0)
-        self._process = Process(settings, serving, health=lambda: self._health, announce=lambda: self._send(ANNOUNCED))
+        self._numbers = itertools.count(1)
+        self._asking: dict[int, SimpleQueue[dict[str, Any] | Exception]] = {}
+        self._process = Process(settings, serving, self)
 
     def serve(self, listener: socket.socket) -> None:
         self._may_serve.wait()
@@ -113,10 +132,41 @@ class _Worker:
             case "health":
                 (self._health,) = order.arguments
                 self._process.metrics.refresh()
+                for evidence in self._process.take():
+                    self._send(evidence)
+            case "direct":
+                self._process.direct(*order.arguments)
+            case "told":
+                number, told = order.arguments
+                if (asking := self._asking.get(number)) is not None:
+                    asking.put(told)
             case "serve":
                 self._may_serve.set()
             case _:
                 raise VersionError(f"an order that is not known: {order.verb}")
+
+    def health(self) -> Health:
+        """As the owner told it last."""
+        return self._health
+
+    def announce(self) -> None:
+        """Tell the owner."""
+        self._send(ANNOUNCED)
+
+    def order(self, verb: RolloutVerb, who: str, reason: str) -> dict[str, Any]:
+        """Have the owner do something with the rollout; its errors are raised here."""
+        number, told = next(self._numbers), SimpleQueue[dict[str, Any] | Exception]()
+        self._asking[number] = told
+        try:
+            self._send(Wanted(number, verb, who, reason))
+            answer = told.get(timeout=_TOLD_SECONDS)
+        except Empty:
+            raise BusyError("the gateway's owner does not answer; ask again later") from None
+        finally:
+            self._asking.pop(number, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _send(self, message: object) -> None:
         with self._sending:

@@ -1,7 +1,7 @@
 """The owner's side of a gateway of several processes: all of them load a version, then all of them switch.
 
     workers = Workers(settings, serving, listener)
-    workers.start(owner.health, owner.announce, json_log=True)
+    workers.start(lead, json_log=True)
     workers.prepare("production", folder)   # in all of them; the first failure is the failure of all
     workers.switch("production")
     workers.watch()                         # until a signal; one that dies is replaced
@@ -18,23 +18,24 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from resunet.errors import VersionError
+from resunet.errors import ResunetError, VersionError
 from serving.gateway.fleet import Lane
 from serving.gateway.metrics import SHARED
-from serving.gateway.owner import Health
+from serving.gateway.owner import Leading
 from serving.gateway.settings import GatewaySettings
-from serving.gateway.worker import ANNOUNCED, Done, Order, Verb, work
+from serving.gateway.worker import ANNOUNCED, Done, Order, Verb, Wanted, work
+from serving.rollout.assignment import Assignment
+from serving.rollout.evidence import Evidence
 from serving.settings import ServingSettings
 
 _LOADS_SECONDS: Final = 300.0
@@ -75,20 +76,21 @@ class Workers:
         self._ready: dict[Lane, Path] = {}
         self._changing = threading.RLock()
         self._stopping = threading.Event()
-        self._health: Callable[[], Health] = lambda: Health("down", None, (), 0)
-        self._announce: Callable[[], None] = lambda: None
+        self._lead: Leading | None = None
+        self._directed: tuple[Assignment | None, str | None] = (None, None)
+        self._seen: list[Evidence] = []
+        self._seeing = threading.Lock()
         self._json_log = True
         self._metrics: tempfile.TemporaryDirectory[str] | None = None
 
-    def start(self, health: Callable[[], Health], announce: Callable[[], None], json_log: bool) -> None:
+    def start(self, lead: Leading, json_log: bool) -> None:
         """Start the processes; they answer from their first version on.
 
         Args:
-            health: told to all of them, again and again.
-            announce: called when one of them hears that the registry changed.
+            lead: its health is told to all of them, again and again; what one of them is asked for is asked of it.
             json_log: their log is for machines.
         """
-        self._health, self._announce, self._json_log = health, announce, json_log
+        self._lead, self._json_log = lead, json_log
         self._metrics = tempfile.TemporaryDirectory(prefix="resunet-metrics-")
         os.environ[SHARED] = self._metrics.name  # of this process too, which has no metrics of its own
         for number in range(1, self._settings.workers + 1):
@@ -120,6 +122,18 @@ class Workers:
             self._live.pop(lane, None)
             self._ready.pop(lane, None)
             self._all("forget", (lane,), _SWITCHES_SECONDS)
+
+    def direct(self, assignment: Assignment | None, twins: str | None) -> None:
+        """Shares of a rollout hold from now on, everywhere; see `serving.gateway.process.Process.direct`."""
+        with self._changing:
+            self._directed = (assignment, twins)
+            self._all("direct", self._directed, _SWITCHES_SECONDS)
+
+    def take(self) -> list[Evidence]:
+        """What all of them have told of the rollout since it was last taken."""
+        with self._seeing:
+            taken, self._seen = self._seen, []
+            return taken
 
     def serve(self) -> None:
         """Let them take connections although they have no version yet."""
@@ -178,8 +192,10 @@ class Workers:
                 failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)
                 failure = failure or self._one(worker, "switch", (lane,), _SWITCHES_SECONDS)
                 if failure:
-                    _log.error("worker %d cannot serve: %s", worker.number, failure)
-                    return
+                    _log.error("worker %d cannot serve %s: %s", worker.number, lane, failure)
+                    if lane == "production":
+                        return
+            self._one(worker, "direct", self._directed, _SWITCHES_SECONDS)
             self._one(worker, "serve", (), _SWITCHES_SECONDS)
 
     def _all(self, verb: Verb, arguments: tuple[object, ...], seconds: float) -> list[str]:
@@ -201,14 +217,40 @@ class Workers:
         with suppress(EOFError, OSError):
             while True:
                 message = worker.pipe.recv()
-                if message == ANNOUNCED:
-                    self._announce()
-                else:
-                    worker.answers.put(message)
+                match message:
+                    case Done():
+                        worker.answers.put(message)
+                    case Evidence():
+                        with self._seeing:
+                            self._seen.append(message)
+                    case Wanted():
+                        # Not here: to do it the owner waits for what this thread hears.
+                        threading.Thread(
+                            target=self._tell, args=(worker, message), name="gateway-order", daemon=True
+                        ).start()
+                    case _ if message == ANNOUNCED:
+                        self._led_by.announce()
+
+    @property
+    def _led_by(self) -> Leading:
+        assert self._lead is not None, "workers start with it"
+        return self._lead
+
+    def _tell(self, worker: _Worker, wanted: Wanted) -> None:
+        """Do what a worker was asked for, and have it answer."""
+        told: dict[str, Any] | Exception
+        try:
+            told = self._led_by.order(wanted.verb, wanted.who, wanted.reason)
+        except ResunetError as error:
+            told = type(error)(str(error))
+        except Exception:
+            _log.exception("a rollout's %s failed in a way that was not foreseen", wanted.verb)
+            told = VersionError("it failed in a way that was not foreseen; the gateway's log says more")
+        worker.send(Order("told", (wanted.number, told)))
 
     def _tell_health(self) -> None:
         while not self._stopping.wait(_TELLS_SECONDS):
-            health = self._health()
+            health = self._led_by.health()
             for worker in list(self._workers.values()):
                 worker.send(Order("health", (health,)))
 

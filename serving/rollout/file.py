@@ -107,7 +107,9 @@ class RolloutFile:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=seconds, mode=_MODE):
+            # Not of one thread: whoever ends the process lets go of what another thread took.
+            lock = self.path.with_name(f"{self.path.name}.lock")
+            with FileLock(lock, timeout=seconds, mode=_MODE, thread_local=False):
                 yield
         except Timeout as error:
             raise RolloutError(f"another process has held {self.path} for {seconds:g} s: wait for it to end") from error

@@ -41,6 +41,7 @@ def start(
     policy: RolloutPolicy,
     now: datetime,
     new_id: str,
+    reason: str = "",
 ) -> Move:
     """Begin a rollout.
 
@@ -48,6 +49,7 @@ def start(
         current: the one before it, if any.
         champion, candidate: what is in Production and in Staging.
         new_id: one that no rollout had yet.
+        reason: who wants that, and why.
 
     Raises:
         RolloutError: one is going on, or there is nothing to roll out.
@@ -83,7 +85,7 @@ def start(
         asked=False,
         events=(),
     )
-    told = f"version {candidate.number} is rolled out beside version {champion.number}"
+    told = f"version {candidate.number} is rolled out beside version {champion.number}{reason and ', '}{reason}"
     return _enter(first, first.phase, 0, policy, now, told)
 
 

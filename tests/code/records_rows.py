@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Row, select
 
 from records import audit
 from records.inference import PredictionRow
@@ -60,6 +60,15 @@ def stored_ids(url: str) -> list[str]:
         found = sorted(connection.scalars(select(predictions.c.request_id)))
     engine.dispose()
     return found
+
+
+def stored_rows(url: str) -> list[Row[Any]]:
+    """All predictions of a log."""
+    engine = open_log(url)
+    with engine.connect() as connection:
+        rows = list(connection.execute(select(predictions)))
+    engine.dispose()
+    return rows
 
 
 def decide(engine: Engine, reason: str = "better", **changes: Any) -> audit.AuditRow:

@@ -21,8 +21,8 @@ from serving.version import Calibration, EngineMeasurement, TileSpec, VersionSpe
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write_graph(path: Path, classes: int = 1, seed: int = 0) -> None:
-    """uint8 (N, H, W, 3) → probabilities (N, C, H, W) and embedding (N, 64), any N, H and W."""
+def write_graph(path: Path, classes: int = 1, seed: int = 0, least_side: int = 0) -> None:
+    """uint8 (N, H, W, 3) → probabilities (N, C, H, W) and embedding (N, 64), any N, and H and W of at least that."""
     rng = np.random.default_rng(seed)
     channels = max(classes, 1)
     weight = rng.normal(0, 0.15, (channels, 3, 3, 3)).astype(np.float32)
@@ -35,6 +35,7 @@ def write_graph(path: Path, classes: int = 1, seed: int = 0) -> None:
         "bias": bias,
         "features": rng.normal(0, 0.3, (64, 3, 1, 1)).astype(np.float32),
         "axes": np.array([2, 3], np.int64),
+        "last": np.array([max(0, least_side - 1)], np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
@@ -45,7 +46,8 @@ def write_graph(path: Path, classes: int = 1, seed: int = 0) -> None:
         helper.make_node("Sigmoid", ["logits"], ["probabilities"])
         if classes == 1
         else helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        helper.make_node("Conv", ["normal", "features"], ["maps"]),
+        *_least(least_side),
+        helper.make_node("Conv", ["large" if least_side else "normal", "features"], ["maps"]),
         helper.make_node("ReduceMean", ["maps", "axes"], ["embedding"], keepdims=0),
     ]
     graph = helper.make_graph(
@@ -61,6 +63,11 @@ def write_graph(path: Path, classes: int = 1, seed: int = 0) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _least(side: int) -> list[onnx.NodeProto]:
+    """Row number `side - 1` of the image is looked up: a smaller one has none, and ONNX Runtime fails."""
+    return [helper.make_node("Gather", ["normal", "last"], ["large"], axis=2)] if side else []
 
 
 def make_spec(
@@ -90,11 +97,11 @@ def make_spec(
     )
 
 
-def write_version(root: Path, classes: int = 1, spec: VersionSpec | None = None) -> VersionSpec:
-    """A version's folder with spec, graph and golden files."""
+def write_version(root: Path, classes: int = 1, spec: VersionSpec | None = None, least_side: int = 0) -> VersionSpec:
+    """A version's folder with spec, graph and golden files; it fails on images of a side below `least_side`."""
     root.mkdir(parents=True, exist_ok=True)
     spec = spec or make_spec(classes)
-    write_graph(root / spec.serving_file, classes)
+    write_graph(root / spec.serving_file, classes, least_side=least_side)
     spec.write(root)
     engine = open_engine("onnxruntime", root / spec.serving_file, spec.precision)
     make_golden(Predictor(spec, engine), root, draw(128, 160))

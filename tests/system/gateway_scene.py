@@ -29,6 +29,7 @@ from waiting import until
 from pipelines import register
 from pipelines.servers import start_group
 from serving.requirements import model_requirements
+from serving.version import VersionSpec
 
 ROOT = Path(__file__).parents[2]
 NAME = "resunet"
@@ -103,12 +104,18 @@ class GatewayScene:
     def stop_tracking(self) -> None:
         self._server.close()
 
-    def add_version(self, *, broken: bool = False) -> str:
-        """Log and register a version; a broken one does not give its golden output, though its files are listed."""
+    def add_version(self, *, broken: bool = False, spec: VersionSpec | None = None, least_side: int = 0) -> str:
+        """Log and register a version.
+
+        Args:
+            broken: it does not give its golden output, though its files are listed.
+            spec: what it says of itself.
+            least_side: it fails on images that are smaller.
+        """
         import mlflow
 
         version = self.folder / f"made {next(_numbers)}" / "version"
-        write_version(version)
+        write_version(version, spec=spec, least_side=least_side)
         if broken:
             other = draw(128, 160, seed=9)
             (version / "golden_input.png").write_bytes(encode(other))

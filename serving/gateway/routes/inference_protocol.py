@@ -16,12 +16,14 @@ from resunet.errors import SettingsError
 from resunet.masks import encode_png
 from serving.answer import foreground_fraction
 from serving.errors import NotThereError
-from serving.gateway.fleet import Live
+from serving.gateway.answering import Answering
+from serving.gateway.fleet import LANES, Live
 from serving.gateway.manual import BINARY, VERSION_HEADER, ProtocolProblem, refusals
-from serving.gateway.parts import Parts, parts_of
+from serving.gateway.observed import note
+from serving.gateway.parts import Parts, nothing_live, parts_of
 from serving.gateway.problems import answer_problem
 from serving.gateway.tensors import Asked, Tensor, read_request, write_answer
-from serving.request import make_rows, read_options
+from serving.request import Options, make_rows, read_options
 from serving.service import Call, Done
 from serving.version import VersionSpec
 
@@ -194,10 +196,11 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        live = _asked_for(request, name, version)
-        length, call_with = _json_length(request), parts.call(request, visit, caller)
+        answering = Answering(parts, request, visit, caller, version)
+        _is_asked_for(answering.live, name, version)
+        length = _json_length(request)
 
-        def answer() -> tuple[bytes, int | None]:
+        def answer(live: Live, call_with: Callable[[Options], Call]) -> tuple[bytes, int | None]:
             asked = read_request(body, length)
             options = read_options(
                 {key: asked.parameters[key] for key in ("threshold",) if key in asked.parameters},
@@ -205,11 +208,11 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
             )
             return _infer(live, asked, call_with(options), parts)
 
-        content, json_length = await visit.work(answer)
-    headers = {"X-Model-Version": live.service.identity.version}
+        content, json_length = await answering.work(answer)
     if json_length is None:
-        return Response(content, 200, headers, media_type="application/json")
-    return Response(content, 200, {**headers, _LENGTH_HEADER: str(json_length)}, media_type="application/octet-stream")
+        return Response(content, 200, media_type="application/json", background=answering.after)
+    headers = {_LENGTH_HEADER: str(json_length)}
+    return Response(content, 200, headers, "application/octet-stream", answering.after)
 
 
 def _infer(live: Live, asked: Asked, call: Call, parts: Parts) -> tuple[bytes, int | None]:
@@ -260,7 +263,17 @@ def _values(done: Done, spec: VersionSpec) -> dict[str, Any]:
 
 
 def _asked_for(request: Request, name: str, version: str | None) -> Live:
-    live = parts_of(request).live(request)
+    """A version that is here, for whoever asks about it."""
+    fleet = parts_of(request).fleet
+    here = [live for lane in LANES if (live := fleet.on(lane)) is not None]
+    if not here:
+        raise nothing_live()
+    live = next((live for live in here if live.service.identity.version == version), here[0])
+    note(request, "version", live.service.identity.version)
+    return _is_asked_for(live, name, version)
+
+
+def _is_asked_for(live: Live, name: str, version: str | None) -> Live:
     identity = live.service.identity
     if name != identity.name or version not in (None, identity.version):
         raise NotThereError(f"only version {identity.version} of the model {identity.name} answers here")

@@ -16,7 +16,7 @@ from resunet.images import decode_mask
 from serving.access.gate import Caller
 from serving.errors import ConflictError, NotThereError
 from serving.gateway.manual import refusals
-from serving.gateway.parts import Parts, ToldRoute, parts_of
+from serving.gateway.parts import Parts, ToldRoute, nothing_live, parts_of
 from serving.request import MAX_TEXT, check_values
 
 router = APIRouter(route_class=ToldRoute, tags=["labels"])
@@ -72,7 +72,10 @@ async def label(request: Request) -> Response:
     caller = parts.admit(request, "labels")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        model = parts.live(request).service.identity.name
+        live = parts.fleet.on("production")
+        if live is None:
+            raise nothing_live()
+        model = live.service.identity.name
         answer = await visit.work(lambda: _added(parts, caller, body, model))
     return JSONResponse({"labels": answer})
 

@@ -1,12 +1,17 @@
 """The routes of MLflow's scoring server: `/invocations`, `/ping`, `/version`, with its bodies and its statuses."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from mlflow.version import VERSION
 
+from serving.gateway.answering import Answering
+from serving.gateway.fleet import Live
 from serving.gateway.manual import VERSION_HEADER, refusals
 from serving.gateway.parts import ToldRoute, parts_of
+from serving.request import Options
+from serving.service import Call
 
 router = APIRouter(route_class=ToldRoute, tags=["MLflow"])
 
@@ -66,16 +71,15 @@ async def invocations(request: Request) -> Response:
     caller = parts.admit(request, "predict")
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
-        live, call_with = parts.live(request), parts.call(request, visit, caller)
+        answering = Answering(parts, request, visit, caller)
 
-        def score() -> Any:
+        def score(live: Live, call_with: Callable[[Options], Call]) -> Any:
             scorer = live.scorer(call_with)
             kind = request.headers.get("content-type", "")
             return parts.invocations(body, kind, scorer, scorer.metadata.get_input_schema())
 
-        answer = await visit.work(score)
-    headers = {"X-Model-Version": live.loaded.identity.version} if answer.status == 200 else {}
-    return Response(answer.response, answer.status, headers, media_type=answer.mimetype)
+        answer = await answering.work(score)
+    return Response(answer.response, answer.status, media_type=answer.mimetype, background=answering.after)
 
 
 @router.get(

@@ -1,6 +1,6 @@
 """`POST /segment`: an image in, its mask out, in the form that is asked for; see `serving.pictures.accept`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,13 +12,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from resunet.errors import ImageError, SettingsError
 from serving.answer import foreground_fraction
 from serving.errors import RowError, UnsupportedError
+from serving.gateway.answering import Answering
 from serving.gateway.fleet import Live
 from serving.gateway.manual import BINARY, VERSION_HEADER, refusals
 from serving.gateway.parts import ToldRoute, parts_of
 from serving.pictures.accept import Wanted, choose
 from serving.pictures.answers import Body, Shown, draw, gather
 from serving.pictures.probability import ProbabilityMap
-from serving.request import Row, make_rows, read_options
+from serving.request import Options, Row, make_rows, read_options
 from serving.service import Call, Done
 from serving.settings import ServingSettings
 
@@ -112,15 +113,15 @@ async def segment(request: Request) -> Response:
     async with parts.desk.visit(request) as visit:
         body = await visit.body()
         sent = await _from_form(request, body) if kind == _FORM else _Sent(body, request.query_params)
-        live, call_with = parts.live(request), parts.call(request, visit, caller)
+        answering = Answering(parts, request, visit, caller)
 
-        def answer() -> tuple[Body, dict[str, str]]:
+        def answer(live: Live, call_with: Callable[[Options], Call]) -> tuple[Body, dict[str, str]]:
             call = call_with(read_options(_options(sent.words), live.service.predictor.spec))
             return _segment(live, _row(sent, call, parts.settings), call, wanted)
 
-        content, headers = await visit.work(answer)
+        content, headers = await answering.work(answer)
     headers |= {"Content-Length": str(content.size), "Vary": "Accept"}
-    return StreamingResponse(_pieces(content), headers=headers, media_type=content.media_type)
+    return StreamingResponse(_pieces(content), 200, headers, content.media_type, answering.after)
 
 
 def _segment(live: Live, row: Row, call: Call, wanted: Wanted) -> tuple[Body, dict[str, str]]:
@@ -134,7 +135,6 @@ def _segment(live: Live, row: Row, call: Call, wanted: Wanted) -> tuple[Body, di
     def encode(done: Done) -> tuple[Body, dict[str, str]]:
         shown = Shown(done.rgb, done.prediction, spec.class_names, version, done.row.request_id)
         headers = {
-            "X-Model-Version": version,
             "X-Confidence": f"{done.prediction.confidence:.6f}",
             "X-Foreground-Fraction": _ascii(foreground_fraction(done.prediction, spec)),
         }

@@ -1,5 +1,6 @@
 """How the gateway is: `/health`, `/metrics`; and `/announce`, by which the guard says that something changed."""
 
+from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -24,6 +25,7 @@ _HEALTH: Final = {
                 "troubles": {"type": "array", "items": {"type": "string"}},
                 "swaps": {"type": "integer", "description": "versions that took over since the start"},
                 "requests": {"type": "integer", "description": "that are here now"},
+                "rollout": {"type": ["object", "null"], "description": "the last one: its phase, version and shares"},
             },
         }
     }
@@ -41,7 +43,7 @@ _HEALTH: Final = {
 async def health(request: Request) -> Response:
     """What answers, and what is wrong: `ok`, `degraded` (it answers, and somebody should look) or `down` (503)."""
     parts = parts_of(request)
-    now, live = parts.health(), parts.fleet.on("production")
+    now, live = parts.lead.health(), parts.fleet.on("production")
     body = {
         "status": now.status,
         "model": now.serving.name if now.serving else None,
@@ -52,6 +54,7 @@ async def health(request: Request) -> Response:
         "troubles": list(now.troubles),
         "swaps": now.swaps,
         "requests": parts.desk.visits,
+        "rollout": asdict(now.rollout) if now.rollout else None,
     }
     return JSONResponse(body, 503 if now.status == "down" else 200)
 
@@ -82,5 +85,5 @@ async def announce(request: Request) -> Response:
     """Look at the registry at once. The body is not read: what is live is asked of the registry alone."""
     parts = parts_of(request)
     parts.admit(request, "admin")
-    parts.announce()
+    parts.lead.announce()
     return Response(status_code=202)
