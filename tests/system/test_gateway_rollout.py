@@ -302,3 +302,25 @@ def test_the_registry_refuses_or_promotes_and_the_rollout_says_which(scene: Gate
         told = asked_until(gateway, "finished")
         assert f"version {candidate} is in Production" in told["events"][-1]["reason"]
         gateway.follows_to(candidate)
+
+
+def test_a_version_that_is_through_promotes_itself_if_the_gates_let_it(scene: GatewayScene, policy: Path) -> None:
+    scene.promote(scene.add_version())
+    candidate = scene.promote(scene.add_version(), "Staging")
+    gates = policy.with_name("gates.yaml")
+    gates.write_text("format: 1\nstages:\n  Production: {intact: , floor: {dice: 0.7}}\n")
+    by_itself = QUICK.replace("promote: false", "promote: true")
+    with running(scene, policy, by_itself, RESUNET_POLICY=str(gates)) as gateway:
+        begun(gateway)
+        told = asked_until(gateway, "finishing")
+        until(
+            lambda: "floor" in status(gateway)["events"][-1]["reason"],
+            lambda: f"{status(gateway)}\n{gateway.words()}",
+            DEADLINE_S,
+        )
+        gates.write_text("format: 1\nstages:\n  Production: {intact: }\n")
+        assert rollout(scene, gateway, "finish").returncode == 0
+        told = asked_until(gateway, "finished")
+        assert f"version {candidate} is in Production" in told["events"][-1]["reason"]
+        gateway.follows_to(candidate)
+        assert not gateway.health()["troubles"]

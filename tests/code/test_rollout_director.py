@@ -1,0 +1,326 @@
+"""The director: what a rollout decides is done by others, in order, and again after a restart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.random import default_rng
+from rollout_scene import NOON, TEXT, count
+
+from resunet.errors import StoreError, VersionError
+from serving.gateway.releases import Release
+from serving.gateway.rollouts.director import Crew, Director
+from serving.rollout.assignment import Assignment, candidate_cells
+from serving.rollout.evidence import Evidence
+from serving.rollout.file import RolloutFile
+from serving.rollout.policy import PolicyFile
+from serving.rollout.state import RolloutError, Version
+
+ONE, TWO, THREE = (Release("resunet", str(number), number) for number in (1, 2, 3))
+
+
+@dataclass
+class Place:
+    """A stage of the registry."""
+
+    release: Release | None
+    uri: str = "models:/resunet/Staging"
+    name: str = "resunet"
+    away: bool = False
+
+    def live(self) -> Release | None:
+        if self.away:
+            raise StoreError("the registry does not answer")
+        return self.release
+
+
+@dataclass
+class Cache:
+    """Folders of versions; each holds its release's number."""
+
+    away: bool = False
+    pinned: dict[str, Path] = field(default_factory=dict)
+
+    def fetch(self, release: Release) -> Path:
+        if self.away:
+            raise StoreError("it cannot be fetched")
+        return Path(release.version)
+
+    def pin(self, purpose: str, folder: Path) -> None:
+        self.pinned[purpose] = folder
+
+    def unpin(self, purpose: str) -> None:
+        self.pinned.pop(purpose, None)
+
+
+@dataclass
+class Everybody:
+    """Who answers, who answers aside, and who promotes: what they were told, and what they saw."""
+
+    told: list[Any] = field(default_factory=list)
+    seen: list[Evidence] = field(default_factory=list)
+    trouble: str | None = None
+    said: str | None = None
+    breaks: bool = False
+
+    def prepare(self, lane: str, folder: Path) -> None:
+        if self.breaks:
+            raise VersionError("it does not give its golden output")
+        self.told.append(("prepare", lane, str(folder)))
+
+    def switch(self, lane: str) -> None:
+        self.told.append(("switch", lane))
+
+    def forget(self, lane: str) -> None:
+        self.told.append(("forget", lane))
+
+    def direct(self, assignment: Assignment | None, twins: str | None) -> None:
+        self.told.append(("direct", assignment and (assignment.canary, assignment.shadow), twins))
+
+    def take(self) -> list[Evidence]:
+        taken, self.seen = self.seen, []
+        return taken
+
+    def start(self, folder: Path, assignment: Assignment) -> str:
+        self.told.append(("shadow", str(folder)))
+        return "socket"
+
+    def stop(self) -> None:
+        self.told.append("no shadow")
+
+    def begin(self, version: str, reason: str) -> None:
+        self.told.append(("promote", version))
+
+    def refusal(self) -> str | None:
+        said, self.said = self.said, None
+        return said
+
+    def heard(self) -> list[Any]:
+        heard, self.told = [one for one in self.told if one != "no shadow"], []
+        return heard
+
+
+class Scene:
+    """A director among what it directs."""
+
+    def __init__(self, folder: Path, text: str = TEXT) -> None:
+        self.folder = folder
+        self.now = NOON
+        self.stage, self.cache, self.all = Place(TWO), Cache(), Everybody()
+        self.live: Release | None = ONE
+        self.alerts: list[str] = []
+        self.policy = folder / "policy.yaml"
+        self.policy.write_text(text)
+        self.director = self.new()
+
+    def new(self) -> Director:
+        return Director(
+            self.stage,
+            self.cache,  # type: ignore[arg-type]
+            Crew(self.all, self.all, self.all),
+            lambda: self.live,
+            RolloutFile(self.folder / "rollout.json"),
+            PolicyFile(self.policy),
+            lambda subject, body: self.alerts.append(body),
+            now=lambda: self.now,
+        )
+
+    def later(self, minutes: float = 61) -> dict[str, Any]:
+        self.now += timedelta(minutes=minutes)
+        self.director.tick()
+        return self.director.order("status", "ada", "")
+
+    def see(self, requests: int = 40_000, failing: float = 0.0) -> None:
+        """Let the processes have seen so many requests of what holds now."""
+        rollout = RolloutFile(self.folder / "rollout.json").read().rollout
+        assert rollout is not None
+        evidence, rng = Evidence(rollout.assignment.epoch), default_rng(0)
+        count(evidence.cells.counts, rng, requests, candidate_cells(rollout.canary), failing, 0.0, 0.0)
+        evidence.routes["canary" if rollout.canary else "shadow"].requests += requests
+        if not rollout.canary:
+            for cells in evidence.twice:
+                count(cells.counts, default_rng(1), requests, 0, 0.0, 0.0, 0.0)
+        self.all.seen.append(evidence)
+
+
+@pytest.fixture(autouse=True)
+def digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version's digest is its number."""
+
+    def version(director: Director, release: Release) -> Version:
+        director._cache.fetch(release)
+        return Version(release.version, f"sha256:{release.version}")
+
+    monkeypatch.setattr(Director, "_version", version)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_the_stages_are_carried_out_one_after_the_other(scene: Scene) -> None:
+    assert scene.director.order("start", "ada", "a new stain")["phase"] == "shadow"
+    assert scene.all.heard() == [("shadow", "2"), ("direct", (0.0, 0.1), "socket")]
+    assert scene.later(1)["phase"] == "shadow" and scene.all.heard() == []
+    shares = []
+    for phase in ("canary", "canary", "canary", "finishing"):
+        scene.see()
+        told = scene.later()
+        assert told["phase"] == phase, told["waiting"]
+        shares.append(told["canary"])
+    assert shares == [0.01, 0.25, 0.5, 0.5]
+    assert scene.all.heard() == [
+        *(("prepare", "canary", "2"), ("switch", "canary")),
+        *(("direct", (share, 0.0), None) for share in (0.01, 0.25, 0.5)),
+    ]
+    assert "all stages are through" in scene.alerts[-1]
+    scene.director.order("finish", "ada", "")
+    assert scene.all.heard() == [("promote", "2")]
+    scene.live = TWO
+    assert scene.later()["phase"] == "finished"
+    assert scene.all.heard() == [("direct", None, None), ("forget", "canary")]
+
+
+def test_what_was_seen_of_other_shares_does_not_count(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.see()
+    scene.director.order("abort", "ada", "")
+    scene.director.order("start", "ada", "")
+    assert scene.director.order("status", "ada", "")["routes"]["shadow"]["requests"] == 0
+
+
+def test_harm_ends_it_and_somebody_is_told(scene: Scene) -> None:
+    scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
+    scene.director.order("start", "ada", "")
+    scene.all.heard()
+    scene.see(failing=0.5)
+    assert scene.later()["phase"] == "aborted"
+    assert scene.all.heard() == [("direct", None, None), ("forget", "canary")]
+    assert "does harm: errors" in scene.alerts[-1]
+    assert not scene.cache.pinned
+
+
+def test_a_shadow_that_ends_by_itself_ends_the_rollout(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.all.trouble = "its process ended by itself (exit code -11)"
+    assert scene.later()["phase"] == "aborted"
+    assert "exit code -11" in scene.alerts[-1]
+
+
+def test_a_version_that_must_not_serve_here_is_taken_back_before_it_answers(scene: Scene) -> None:
+    scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
+    scene.all.breaks = True
+    told = scene.director.order("start", "ada", "")
+    assert told["phase"] == "aborted" and "golden output" in told["events"][-1]["reason"]
+    assert ("direct", None, None) in scene.all.heard()
+
+
+def test_what_the_registry_refused_is_told_and_the_canary_goes_on(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.director.order("finish", "ada", "")
+    scene.all.said = "the gate floor blocks"
+    told = scene.later()
+    assert told["phase"] == "finishing" and told["refused"]
+    assert "the gate floor blocks" in scene.alerts[-1]
+
+
+def test_a_killed_gateway_does_again_what_was_decided(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.see()
+    scene.later()
+    scene.director.order("finish", "ada", "")
+    scene.director._held.close()  # as the end of its process does
+    scene.all.heard()
+    scene.director = scene.new()
+    scene.director.tick()
+    assert scene.all.heard() == [
+        ("prepare", "canary", "2"),
+        ("switch", "canary"),
+        ("direct", (0.01, 0.0), None),
+        ("promote", "2"),
+    ]
+
+
+def test_evidence_survives_the_process(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.see(100)
+    before = scene.later(0)["routes"]["shadow"]["requests"]
+    scene.director.stop()
+    scene.director = scene.new()
+    assert scene.later(0)["routes"]["shadow"]["requests"] == before == 100
+
+
+def test_a_registry_that_is_away_changes_nothing(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.stage.away = True
+    assert scene.later()["phase"] == "shadow"
+
+
+def test_started_again_without_the_registry_it_waits_for_it(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.director.stop()
+    scene.all.heard()
+    scene.stage.away, scene.director = True, scene.new()
+    assert scene.later()["phase"] == "shadow" and scene.all.heard() == []
+    scene.stage.away = False
+    scene.later()
+    assert scene.all.heard() == [("shadow", "2"), ("direct", (0.0, 0.1), "socket")]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda scene: setattr(scene.stage, "release", THREE), "version 3 is in Staging"),
+        (lambda scene: setattr(scene.stage, "release", None), "no longer in Staging"),
+        (lambda scene: setattr(scene, "live", THREE), "version 3 is in Production"),
+    ],
+)
+def test_another_version_in_either_stage_ends_it(scene: Scene, change: Callable[[Scene], None], told: str) -> None:
+    scene.director.order("start", "ada", "")
+    change(scene)
+    after = scene.later()
+    assert after["phase"] == "superseded" and told in after["events"][-1]["reason"]
+    assert ("direct", None, None) in scene.all.heard()
+
+
+def test_one_gateway_at_a_time_has_the_rollout(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    other = scene.new()
+    with pytest.raises(RolloutError, match="another gateway"):
+        other.order("abort", "bob", "")
+    scene.director.stop()
+    assert other.order("abort", "bob", "odd masks")["phase"] == "aborted"
+
+
+def test_a_damaged_file_is_told_and_left_alone(scene: Scene) -> None:
+    file = scene.folder / "rollout.json"
+    file.write_text("{")
+    with pytest.raises(RolloutError, match="damaged"):
+        scene.director.order("start", "ada", "")
+    scene.director.tick()
+    assert "damaged" in scene.director.troubles[0] and file.read_text() == "{"
+    file.unlink()
+    assert scene.director.order("start", "ada", "")["phase"] == "shadow" and not scene.director.troubles
+
+
+def test_a_mistake_in_the_policy_is_told_while_nothing_is_rolled_out(scene: Scene) -> None:
+    scene.director.tick()
+    scene.policy.write_text(TEXT.replace("alpha", "alfa"))
+    scene.director.tick()
+    assert "policy.yaml, line" in scene.director.troubles[0]
+
+
+def test_nothing_in_staging_is_nothing_to_roll_out(scene: Scene) -> None:
+    scene.stage.release = None
+    with pytest.raises(RolloutError, match="no version is in Staging"):
+        scene.director.order("start", "ada", "")
+
+
+def test_who_decided_and_why_is_kept(scene: Scene) -> None:
+    scene.director.order("start", "ada", "a new stain")
+    events = scene.director.order("abort", "bob", "odd masks")["events"]
+    assert "by ada: a new stain" in events[0]["reason"] and events[-1]["reason"] == "by bob: odd masks"
