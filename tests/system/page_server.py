@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from mlflow.pyfunc import scoring_server
@@ -25,8 +26,10 @@ from serving.gateway.app import make_app
 from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet
 from serving.gateway.metrics import Metrics, Now
-from serving.gateway.owner import Health
+from serving.gateway.owner import Health, Verb
 from serving.gateway.parts import Parts
+from serving.gateway.rollouts.twins import Twins
+from serving.rollout.state import RolloutError
 from serving.scoring import guarded
 from serving.settings import ServingSettings
 
@@ -48,14 +51,27 @@ def make_gateway(folder: Path, classes: int, store: KeyStore | None) -> ASGIApp:
         Parts(
             fleet=fleet,
             desk=Desk(DeskSettings(threads=4)),
-            health=lambda: Health("ok", None, (), 0),
-            announce=lambda: None,
+            lead=_Nobody(),
+            twins=Twins(),
             invocations=guarded(scoring_server.invocations, settings.max_image_mb),
             settings=settings,
             gate=Gate(store, Limits(PLENTY, PLENTY)),
             metrics=Metrics(lambda: Now(0, 0, "resunet", VERSION, "", 0, 0, 0)),
         )
     )
+
+
+class _Nobody:
+    """Leads a gateway that follows nothing."""
+
+    def health(self) -> Health:
+        return Health("ok", None, (), 0)
+
+    def announce(self) -> None:
+        pass
+
+    def order(self, verb: Verb, who: str, reason: str) -> dict[str, Any]:
+        raise RolloutError("there is no registry")
 
 
 @contextmanager

@@ -314,7 +314,7 @@ def test_a_version_that_is_through_promotes_itself_if_the_gates_let_it(scene: Ga
         begun(gateway)
         told = asked_until(gateway, "finishing")
         until(
-            lambda: "floor" in status(gateway)["events"][-1]["reason"],
+            lambda: "nobody noted where the data set" in status(gateway)["events"][-1]["reason"],
             lambda: f"{status(gateway)}\n{gateway.words()}",
             DEADLINE_S,
         )

@@ -17,6 +17,7 @@ from typing import Final
 
 _ENDS_SECONDS: Final = 10.0
 _MOST_WORDS: Final = 600
+_BLOCKED: Final = 3
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +26,8 @@ class Promotion:
 
     Args:
         name: of the registered model.
-        commands: what is run, one after the other, with model, version and reason put in; each must end with 0.
+        commands: what is run, one after the other, with model, version and reason put in; each must end with 0, or
+            say that a gate blocks, which the last one says in words.
     """
 
     def __init__(self, name: str, commands: Sequence[Sequence[str]] | None = None) -> None:
@@ -67,7 +69,7 @@ class Promotion:
         words = {"name": self._name, "version": version, "reason": reason}
         for command in self._commands:
             code, said = self._output([word.format_map(words) for word in command])
-            if code != 0:
+            if code != 0 and (code != _BLOCKED or command is self._commands[-1]):
                 _log.warning("version %s was not promoted: %s", version, said)
                 with self._lock:
                     self._refusal = said
@@ -84,7 +86,9 @@ class Promotion:
         said, _ = process.communicate()
         with self._lock:
             self._process = None
-        return process.returncode, " ".join(said.split())[-_MOST_WORDS:] or f"exit code {process.returncode}"
+        _, error, why = said.partition("error: ")
+        words = " ".join((why if error else said).split())
+        return process.returncode, words[:_MOST_WORDS] or f"exit code {process.returncode}"
 
 
 _REGISTRY: Final = (sys.executable, "-m", "registry")
