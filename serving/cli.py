@@ -1,5 +1,6 @@
 """`python -m serving`: look at a version the way a server does, and serve one that was verified first."""
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -106,6 +107,19 @@ def up(
     stop_when_archived: Annotated[
         bool | None, typer.Option("--stop-when-archived", help="with nothing live, answer nothing any more")
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="certificate chain (PEM): serve HTTPS", dir_okay=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its private key (PEM)", dir_okay=False)] = None,
+    allow_public: Annotated[
+        bool | None, typer.Option("--allow-public", help="listen on a public address although there are no keys")
+    ] = None,
+    keep_images: Annotated[
+        float | None, typer.Option(help="share of the answers whose image is kept; else RESUNET_KEEP_IMAGES: none")
+    ] = None,
+    rollout_policy: Annotated[
+        Path | None, typer.Option(help="how versions are rolled out (YAML)", dir_okay=False)
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="come up although nothing is live yet")] = False,
 ) -> None:
     """Serve what is live in the registry, and follow it: a new version answers within seconds, no request is lost.
@@ -125,6 +139,12 @@ def up(
         "workers": workers,
         "poll_seconds": poll,
         "stop_when_archived": stop_when_archived,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "allow_public": allow_public,
+        "rollout_policy": rollout_policy,
     }
+    if keep_images is not None:  # of the log, in whichever process it is opened
+        os.environ["RESUNET_KEEP_IMAGES"] = str(keep_images)
     settings = GatewaySettings.load(**{name: value for name, value in given.items() if value is not None})
     run(settings, ServingSettings.load(), wait)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from records.settings import RecordsSettings
 from resunet.errors import SettingsError
 from serving.access.binding import check_binding
+from serving.access.certificate import check_certificate
 from serving.access.keys import KeyStore, keys_path
 from serving.gateway.lead import Lead
 from serving.gateway.log_lines import write_log
@@ -43,6 +44,7 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None
     has_keys = KeyStore(keys_path(records.home.absolute())).configured
     if warning := check_binding(settings.host, has_keys, settings.tls_certificate is not None, settings.allow_public):
         _log.warning("%s", warning)
+    check_certificate(settings.tls_certificate, settings.tls_key)
     lead = Lead(settings, serving, as_json(settings))
     with ended_cleanly(), ExitStack() as ends:
         listener = ends.enter_context(_listening(settings.host, settings.port))

@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,14 +145,18 @@ class GatewayScene:
         }
 
     @contextlib.contextmanager
-    def gateway(self, *options: str, **more: str) -> Iterator[Gateway]:
-        """Start one, and end it with the block."""
+    def gateway(self, *options: str, trusting: ssl.SSLContext | None = None, **more: str) -> Iterator[Gateway]:
+        """Start one, and end it with the block.
+
+        Args:
+            trusting: knows its certificate; None: it has none.
+        """
         port = free_port()
         log = self.folder / f"gateway {next(_numbers)}.log"
         command = [sys.executable, "-m", "serving", "up", "-p", str(port), *options]
         process = start_group(command, self.environment(**more), ROOT, log)
-        url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=DEADLINE_S, trust_env=False) as http:
+        url = f"http{'s' if trusting else ''}://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=DEADLINE_S, trust_env=False, verify=trusting or True) as http:
             gateway = Gateway(url, process, log, http)
             try:
                 until(lambda: process.poll() is not None or _answers(http), gateway.words, DEADLINE_S, every=0.05)
