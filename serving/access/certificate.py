@@ -37,8 +37,8 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
     except ssl.SSLError as error:
         files = f"{certificate} and {key}" if key else str(certificate)
         raise SettingsError(
-            f"HTTPS cannot be served with {files} ({error.reason or 'not PEM'}): give the chain as PEM, the server's own "
-            "certificate first, and the private key that belongs to it"
+            f"HTTPS cannot be served with {files} ({error.reason or 'not PEM'}): give the chain as PEM, the server's "
+            "own certificate first, and the private key that belongs to it"
         ) from error
     except OSError as error:
         raise SettingsError(f"{certificate} or its key cannot be read ({error.strerror})") from error
