@@ -11,7 +11,7 @@ Without a rollout this is the version that is live, and nothing more.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from fastapi import Request
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from starlette.background import BackgroundTask
 
 from serving.access.gate import Caller
-from serving.errors import LateError, status_of
+from serving.errors import status_of
 from serving.gateway.desk import Visit
 from serving.gateway.fleet import LANES, Live, Way
 from serving.gateway.observed import note
@@ -31,6 +31,7 @@ from serving.scoring import RequestError
 from serving.service import Call, Done
 
 T = TypeVar("T")
+_FAILURES: Final = frozenset({413, 500, 504})
 
 
 class Answering:
@@ -115,11 +116,11 @@ class Answering:
         return Answer(True, self._took_ms, sum(one.prediction.confidence for one in done) / len(done))
 
     def _blames_version(self, error: Exception) -> bool:
-        """Whether a failure is the version's: an error of the server, or its time being over."""
-        if isinstance(error, LateError):
-            return time.monotonic() >= self._visit.deadline
+        """Whether a failure counts as the version's: an error of the server, an image that it cannot take, or a client
+        that waited no longer. Clients that go for reasons of their own do so whoever answers them.
+        """
         status = error.get_http_status_code() if isinstance(error, RequestError) else status_of(error)
-        return status == 500 or (status == 504 and time.monotonic() >= self._visit.deadline)
+        return status in _FAILURES
 
     async def _offer(self) -> None:
         """Have the images answered again, for nobody."""

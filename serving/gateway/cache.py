@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from records.digests import verify_digests
 from records.signing import verify
@@ -47,7 +48,6 @@ class VersionCache:
             raise SettingsError(
                 f"{folder} cannot be made ({error.strerror}): set RESUNET_HOME to a folder that can be written"
             ) from error
-        self._lock = FileLock(folder / ".lock", fallback_to_soft=False)
 
     def fetch(self, release: Release) -> Path:
         """The folder of a version, its files verified now.
@@ -58,7 +58,7 @@ class VersionCache:
             SettingsError: there is no such version, or what is trusted cannot be read.
         """
         target = self._folder_of(release)
-        with self._lock:
+        with self._lock(target.name):
             if target.is_dir():
                 try:
                     self._verify(target)
@@ -106,15 +106,16 @@ class VersionCache:
 
     def prune(self, keep: int, in_use: set[Path]) -> None:
         """Delete all but the latest few versions, those in use or pinned aside, and what was never fetched whole."""
-        with self._lock:
-            here = [path for path in self._folder.iterdir() if path.is_dir()]
-            whole = [path for path in here if not path.name.startswith(_INCOMING)]
-            whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-            for path in {*here} - {*whole[:keep]} - in_use - {*self._pinned.values()}:
+        here = [path for path in self._folder.iterdir() if path.is_dir()]
+        whole = [path for path in here if not path.name.startswith(_INCOMING)]
+        whole.sort(key=_last_changed, reverse=True)
+        for path in {*here} - {*whole[:keep]} - in_use - {*self._pinned.values()}:
+            name = path.name.removeprefix(_INCOMING).rpartition("+")[0] or path.name
+            with suppress(Timeout), self._lock(name, timeout=0):  # else somebody fetches or reads it just now
                 shutil.rmtree(path, ignore_errors=True)
 
     def _fetch_to(self, release: Release, target: Path) -> None:
-        incoming = self._folder / f"{_INCOMING}{uuid.uuid4().hex}"
+        incoming = self._folder / f"{_INCOMING}{target.name}+{uuid.uuid4().hex}"
         incoming.mkdir()
         try:
             root = fetch_model(release.uri, incoming)
@@ -123,6 +124,10 @@ class VersionCache:
             root.replace(target)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
+
+    def _lock(self, name: str, timeout: float = -1) -> FileLock:
+        """Of one version: a large one that comes slowly holds up no other."""
+        return FileLock(self._folder / f".{name}.lock", timeout=timeout, fallback_to_soft=False)
 
     def _verify(self, root: Path) -> None:
         verify_digests(root)
@@ -133,3 +138,10 @@ class VersionCache:
         # A model's name may hold what a path may not.
         name = "".join(letter if letter.isalnum() else "_" for letter in release.name)[:60]
         return self._folder / f"{name}-{release.version}-{release.registered_ms}"
+
+
+def _last_changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # it is being deleted by another process
+        return 0.0

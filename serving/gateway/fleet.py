@@ -100,7 +100,8 @@ class Fleet:
         self._batching = batching or Batching()
         self._live: dict[Lane, Live] = {}
         self._ready: dict[Lane, Live] = {}
-        self._loading = threading.Lock()
+        # Of its own for each: what is live can be exchanged while a candidate is being loaded.
+        self._loading = {lane: threading.Lock() for lane in LANES}
         self.seen = Seen()
 
     def prepare(self, lane: Lane, folder: Path) -> None:
@@ -109,7 +110,7 @@ class Fleet:
         Raises:
             VersionError, SettingsError: it must not serve here.
         """
-        with self._loading:
+        with self._loading[lane]:
             self._ready.pop(lane, None)
             loaded = load(folder, self._settings, self._threads, self._batching)
             service = Service(loaded.predictor, loaded.identity, self._budget, self._logbook(loaded, lane))
@@ -117,13 +118,13 @@ class Fleet:
 
     def switch(self, lane: Lane) -> None:
         """Let the version that was prepared answer from the next request on."""
-        with self._loading:
+        with self._loading[lane]:
             self._live[lane] = self._ready.pop(lane)
         _log.info("version %s answers as %s", self._live[lane].loaded.identity.version, lane)
 
     def forget(self, lane: Lane) -> None:
         """Stop answering there, and drop what was prepared."""
-        with self._loading:
+        with self._loading[lane]:
             self._ready.pop(lane, None)
             self._live.pop(lane, None)
 

@@ -17,9 +17,11 @@ from resunet.errors import StoreError
 from serving.gateway.cache import VersionCache
 from serving.gateway.owner import Health, Owner, OwnerSettings, Replicas, Verb
 from serving.gateway.releases import Registry
-from serving.gateway.rollouts.director import Answering, Crew, Director
+from serving.gateway.rollouts.crew import Answering, Crew
+from serving.gateway.rollouts.director import Director
 from serving.gateway.rollouts.promotion import Promotion
 from serving.gateway.rollouts.shadow import Shadow
+from serving.gateway.rollouts.standing import Standing
 from serving.gateway.settings import GatewaySettings
 from serving.rollout.file import RolloutFile
 from serving.rollout.policy import PolicyFile
@@ -65,11 +67,9 @@ class Lead:
         cache = VersionCache(home / "versions", self._serving.trust)
         how = OwnerSettings(settings.poll_seconds, settings.stop_when_archived, settings.keep_versions)
         owner = Owner(self._place, cache, led, how, alert)
-        promotion = Promotion(self._place.name)
         director = Director(
-            self._stage,
-            cache,
-            Crew(led, Shadow(self._serving, settings.shadow_threads, self._json_log), promotion),
+            Standing(self._stage, cache),
+            Crew(led, Shadow(self._serving, settings.shadow_threads, self._json_log), Promotion(self._place.name)),
             lambda: owner.health().serving,
             RolloutFile(home / "rollout.json"),
             self._policy,
@@ -77,7 +77,7 @@ class Lead:
             settings.poll_seconds,
         )
         self._owner, self._director = owner, director
-        for end in (owner.stop, promotion.stop, director.stop):
+        for end in (owner.stop, director.stop):
             ends.callback(end)
 
     def look(self, wait: bool) -> None:

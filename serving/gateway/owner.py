@@ -91,7 +91,6 @@ class Brief:
     version: str
     canary: float
     shadow: float
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,11 @@ class Process:
         self._twins.direct(twins)
         self.fleet.seen.direct(assignment)
 
+    @property
+    def deaths(self) -> int:
+        """None that it could tell of: it would have ended itself."""
+        return 0
+
     def take(self) -> list[Evidence]:
         """What was seen of the rollout since it was last taken."""
         taken = self.fleet.seen.take()

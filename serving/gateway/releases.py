@@ -87,6 +87,21 @@ class Registry:
             raise StoreError(f"the registry does not answer ({type(error).__name__})") from error
         return None if found is None else Release(self.name, str(found.version), int(found.creation_timestamp))
 
+    def stage_of(self, name: str, version: str) -> str | None:
+        """Where a version stands; None: there is no such version.
+
+        Raises:
+            StoreError: the registry does not answer.
+        """
+        try:
+            return str(self._client.get_model_version(name, version).current_stage)
+        except MlflowException as error:
+            if error.error_code in _NOT_THERE:
+                return None
+            raise StoreError(f"the registry does not answer ({error.error_code})") from error
+        except Exception as error:
+            raise StoreError(f"the registry does not answer ({type(error).__name__})") from error
+
     def _found(self) -> ModelVersion | None:
         if self._version is not None:
             return self._client.get_model_version(self.name, self._version)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -57,7 +58,7 @@ class Wanted:
 
 
 ANNOUNCED = "announced"
-_TOLD_SECONDS: Final = 300.0
+_TOLD_SECONDS: Final = 60.0
 
 
 def work(
@@ -100,14 +101,21 @@ class _Worker:
         try:
             while True:
                 order: Order = self._owner.recv()
-                failure = self._carried_out(order)
-                if order.number is not None:
-                    self._send(Done(order.number, failure))
+                if order.verb == "prepare":  # takes long, and nothing else waits for it
+                    threading.Thread(target=self._answer, args=(order,), name="gateway-loads", daemon=True).start()
+                else:
+                    self._answer(order)
         except (EOFError, OSError):
             _log.warning("the gateway's owner is gone: this worker ends")
             self._process.stop()
             if not self._may_serve.is_set():
                 os._exit(1)
+
+    def _answer(self, order: Order) -> None:
+        failure = self._carried_out(order)
+        if order.number is not None:
+            with suppress(OSError):  # whoever hears orders notices too that the owner is gone
+                self._send(Done(order.number, failure))
 
     def _carried_out(self, order: Order) -> str | None:
         try:

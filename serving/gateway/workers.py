@@ -18,12 +18,12 @@ import socket
 import tempfile
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -53,19 +53,32 @@ class _Worker:
     number: int
     process: SpawnProcess
     pipe: Connection
-    answers: SimpleQueue[Done] = field(default_factory=SimpleQueue)
+    answers: dict[int, "Future[str | None]"] = field(default_factory=dict)
     sending: threading.Lock = field(default_factory=threading.Lock)
 
-    def send(self, order: Order) -> bool:
-        """Whether it could be sent: not to one that died."""
+    def send(self, order: Order) -> None:
+        """To one that died nothing is sent."""
         with self.sending, suppress(OSError):
             self.pipe.send(order)
-            return True
-        return False
+
+    def ask(self, order: Order, number: int) -> "Future[str | None]":
+        """Have an order carried out; what comes is None, or what went wrong."""
+        self.answers[number] = answer = Future[str | None]()
+        self.send(order)
+        return answer
+
+    def heard(self, done: Done) -> None:
+        """It has carried an order out."""
+        if (answer := self.answers.pop(done.number, None)) is not None:
+            answer.set_result(done.failure)
 
 
 class Workers:
-    """All processes that answer; `prepare`, `switch` and `forget` are as of a `Fleet`."""
+    """All processes that answer; `prepare`, `switch` and `forget` are as of a `Fleet`.
+
+    Attributes:
+        deaths: how many have ended by themselves so far.
+    """
 
     def __init__(self, settings: GatewaySettings, serving: ServingSettings, listener: socket.socket) -> None:
         self._settings, self._serving, self._listener = settings, serving, listener
@@ -74,6 +87,7 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
         self._live: dict[Lane, Path] = {}
         self._ready: dict[Lane, Path] = {}
+        self.deaths = 0
         self._changing = threading.RLock()
         self._stopping = threading.Event()
         self._lead: Leading | None = None
@@ -103,17 +117,19 @@ class Workers:
         Raises:
             VersionError: it must not serve in one of them.
         """
-        with self._changing:
-            self._ready.pop(lane, None)
-            if failures := self._all("prepare", (lane, str(folder)), _LOADS_SECONDS):
-                raise VersionError(failures[0])
-            self._ready[lane] = folder
+        self._ready.pop(lane, None)
+        if failures := self._all("prepare", (lane, str(folder)), _LOADS_SECONDS):
+            raise VersionError(next(iter(failures.values())))
+        self._ready[lane] = folder
 
     def switch(self, lane: Lane) -> None:
         """Let the version that was prepared answer, everywhere; one that fails to is replaced."""
         with self._changing:
             self._live[lane] = self._ready.pop(lane)
-            self._all("switch", (lane,), _SWITCHES_SECONDS)
+            for number, failure in self._all("switch", (lane,), _SWITCHES_SECONDS).items():
+                # It came between the two, or hangs: it must not answer with another version than the others.
+                _log.error("worker %d does not switch (%s): it is ended", number, failure)
+                self._workers[number].process.kill()
             self._all("serve", (), _SWITCHES_SECONDS)
 
     def forget(self, lane: Lane) -> None:
@@ -149,6 +165,7 @@ class Workers:
                     return
                 died = sentinels[sentinel]  # type: ignore[index]
                 _log.error("worker %d died (exit code %s); it is replaced", died.number, died.process.exitcode)
+                self.deaths += 1
                 self._replace(died)
 
     def close(self) -> None:
@@ -183,35 +200,41 @@ class Workers:
     def _replace(self, died: _Worker) -> None:
         """A new process with the versions that the others have; until it is there, those answer."""
         time.sleep(_RESTART_SECONDS)  # one that dies at once must not take the machine with it
+        died.process.join()
+        died.pipe.close()
+        mark_process_dead(died.process.pid)  # type: ignore[no-untyped-call]
         with self._changing:
-            died.process.join()
-            died.pipe.close()
-            mark_process_dead(died.process.pid)  # type: ignore[no-untyped-call]
             worker = self._workers[died.number] = self._spawned(died.number)
-            for lane, folder in self._live.items():
-                failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)
-                failure = failure or self._one(worker, "switch", (lane,), _SWITCHES_SECONDS)
-                if failure:
-                    _log.error("worker %d cannot serve %s: %s", worker.number, lane, failure)
-                    if lane == "production":
-                        return
+            live = dict(self._live)
+        loaded = {lane for lane, folder in live.items() if self._loads(worker, lane, folder)}
+        with self._changing:
+            # What became live meanwhile it does not have: it was ended for that, and its successor will.
+            changed = self._live.get("production") != live.get("production")
+            if changed or ("production" in live and "production" not in loaded):
+                return
             self._one(worker, "direct", self._directed, _SWITCHES_SECONDS)
             self._one(worker, "serve", (), _SWITCHES_SECONDS)
 
-    def _all(self, verb: Verb, arguments: tuple[object, ...], seconds: float) -> list[str]:
-        """Have all carry out an order at the same time; what went wrong, in words."""
-        numbers = {worker.number: next(self._orders) for worker in self._workers.values()}
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.send(Order(verb, arguments, numbers[worker.number]))
+    def _loads(self, worker: _Worker, lane: Lane, folder: Path) -> bool:
+        failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)
+        failure = failure or self._one(worker, "switch", (lane,), _SWITCHES_SECONDS)
+        if failure:
+            _log.error("worker %d cannot serve %s: %s", worker.number, lane, failure)
+        return failure is None
+
+    def _all(self, verb: Verb, arguments: tuple[object, ...], seconds: float) -> dict[int, str]:
+        """Have all carry out an order at the same time; what went wrong in which of them, in words."""
+        asked = [(worker, self._ask(worker, verb, arguments)) for worker in list(self._workers.values())]
         ends = time.monotonic() + seconds
-        found = [_answer(worker, numbers[worker.number], ends) for worker in workers]
-        return [failure for failure in found if failure]
+        found = {worker.number: _answer(worker, answer, ends) for worker, answer in asked}
+        return {number: failure for number, failure in found.items() if failure}
 
     def _one(self, worker: _Worker, verb: Verb, arguments: tuple[object, ...], seconds: float) -> str | None:
+        return _answer(worker, self._ask(worker, verb, arguments), time.monotonic() + seconds + _STARTS_SECONDS)
+
+    def _ask(self, worker: _Worker, verb: Verb, arguments: tuple[object, ...]) -> "Future[str | None]":
         number = next(self._orders)
-        worker.send(Order(verb, arguments, number))
-        return _answer(worker, number, time.monotonic() + seconds + _STARTS_SECONDS)
+        return worker.ask(Order(verb, arguments, number), number)
 
     def _hear(self, worker: _Worker) -> None:
         with suppress(EOFError, OSError):
@@ -219,7 +242,7 @@ class Workers:
                 message = worker.pipe.recv()
                 match message:
                     case Done():
-                        worker.answers.put(message)
+                        worker.heard(message)
                     case Evidence():
                         with self._seeing:
                             self._seen.append(message)
@@ -255,11 +278,9 @@ class Workers:
                 worker.send(Order("health", (health,)))
 
 
-def _answer(worker: _Worker, number: int, ends: float) -> str | None:
+def _answer(worker: _Worker, answer: "Future[str | None]", ends: float) -> str | None:
     """What came of an order; None where it was carried out."""
-    while (left := ends - time.monotonic()) > 0 and (worker.process.is_alive() or not worker.answers.empty()):
-        with suppress(Empty):
-            done = worker.answers.get(timeout=min(left, 0.2))
-            if done.number == number:
-                return done.failure
+    while (left := ends - time.monotonic()) > 0 and (worker.process.is_alive() or answer.done()):
+        with suppress(TimeoutError):
+            return answer.result(min(left, 0.2))
     return f"worker {worker.number} did not answer"

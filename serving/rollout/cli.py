@@ -126,9 +126,10 @@ def in_words(told: dict[str, Any]) -> list[Text | Table]:
         )
     )
     lines.append(Text(f"{last['at'][:19]} UTC: {last['reason']}"))
+    if "routes" in told:
+        lines.append(_routes(told))
     if "findings" not in told:
         return lines
-    lines.append(_routes(told))
     if told["findings"]:
         lines.append(_findings(told["findings"]))
     waits = "; ".join(told["waiting"])

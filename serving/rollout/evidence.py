@@ -103,6 +103,18 @@ class Evidence:
         if dice is not None:
             self.agreement.add(dice)
 
+    @property
+    def told_agreement(self) -> str:
+        """Of the two versions in the shadow, in words."""
+        dice, (shadow, production) = self.agreement, (self.routes["shadow"], self.routes["production"])
+        if not dice.count:
+            return "no two masks to compare"
+        return (
+            f"Dice between the masks {dice.mean:.3f} on average, {dice.quantile(0.05):.3f} at the 5th percentile, "
+            f"{dice.smallest:.3f} at worst, of {dice.count}; confidence {shadow.confidence.mean:.3f}, the champion's "
+            f"{production.confidence.mean:.3f}"
+        )
+
     def merge(self, other: Self) -> None:
         """Add what another worker counted.
 

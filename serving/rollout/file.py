@@ -32,10 +32,12 @@ class Kept(NamedTuple):
     Attributes:
         rollout: None: there was never one.
         evidence: as it was when it was last written; None: nothing.
+        clean: whether the process that wrote it was about to end, and said so.
     """
 
     rollout: Rollout | None
     evidence: Evidence | None
+    clean: bool = False
 
 
 class RolloutFile:
@@ -53,7 +55,7 @@ class RolloutFile:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return Kept(None, None)
+            return Kept(None, None, clean=True)
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable(f"cannot be read ({type(error).__name__})") from error
         try:
@@ -65,6 +67,7 @@ class RolloutFile:
             return Kept(
                 None if rollout is None else Rollout.from_json(rollout),
                 None if evidence is None else Evidence.from_json(evidence),
+                bool(content.get("clean", True)),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise self._unusable(f"is damaged ({type(error).__name__})") from error
@@ -79,6 +82,7 @@ class RolloutFile:
             "format": _FORMAT,
             "rollout": None if kept.rollout is None else kept.rollout.to_json(),
             "evidence": None if kept.evidence is None else kept.evidence.to_json(),
+            "clean": kept.clean,
         }
         part = self.path.with_name(f"{self.path.name}.part")
         try:

@@ -67,6 +67,7 @@ class Rollout:
         promoting: the registry was told to promote it.
         refused: the registry did not.
         asked: a person was asked.
+        crashes: how often the gateway ended without saying so while the candidate answered callers.
         events: the latest last.
     """
 
@@ -86,6 +87,7 @@ class Rollout:
     refused: bool
     asked: bool
     events: tuple[Event, ...]
+    crashes: int = 0
 
     @property
     def active(self) -> bool:
@@ -164,7 +166,8 @@ Effect = Direct | Promote | Ask | Alert
 class Move(NamedTuple):
     """What has become of a rollout, and what is to be done.
 
-    Keep the rollout first: effects that a killed process did not get to are given again by `transitions.resume`.
+    Keep the rollout first: what a killed process did not get to of Direct and Promote is given again by
+    `transitions.resume`.
     """
 
     rollout: Rollout

@@ -30,15 +30,21 @@ def status(
         return told
     told |= rollout.to_json()
     if not rollout.active:
-        return told
+        return told | _seen(evidence) if evidence and evidence.epoch.rollout == rollout.id else told
     if evidence is None or evidence.epoch != rollout.assignment.epoch:
         evidence = Evidence(rollout.assignment.epoch)
     told["minutes"] = (now - rollout.since).total_seconds() / 60
     told["waiting"] = [] if rollout.phase == "finishing" else list(waiting(rollout, evidence, policy, now))
     told["findings"] = [finding.to_json() for finding in judge(rollout, evidence, policy)]
-    told["routes"] = {route: _of_route(counters) for route, counters in evidence.routes.items()}
-    told["agreement"] = _of_sketch(evidence.agreement) | {"smallest": _finite(evidence.agreement.smallest)}
-    return told
+    return told | _seen(evidence)
+
+
+def _seen(evidence: Evidence) -> dict[str, Any]:
+    agreement = _of_sketch(evidence.agreement) | {"smallest": _finite(evidence.agreement.smallest)}
+    return {
+        "routes": {route: _of_route(counters) for route, counters in evidence.routes.items()},
+        "agreement": agreement,
+    }
 
 
 def _of_route(counters: Counters) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Each change notes its reason in words. Nothing here touches a file, a clock or a
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 from serving.rollout.evidence import Evidence
 from serving.rollout.policy import RolloutPolicy, Stage
@@ -55,10 +55,7 @@ def start(
         RolloutError: one is going on, or there is nothing to roll out.
     """
     if current is not None and current.active:
-        raise RolloutError(
-            f"version {current.candidate.number} is being rolled out ({current.phase}): "
-            "end that with `rollout abort` or `rollout finish` first"
-        )
+        refuse_second(current)
     if champion is None or candidate is None:
         stage = "Staging" if candidate is None else "Production"
         raise RolloutError(f"no version is in {stage}, so there is nothing to compare: promote one there first")
@@ -89,6 +86,18 @@ def start(
     return _enter(first, first.phase, 0, policy, now, told)
 
 
+def refuse_second(current: Rollout) -> NoReturn:
+    """Say that a rollout is going on.
+
+    Raises:
+        RolloutError: always.
+    """
+    raise RolloutError(
+        f"version {current.candidate.number} is being rolled out ({current.phase}): "
+        "end that with `rollout abort` or `rollout finish` first"
+    )
+
+
 def advance(
     rollout: Rollout,
     evidence: Evidence,
@@ -105,7 +114,7 @@ def advance(
     """
     if not rollout.active:
         return Move(rollout, ())
-    ended = _superseded(rollout, now, champion, candidate)
+    ended = superseded(rollout, now, champion, candidate)
     if ended is not None:
         return ended
     if evidence.epoch != rollout.assignment.epoch:
@@ -126,7 +135,7 @@ def advance(
         return _ask_when_late(rollout, policy, now, waits)
     told = "; ".join(finding.told for finding in findings)
     if rollout.phase == "shadow":
-        return _enter(rollout, "canary", 0, policy, now, told)
+        return _enter(rollout, "canary", 0, policy, now, f"{told}; {evidence.told_agreement}")
     if rollout.step + 1 < len(policy.canary):
         return _enter(rollout, "canary", rollout.step + 1, policy, now, told)
     finishing = replace(rollout, phase="finishing", asked=False)
@@ -167,6 +176,19 @@ def refused(rollout: Rollout, now: datetime, reason: str) -> Move:
     if not rollout.active:
         return Move(rollout, ())
     return _ask(replace(rollout, promoting=False, refused=True), now, f"the registry did not promote it: {reason}")
+
+
+def crashed(rollout: Rollout, now: datetime, most: int) -> Move:
+    """The gateway ended without saying so while the candidate answered callers; it may be the cause.
+
+    Args:
+        most: so often the candidate is taken to be it.
+    """
+    again = replace(rollout, crashes=rollout.crashes + 1)
+    told = "the gateway ended without saying so while this version answered callers"
+    if again.crashes >= most:
+        return _end(again, "aborted", now, f"{told}, {again.crashes} times")
+    return Move(replace(again, events=again.noted(now, f"{told}; it goes on")), ())
 
 
 def resume(rollout: Rollout | None) -> tuple[Effect, ...]:
@@ -213,13 +235,18 @@ def _changed_share(rollout: Rollout, policy: RolloutPolicy) -> bool:
     return policy.canary[min(rollout.step, len(policy.canary) - 1)].share != rollout.canary
 
 
-def _superseded(rollout: Rollout, now: datetime, champion: Version | None, candidate: Version | None) -> Move | None:
-    """The end of a rollout that is no longer about what it was; evidence is never carried over to other bytes."""
+def superseded(rollout: Rollout, now: datetime, champion: Version | None, candidate: Version | None) -> Move | None:
+    """The end of a rollout that is no longer about what it was; evidence is never carried over to other bytes.
+
+    Args:
+        champion, candidate: what is in Production and in Staging now.
+
+    Returns:
+        None where it is what it was.
+    """
     if champion is not None and champion.digest == rollout.candidate.digest:
         return _end(rollout, "finished", now, f"version {rollout.candidate.number} is in Production")
     for stage, was, is_now in (("Production", rollout.champion, champion), ("Staging", rollout.candidate, candidate)):
-        if is_now is None and stage == "Staging" and rollout.promoting:
-            continue  # it has left the one stage, and was not yet seen in the other
         if is_now is None:
             return _end(rollout, "superseded", now, f"version {was.number} is no longer in {stage}, and no other is")
         if is_now.digest != was.digest:

@@ -1,5 +1,6 @@
 """The director: what a rollout decides is done by others, in order, and again after a restart."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,8 +13,11 @@ from rollout_scene import NOON, TEXT, count
 
 from resunet.errors import StoreError, VersionError
 from serving.gateway.releases import Release
-from serving.gateway.rollouts.director import Crew, Director
+from serving.gateway.rollouts.crew import Crew
+from serving.gateway.rollouts.director import Director, _Wanted
+from serving.gateway.rollouts.standing import Standing
 from serving.rollout.assignment import Assignment, candidate_cells
+from serving.rollout.cells import CELLS
 from serving.rollout.evidence import Evidence
 from serving.rollout.file import RolloutFile
 from serving.rollout.policy import PolicyFile
@@ -30,11 +34,15 @@ class Place:
     uri: str = "models:/resunet/Staging"
     name: str = "resunet"
     away: bool = False
+    elsewhere: str | None = None
 
     def live(self) -> Release | None:
         if self.away:
             raise StoreError("the registry does not answer")
         return self.release
+
+    def stage_of(self, name: str, version: str) -> str | None:
+        return self.elsewhere
 
 
 @dataclass
@@ -65,10 +73,14 @@ class Everybody:
     trouble: str | None = None
     said: str | None = None
     breaks: bool = False
+    full: bool = False
+    deaths: int = 0
+    meanwhile: Callable[[], object] = lambda: None
 
     def prepare(self, lane: str, folder: Path) -> None:
         if self.breaks:
             raise VersionError("it does not give its golden output")
+        self.meanwhile()
         self.told.append(("prepare", lane, str(folder)))
 
     def switch(self, lane: str) -> None:
@@ -85,6 +97,8 @@ class Everybody:
         return taken
 
     def start(self, folder: Path, assignment: Assignment) -> str:
+        if self.full:
+            raise OSError("no space left on device")
         self.told.append(("shadow", str(folder)))
         return "socket"
 
@@ -93,6 +107,10 @@ class Everybody:
 
     def begin(self, version: str, reason: str) -> None:
         self.told.append(("promote", version))
+
+    def cancel(self) -> None:
+        if ("promote", "2") in self.told:
+            self.told.append("cancelled")
 
     def refusal(self) -> str | None:
         said, self.said = self.said, None
@@ -118,8 +136,7 @@ class Scene:
 
     def new(self) -> Director:
         return Director(
-            self.stage,
-            self.cache,  # type: ignore[arg-type]
+            Standing(self.stage, self.cache),
             Crew(self.all, self.all, self.all),
             lambda: self.live,
             RolloutFile(self.folder / "rollout.json"),
@@ -131,7 +148,15 @@ class Scene:
     def later(self, minutes: float = 61) -> dict[str, Any]:
         self.now += timedelta(minutes=minutes)
         self.director.tick()
+        self.director.look()
+        self.director.tick()
         return self.director.order("status", "ada", "")
+
+    def killed(self) -> None:
+        """End as a killed process does, and begin anew."""
+        self.director._held.close()
+        self.all.heard()
+        self.director = self.new()
 
     def see(self, requests: int = 40_000, failing: float = 0.0) -> None:
         """Let the processes have seen so many requests of what holds now."""
@@ -141,8 +166,8 @@ class Scene:
         count(evidence.cells.counts, rng, requests, candidate_cells(rollout.canary), failing, 0.0, 0.0)
         evidence.routes["canary" if rollout.canary else "shadow"].requests += requests
         if not rollout.canary:
-            for cells in evidence.twice:
-                count(cells.counts, default_rng(1), requests, 0, 0.0, 0.0, 0.0)
+            for cells, harm in zip(evidence.twice, (failing, 0.0), strict=True):
+                count(cells.counts, default_rng(1), requests, CELLS, harm, 0.0, 0.0)
         self.all.seen.append(evidence)
 
 
@@ -150,11 +175,11 @@ class Scene:
 def digests(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version's digest is its number."""
 
-    def version(director: Director, release: Release) -> Version:
-        director._cache.fetch(release)
+    def version(standing: Standing, release: Release) -> Version:
+        standing._shelf.fetch(release)
         return Version(release.version, f"sha256:{release.version}")
 
-    monkeypatch.setattr(Director, "_version", version)
+    monkeypatch.setattr(Standing, "version_of", version)
 
 
 @pytest.fixture
@@ -214,7 +239,8 @@ def test_a_shadow_that_ends_by_itself_ends_the_rollout(scene: Scene) -> None:
 def test_a_version_that_must_not_serve_here_is_taken_back_before_it_answers(scene: Scene) -> None:
     scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
     scene.all.breaks = True
-    told = scene.director.order("start", "ada", "")
+    scene.director.order("start", "ada", "")
+    told = scene.later(0)
     assert told["phase"] == "aborted" and "golden output" in told["events"][-1]["reason"]
     assert ("direct", None, None) in scene.all.heard()
 
@@ -233,10 +259,8 @@ def test_a_killed_gateway_does_again_what_was_decided(scene: Scene) -> None:
     scene.see()
     scene.later()
     scene.director.order("finish", "ada", "")
-    scene.director._held.close()  # as the end of its process does
-    scene.all.heard()
-    scene.director = scene.new()
-    scene.director.tick()
+    scene.killed()
+    scene.later(0)
     assert scene.all.heard() == [
         ("prepare", "canary", "2"),
         ("switch", "canary"),
@@ -254,10 +278,14 @@ def test_evidence_survives_the_process(scene: Scene) -> None:
     assert scene.later(0)["routes"]["shadow"]["requests"] == before == 100
 
 
-def test_a_registry_that_is_away_changes_nothing(scene: Scene) -> None:
+def test_while_the_registry_is_away_nothing_goes_on_but_harm_ends_it(scene: Scene) -> None:
     scene.director.order("start", "ada", "")
     scene.stage.away = True
+    scene.director.look()
+    scene.see()
     assert scene.later()["phase"] == "shadow"
+    scene.see(failing=0.5)
+    assert scene.later()["phase"] == "aborted"  # harm is harm, whatever stands where
 
 
 def test_started_again_without_the_registry_it_waits_for_it(scene: Scene) -> None:
@@ -324,3 +352,106 @@ def test_who_decided_and_why_is_kept(scene: Scene) -> None:
     scene.director.order("start", "ada", "a new stain")
     events = scene.director.order("abort", "bob", "odd masks")["events"]
     assert "by ada: a new stain" in events[0]["reason"] and events[-1]["reason"] == "by bob: odd masks"
+
+
+def test_what_is_aborted_is_not_promoted_any_more(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.director.order("finish", "ada", "")
+    scene.director.order("abort", "bob", "")
+    assert scene.all.heard()[-3:] == ["cancelled", ("direct", None, None), ("forget", "canary")]
+    scene.later()
+    assert scene.all.heard() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "phase"),
+    [
+        (lambda scene: setattr(scene, "live", TWO), "finished"),
+        (lambda scene: setattr(scene.stage, "release", None), "superseded"),
+        (lambda scene: setattr(scene.stage, "release", THREE), "superseded"),
+    ],
+    ids=["it was promoted", "it was taken out", "another one came"],
+)
+def test_what_became_of_it_while_the_gateway_was_down_is_seen_before_anything_is_done_again(
+    scene: Scene, change: Callable[[Scene], None], phase: str
+) -> None:
+    scene.director.order("start", "ada", "")
+    scene.director.order("finish", "ada", "")
+    scene.killed()
+    change(scene)
+    assert scene.later(0)["phase"] == phase
+    assert scene.all.heard() == [("direct", None, None), ("forget", "canary")]
+
+
+def test_what_fails_for_a_reason_of_the_machine_is_done_again(scene: Scene) -> None:
+    scene.all.full = True
+    with pytest.raises(OSError, match="no space"):
+        scene.director.order("start", "ada", "")
+    with pytest.raises(OSError, match="no space"):
+        scene.later(0)
+    scene.all.full = False
+    assert scene.later(0)["phase"] == "shadow"
+    assert scene.all.heard() == [("shadow", "2"), ("direct", (0.0, 0.1), "socket")]
+
+
+def test_a_process_that_dies_while_it_has_the_candidate_ends_the_rollout(scene: Scene) -> None:
+    scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
+    scene.all.deaths = 3
+    scene.director.order("start", "ada", "")
+    assert scene.later(0)["phase"] == "canary"
+    scene.all.deaths += 1
+    assert scene.later(0)["phase"] == "aborted"
+
+
+def test_a_gateway_that_crashes_again_and_again_with_the_candidate_goes_on_without_it(scene: Scene) -> None:
+    scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
+    scene.director.order("start", "ada", "")
+    scene.killed()
+    assert scene.later(0)["phase"] == "canary"
+    scene.director.stop()  # in order: that is no crash
+    scene.director = scene.new()
+    assert scene.later(0)["phase"] == "canary"
+    scene.killed()
+    told = scene.later(0)
+    assert told["phase"] == "aborted" and "2 times" in told["events"][-1]["reason"]
+
+
+def test_who_wants_it_to_end_does_not_wait_for_it_to_begin(scene: Scene) -> None:
+    scene.policy.write_text(TEXT.replace("share: 0.1", "share: 0.0", 1))
+
+    def somebody_aborts() -> None:
+        scene.director._orders.put(_Wanted("abort", "by bob", None))
+
+    scene.all.meanwhile = somebody_aborts
+    scene.director.order("start", "ada", "")
+    assert ("direct", (0.01, 0.0), None) not in scene.all.heard()
+    assert scene.later(0)["phase"] == "aborted"
+
+
+def test_a_candidate_on_its_way_to_production_is_in_neither_stage_for_a_moment(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.stage.release, scene.stage.elsewhere = None, "Production"
+    assert scene.later(0)["phase"] == "shadow"
+    scene.live = TWO
+    scene.stage.elsewhere = None
+    assert scene.later(0)["phase"] == "finished"
+
+
+def test_what_is_asked_while_it_is_busy_is_answered_at_once(scene: Scene) -> None:
+    scene.director.order("start", "ada", "")
+    scene.see()
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        busy.set()
+        assert go_on.wait(60)
+
+    scene.all.meanwhile = hang
+    scene.now += timedelta(minutes=61)
+    working = threading.Thread(target=scene.director.tick)
+    working.start()
+    assert busy.wait(60)
+    assert scene.director.order("status", "ada", "")["phase"] == "shadow"
+    assert scene.director.brief is not None and not scene.director.troubles
+    go_on.set()
+    working.join(60)

@@ -56,7 +56,7 @@ def script(code: str, file: RolloutFile) -> "subprocess.Popen[str]":
 
 
 def test_without_a_file_nothing_is_rolled_out(file: RolloutFile) -> None:
-    assert file.read() == Kept(None, None)
+    assert file.read() == Kept(None, None, clean=True)
     assert not file.path.parent.exists()
 
 
@@ -99,7 +99,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(file: RolloutFile) -> None:
         said += writer.stdout.readlines()
         writer.wait(timeout=60)
         writer.stdout.close()
-        rollout, evidence = file.read()
+        rollout, evidence, _ = file.read()
         assert rollout is not None and evidence is not None
         # The last that it said, or the one that it could no longer say.
         last = float(next(line for line in reversed(said) if line.endswith("\n")))

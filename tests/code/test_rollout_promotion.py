@@ -20,8 +20,8 @@ def test_its_commands_run_one_after_the_other_with_what_is_asked_for(tmp_path: P
     promotion.begin("8", "it is {through}")
     until(lambda: (tmp_path / "said").exists() and len((tmp_path / "said").read_text().splitlines()) == 2)
     assert (tmp_path / "said").read_text() == "resunet 8 it is {through}\n" * 2
-    assert promotion._thread is not None
-    promotion._thread.join(60)
+    assert promotion._current is not None
+    promotion._current.join(60)
     assert promotion.refusal() is None
 
 
@@ -44,11 +44,31 @@ def test_what_the_registry_refused_is_told_once(first: str, last: str, said: str
     assert promotion.refusal() is None
 
 
-def test_a_gateway_that_ends_leaves_no_process() -> None:
-    promotion = Promotion("resunet", [running("import time; time.sleep(600)")])
+def child_of_this(promotion: Promotion) -> psutil.Process:
+    mine = psutil.Process()
+    (child,) = until(lambda: [one for one in mine.children() if "time.sleep(600)" in " ".join(one.cmdline())])
+    return child
+
+
+def test_what_is_cancelled_ends_says_nothing_and_promotes_nothing(tmp_path: Path) -> None:
+    slow, touch = running("import time; time.sleep(600)"), running(f"open({str(tmp_path / 'promoted')!r}, 'w')")
+    promotion = Promotion("resunet", [slow, touch])
     promotion.begin("8", "")
-    child = until(lambda: [one for one in psutil.Process().children() if "time.sleep(600)" in " ".join(one.cmdline())])[
-        0
-    ]
-    promotion.stop()
+    child = child_of_this(promotion)
+    promotion.cancel()
+    assert not child.is_running() and promotion.refusal() is None
+    assert not (tmp_path / "promoted").exists()
+
+
+def test_a_registry_that_does_not_come_to_an_end_is_a_refusal() -> None:
+    promotion = Promotion("resunet", [running("import time; time.sleep(600)")], seconds=0.5)
+    promotion.begin("8", "")
+    child = child_of_this(promotion)
+    assert "not decided" in until(promotion.refusal)
     assert not child.is_running()
+
+
+def test_a_command_that_cannot_be_started_is_a_refusal() -> None:
+    promotion = Promotion("resunet", [running("pass")])
+    promotion.begin("8", "no word of a command line: \0")
+    assert "could not be asked (ValueError)" in until(promotion.refusal)

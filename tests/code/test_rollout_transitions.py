@@ -234,12 +234,6 @@ def test_by_itself_it_is_promoted_once_and_only_where_the_policy_says_so() -> No
     assert isinstance(look(asked, seen(asked), policy=BY_ITSELF).effects[0], Promote)
 
 
-def test_between_the_stages_a_promoted_candidate_is_waited_for() -> None:
-    promoting = through(in_last_step(BY_ITSELF), BY_ITSELF)
-    move = advance(promoting, seen(promoting), BY_ITSELF, later(500), CHAMPION, None)
-    assert move == Move(promoting, ())
-
-
 def test_what_the_registry_refuses_is_for_a_person_and_not_tried_again() -> None:
     promoting = through(in_last_step(BY_ITSELF), BY_ITSELF)
     move = refused(promoting, later(500), "gate slices: fail")

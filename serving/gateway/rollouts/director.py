@@ -1,30 +1,32 @@
 """The owner of a rollout: it asks `serving.rollout` what is to become of it, and has that done.
 
-    director = Director(stage, cache, answering, shadow, promotion, champion, file, policy, alert)
+    director = Director(standing, crew, champion, file, policy, alert)
+    director.start()                            # two threads: one decides, one looks at the registry
     director.order("start", "by ada", "")       # or abort, finish; the new status
-    director.tick()                             # every second or so; `run` does it until `stop`
     director.brief                              # what /health tells
 
-All that it knows is in one file, written before anything of it is done: a gateway that is killed goes on where it was.
+One thread decides, so that nobody waits for a lock: what it decides is written to a file before any of it is done, and
+what could not be done is done again. A gateway that is killed goes on where it was.
 """
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
-from resunet.errors import ResunetError, SettingsError, StoreError, VersionError
-from serving.gateway.cache import VersionCache
-from serving.gateway.fleet import Lane
-from serving.gateway.owner import Alert, Brief, Place, Verb
+from resunet.errors import ResunetError, StoreError, VersionError
+from serving.errors import BusyError
+from serving.gateway.owner import Alert, Brief, Verb
 from serving.gateway.releases import Release
-from serving.identity import verified_identity
-from serving.pyfunc import VERSION_ARTIFACT
+from serving.gateway.rollouts.crew import Crew
+from serving.gateway.rollouts.standing import Standing
 from serving.rollout import transitions
 from serving.rollout.assignment import Assignment
 from serving.rollout.evidence import Evidence
@@ -35,61 +37,34 @@ from serving.rollout.state import Ask, Direct, Effect, Move, Promote, Rollout, R
 from serving.rollout.status import status
 
 TICK_SECONDS: Final = 1.0
+_LOOKS_SHARE: Final = 0.65  # of the interval in which a change is to be seen
 _WRITES_SECONDS: Final = 5.0
-_STARTS_ALONE: Final = 0.2
+_ORDERS_SECONDS: Final = 25.0
+_TAKES_SECONDS: Final = 0.05
+# Once the machine may have failed; a version with which the gateway ends twice is the likelier cause.
+_MOST_CRASHES: Final = 2
 _log = logging.getLogger(__name__)
 
 
-class Answering(Protocol):
-    """The processes that answer clients."""
-
-    def prepare(self, lane: Lane, folder: Path) -> None: ...
-
-    def switch(self, lane: Lane) -> None: ...
-
-    def forget(self, lane: Lane) -> None: ...
-
-    def direct(self, assignment: Assignment | None, twins: str | None) -> None: ...
-
-    def take(self) -> list[Evidence]: ...
-
-
-class Aside(Protocol):
-    """The process that answers for nobody; see `serving.gateway.rollouts.shadow.Shadow`, which is one."""
-
-    @property
-    def trouble(self) -> str | None: ...
-
-    def start(self, folder: Path, assignment: Assignment) -> str: ...
-
-    def take(self) -> list[Evidence]: ...
-
-    def stop(self) -> None: ...
-
-
-class Promoter(Protocol):
-    """Who asks the registry; see `serving.gateway.rollouts.promotion.Promotion`, which is one."""
-
-    def begin(self, version: str, reason: str) -> None: ...
-
-    def refusal(self) -> str | None: ...
-
-
 @dataclass(frozen=True)
-class Crew:
-    """Who does what the director says."""
+class _Wanted:
+    """What a person wants, and who waits for it."""
 
-    answering: Answering
-    shadow: Aside
-    promotion: Promoter
+    verb: Verb
+    why: str
+    candidate: Version | None
+    done: "Future[dict[str, Any]]" = field(default_factory=Future)
+
+
+class _InterruptedError(Exception):
+    """Somebody wants it to end: what takes long is not gone on with."""
 
 
 class Director:
-    """Owns the rollout of one gateway; safe between threads.
+    """Owns the rollout of one gateway. `order`, `brief` and `troubles` are for any thread.
 
     Args:
-        stage: where the candidate stands.
-        cache: where versions are fetched to.
+        standing: what stands in the candidate's stage.
         crew: who does what is decided.
         champion: the release that answers now; None: none does.
         file: of the rollout; one gateway at a time has it.
@@ -97,12 +72,14 @@ class Director:
         alert: is told when a rollout ends, and when it waits for a person.
         poll_seconds: a change of the candidate's stage is seen within it.
         now: an aware time.
+
+    Attributes:
+        brief: the last rollout, in a few words.
     """
 
     def __init__(
         self,
-        stage: Place,
-        cache: VersionCache,
+        standing: Standing,
         crew: Crew,
         champion: Callable[[], Release | None],
         file: RolloutFile,
@@ -111,22 +88,25 @@ class Director:
         poll_seconds: float = 5.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._stage, self._cache, self._crew, self._champion = stage, cache, crew, champion
+        self._standing, self._crew, self._champion = standing, crew, champion
         self._file, self._policy, self._alert = file, policy, alert
-        self._poll, self._now = timedelta(seconds=poll_seconds), now
-        self._lock = threading.RLock()
+        self._poll, self._now = poll_seconds, now
         self._held = ExitStack()
         self._owns = False
-        self._trouble: str | None = None
-        self._stuck: str | None = None
-        self._undone: Assignment | None = None
         self._rollout: Rollout | None = None
         self._evidence: Evidence | None = None
+        self._to_do: list[Effect] = []
+        self._resuming = False
+        self._loaded_at_deaths: int | None = None
+        self._had_champion = False
         self._written_at: datetime | None = None
-        self._looked_at: datetime | None = None
-        self._candidate: Release | None = None
-        self._versions: dict[Release, Version] = {}
-        self._loaded = False
+        self._told: dict[str, Any] = {}
+        self._unreadable: str | None = None
+        self._unwritten: str | None = None
+        self._stuck: str | None = None
+        self._orders: SimpleQueue[_Wanted] = SimpleQueue()
+        self._wake = threading.Event()
+        self._look_at_once = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.brief: Brief | None = None
@@ -134,26 +114,29 @@ class Director:
     @property
     def troubles(self) -> tuple[str, ...]:
         """Sentences for /health."""
-        wrong = (self._trouble, self._stuck, self._policy.error)
+        wrong = (self._unreadable, self._unwritten, self._stuck, self._policy.error)
         return tuple(trouble for trouble in wrong if trouble is not None)
 
     def start(self) -> None:
-        """Tick again and again, in a thread of its own."""
-        self._thread = threading.Thread(target=self._loop, name="gateway-director", daemon=True)
+        """Decide from now on, in a thread of its own, and look at the registry in another."""
+        self._thread = threading.Thread(target=self._decide_always, name="gateway-director", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._look_always, name="gateway-director-looks", daemon=True).start()
 
     def stop(self) -> None:
-        """End that thread, and keep what was seen until now."""
+        """End that, and keep what was seen until now."""
         self._stop.set()
+        self._wake.set()
+        self._look_at_once.set()
         if self._thread is not None:
             self._thread.join()
-        with self._lock:
-            if self._owns and self._rollout is not None and self._rollout.active:
-                self._gather()
-                self._write()
-            self._crew.shadow.stop()
-            self._held.close()
-            self._owns = False
+        self._crew.promotion.cancel()
+        if self._owns:
+            self._gather()
+            self._write(clean=True)
+        self._crew.shadow.stop()
+        self._held.close()
+        self._owns = False
 
     def order(self, verb: Verb, who: str, reason: str) -> dict[str, Any]:
         """Do what a person wants.
@@ -163,120 +146,188 @@ class Director:
             reason: why; may be empty.
 
         Returns:
-            What the rollout is then; see `serving.rollout.status`.
+            What the rollout is then, decided and kept; see `serving.rollout.status`.
 
         Raises:
             RolloutError: it cannot be done as things stand.
             StoreError, VersionError: the candidate cannot be fetched, or must not serve.
+            BusyError: what was decided before takes its time; it will be done after that.
         """
-        with self._lock:
-            self._take_over()
-            if not self._owns:
-                raise RolloutError(self._trouble or "another gateway of this RESUNET_HOME has the rollout")
-            now, why = self._now(), f"by {who}{f': {reason}' if reason else ''}"
-            self._gather()
-            match verb:
-                case "start":
-                    self._begin(now, why)
-                case "abort":
-                    self._carry_out(transitions.abort(self._rollout, now, why))
-                case "finish":
-                    self._carry_out(transitions.finish(self._rollout, now, why))
-                case _:
-                    pass
-            return status(self._rollout, self._evidence, self._policy, now)
+        if verb == "status":
+            if not self._told:
+                raise BusyError("the gateway has only just started; ask again")
+            return self._told
+        self._not_going_on(verb)
+        candidate = self._standing.ask() if verb == "start" else None
+        wanted = _Wanted(verb, f"by {who}{f': {reason}' if reason else ''}", candidate)
+        self._orders.put(wanted)
+        self._wake.set()
+        if self._thread is None:
+            self.tick()
+        try:
+            return wanted.done.result(_ORDERS_SECONDS)
+        except TimeoutError:
+            raise BusyError(f"the {verb} comes after what is being done now: see `rollout status`") from None
+
+    def look(self) -> None:
+        """See what stands in the candidate's stage; may take long."""
+        rollout = self._rollout
+        if rollout is not None and rollout.active:
+            self._standing.look(rollout.candidate.number)
 
     def tick(self) -> None:
-        """See how it stands, and go on where that is due."""
-        with self._lock:
-            self._take_over()
-            self._policy.current()  # a mistake in it is told also while nothing is rolled out
-            if not self._owns or self._rollout is None or not self._rollout.active:
-                return
-            self._gather()
-            now = self._now()
-            if self._undone is not None:
-                self._direct(self._undone)
-            if (ended := self._crew.shadow.trouble) is not None:
-                self._carry_out(transitions.abort(self._rollout, now, f"version {self._number} in the shadow: {ended}"))
-                return
-            if (said := self._crew.promotion.refusal()) is not None:
-                self._carry_out(transitions.refused(self._rollout, now, said))
-            if (there := self._there(now)) is not None:
-                policy = self._policy.current()
-                self._carry_out(transitions.advance(self._rollout, self._evidence_now(), policy, now, *there))
-            if self._written_at is None or (now - self._written_at).total_seconds() >= _WRITES_SECONDS:
-                self._write()
+        """See how it stands, and go on where that is due; in one thread."""
+        self._take_over()
+        self._policy.current()  # a mistake in it is told also while nothing is rolled out
+        self._obey()
+        if self._owns:
+            self._work_off()
+            if self._rollout is not None and self._rollout.active:
+                self._gather()
+                self._go_on(self._rollout, self._now())
+                self._work_off()
+            self._told = status(self._rollout, self._evidence, self._policy, self._now())
+        elif not self._told:
+            self._told = status(None, None, self._policy, self._now())
 
-    @property
-    def _number(self) -> str:
-        return self._rollout.candidate.number if self._rollout else ""
-
-    def _loop(self) -> None:
-        while not self._stop.wait(TICK_SECONDS):
+    def _decide_always(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
             try:
                 self.tick()
                 self._stuck = None
             except Exception as error:
-                self._stuck = f"the rollout stands still ({type(error).__name__}); the gateway's log says more"
-                _log.exception("a rollout failed in a way that was not foreseen; it is tried again")
+                stuck = f"the rollout stands still ({type(error).__name__}); the gateway's log says more"
+                if self._stuck != stuck:
+                    _log.exception("a rollout failed in a way that was not foreseen; it is tried again")
+                self._stuck = stuck
+            due = max(due + TICK_SECONDS, time.monotonic())
+            self._wait_for_order(due - time.monotonic())
+
+    def _wait_for_order(self, seconds: float) -> None:
+        self._wake.wait(max(0.0, seconds))
+        self._wake.clear()
+
+    def _look_always(self) -> None:
+        while not self._stop.is_set():
+            self._look_at_once.wait(self._poll * _LOOKS_SHARE)
+            self._look_at_once.clear()
+            try:
+                self.look()
+            except Exception:
+                _log.exception("looking at %s failed in a way that was not foreseen", self._standing.uri)
+
+    def _not_going_on(self, verb: Verb) -> None:
+        """Say at once that a start has to wait, before anything is fetched for it."""
+        rollout = self._rollout
+        if verb == "start" and rollout is not None and rollout.active:
+            transitions.refuse_second(rollout)
 
     def _take_over(self) -> None:
         """Have the file, from the first moment that no other gateway has it."""
         if self._owns:
             return
         try:
-            self._held.enter_context(self._file.held(_STARTS_ALONE))
+            self._held.enter_context(self._file.held(_TAKES_SECONDS))
         except RolloutError:
             return  # the other gateway tells of it
-        self._owns = True
         try:
             kept = self._file.read()
         except RolloutError as error:
             self._held.close()
-            self._owns, self._trouble = False, str(error)
+            self._unreadable = str(error)
             return
-        self._trouble = None
-        self._rollout, self._evidence = kept
+        self._owns, self._unreadable = True, None
+        self._rollout, self._evidence = kept.rollout, kept.evidence
+        if self._rollout is not None and self._rollout.active:
+            self._resuming = True
+            self._look_at_once.set()
+            if not kept.clean and self._rollout.canary > 0:
+                self._carry_out(transitions.crashed(self._rollout, self._now(), _MOST_CRASHES))
+        self._write()
         self._say()
-        for effect in transitions.resume(self._rollout):
-            self._do(effect)
 
-    def _begin(self, now: datetime, why: str) -> None:
-        if self._rollout is None or not self._rollout.active:
-            self._candidate, self._looked_at = self._stage.live(), now
-        champion, candidate = (
-            None if release is None else self._version(release) for release in (self._champion(), self._candidate)
-        )
-        policy = self._policy.current()
-        self._carry_out(transitions.start(self._rollout, champion, candidate, policy, now, uuid.uuid4().hex, why))
+    def _obey(self) -> None:
+        """Do what people want; each is answered when it is decided and kept, before it is done."""
+        while True:
+            try:
+                wanted = self._orders.get_nowait()
+            except Empty:
+                return
+            try:
+                wanted.done.set_result(self._decided(wanted))
+            except Exception as error:
+                wanted.done.set_exception(error)
+                if not isinstance(error, ResunetError):
+                    raise
 
-    def _there(self, now: datetime) -> tuple[Version | None, Version | None] | None:
-        """What is in Production and in Staging; None: it is not known now, which changes nothing."""
-        champion = self._champion()
-        try:
-            if self._looked_at is None or now - self._looked_at >= self._poll:
-                self._candidate, self._looked_at = self._stage.live(), now
-            candidate = None if self._candidate is None else self._version_or_wreck(self._candidate)
-            return None if champion is None else self._version(champion), candidate
-        except (StoreError, SettingsError) as error:
-            _log.info("what is to be rolled out is not known now: %s", error)
+    def _decided(self, wanted: _Wanted) -> dict[str, Any]:
+        if not self._owns:
+            raise RolloutError(self._unreadable or "another gateway of this RESUNET_HOME has the rollout")
+        now = self._now()
+        self._gather()
+        match wanted.verb:
+            case "start":
+                champion, policy = self._champion_now(), self._policy.current()
+                self._carry_out(
+                    transitions.start(
+                        self._rollout, champion, wanted.candidate, policy, now, uuid.uuid4().hex, wanted.why
+                    )
+                )
+            case "abort":
+                self._carry_out(transitions.abort(self._rollout, now, wanted.why))
+            case _:
+                self._carry_out(transitions.finish(self._rollout, now, wanted.why))
+        self._told = status(self._rollout, self._evidence, self._policy, now)
+        return self._told
+
+    def _go_on(self, rollout: Rollout, now: datetime) -> None:
+        """Decide what becomes of a rollout that is going on."""
+        standing = self._there()
+        if self._resuming:
+            if standing is None:
+                return  # the champion answers everybody until it is known whether there is something to go on with
+            self._resuming = False
+            ended = transitions.superseded(rollout, now, *standing)
+            if ended is None:
+                self._to_do = list(transitions.resume(rollout))
+            else:
+                self._carry_out(ended)
+            return
+        for harm in (self._crew.shadow.trouble, self._death()):
+            if harm is not None:
+                self._carry_out(transitions.abort(rollout, now, f"version {rollout.candidate.number}: {harm}"))
+                return
+        if (said := self._crew.promotion.refusal()) is not None:
+            self._carry_out(transitions.refused(rollout, now, said))
+            return
+        here = standing or (rollout.champion, rollout.candidate)
+        move = transitions.advance(rollout, self._evidence_now(), self._policy.current(), now, *here)
+        # While it is not known what stands where, nothing goes on; but harm is harm.
+        if standing is not None or move.rollout.phase == "aborted":
+            self._carry_out(move)
+        if self._written_at is None or (now - self._written_at).total_seconds() >= _WRITES_SECONDS:
+            self._write()
+
+    def _death(self) -> str | None:
+        """What is to be said of a process that ended while it had the candidate; None: none did."""
+        if self._loaded_at_deaths is None or self._crew.answering.deaths == self._loaded_at_deaths:
             return None
+        return "a process that answers, and has it, ended by itself"
 
-    def _version_or_wreck(self, release: Release) -> Version:
-        """The same, and of files that are not what they were a version that is like no other."""
+    def _there(self) -> tuple[Version | None, Version | None] | None:
+        """What is in Production and in Staging; None: it is not known now."""
         try:
-            return self._version(release)
-        except VersionError as error:
-            _log.warning("%s: %s", release, error)
-            return Version(release.version, f"unusable since {release.registered_ms}")
+            champion = self._champion_now()
+        except (StoreError, VersionError):
+            return None
+        # A gateway that has only just started may not have seen yet what is live.
+        self._had_champion = self._had_champion or champion is not None
+        return (champion, self._standing.version) if self._standing.known and self._had_champion else None
 
-    def _version(self, release: Release) -> Version:
-        """Number and digest of a release, whose files are fetched for that."""
-        if release not in self._versions:
-            root = self._cache.fetch(release) / "artifacts" / VERSION_ARTIFACT
-            self._versions[release] = Version(release.version, verified_identity(root).digest)
-        return self._versions[release]
+    def _champion_now(self) -> Version | None:
+        release = self._champion()
+        return None if release is None else self._standing.version_of(release)
 
     def _evidence_now(self) -> Evidence:
         assert self._rollout is not None, "only a rollout has evidence"
@@ -296,25 +347,46 @@ class Director:
                 evidence.merge(part)
 
     def _carry_out(self, move: Move) -> None:
-        """Keep it, then do it."""
+        """Keep it; what is to be done for it is done by `_work_off`."""
         if move.rollout is self._rollout:
             return
         self._rollout = move.rollout
         if move.rollout.active:
             self._evidence_now()
+        if not move.rollout.promoting:  # before anything else: what has ended is not promoted any more
+            self._crew.promotion.cancel()
+            self._to_do = [effect for effect in self._to_do if not isinstance(effect, Promote)]
+        if any(isinstance(effect, Direct) for effect in move.effects):
+            self._to_do = [effect for effect in self._to_do if not isinstance(effect, Direct)]
+        told = [effect for effect in move.effects if isinstance(effect, Ask | Tell)]
+        self._to_do = [*told, *self._to_do, *(effect for effect in move.effects if not isinstance(effect, Ask | Tell))]
+        self._resuming = self._resuming and move.rollout.active
         self._write()
         self._say()
-        for effect in move.effects:
-            self._do(effect)
 
-    def _write(self) -> None:
+    def _write(self, clean: bool = False) -> None:
         try:
-            self._file.write(Kept(self._rollout, self._evidence))
+            self._file.write(Kept(self._rollout, self._evidence, clean))
         except RolloutError as error:
-            self._trouble = str(error)
-            _log.error("%s", error)
+            if self._unwritten is None:
+                _log.error("%s", error)
+            self._unwritten = str(error)
         else:
-            self._trouble, self._written_at = None, self._now()
+            self._unwritten, self._written_at = None, self._now()
+
+    def _work_off(self) -> None:
+        """Do what is to be done, in order; what fails is tried again with the next tick."""
+        while self._to_do:
+            effect = self._to_do[0]
+            try:
+                self._do(effect)
+            except _InterruptedError:
+                return
+            except StoreError as error:
+                _log.info("the rollout waits: %s", error)
+                return
+            if self._to_do and self._to_do[0] is effect:
+                self._to_do.pop(0)
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -323,52 +395,45 @@ class Director:
             case Promote():
                 self._crew.promotion.begin(effect.version.number, effect.reason)
             case Ask() | Tell():
-                self._alert(f"a rollout of {self._stage.name}", effect.reason)
+                self._alert(f"a rollout of {self._standing.name}", effect.reason)
 
     def _direct(self, assignment: Assignment) -> None:
         """Have the shares hold, with whoever is needed for them."""
-        answering, shadow = self._crew.answering, self._crew.shadow
-        self._undone = None
+        assert self._rollout is not None, "only a rollout has shares"
+        answering, shadow, rollout = self._crew.answering, self._crew.shadow, self._rollout
+        twins = None
         try:
-            if assignment.canary > 0 and not self._loaded:
-                answering.prepare("canary", self._folder())
+            if assignment.canary > 0 and self._loaded_at_deaths is None:
+                deaths = answering.deaths
+                answering.prepare("canary", self._standing.folder_of(rollout.candidate))
+                self._not_in_a_hurry()
                 answering.switch("canary")
-                self._loaded = True
-            twins = shadow.start(self._folder(), assignment) if assignment.shadow > 0 else None
-        except (
-            StoreError
-        ) as error:  # after a restart, while the registry is away: the champion answers until it is back
-            self._undone = assignment
-            _log.warning("the rollout waits: %s", error)
-            return
+                self._loaded_at_deaths = deaths
+            if assignment.shadow > 0:
+                twins = shadow.start(self._standing.folder_of(rollout.candidate), assignment)
+        except StoreError:
+            raise
         except ResunetError as error:
-            assert self._rollout is not None, "only a rollout has shares"
-            told = f"version {self._number} must not serve here: {error}"
-            self._carry_out(transitions.abort(self._rollout, self._now(), told))
+            told = f"version {rollout.candidate.number} must not serve here: {error}"
+            self._carry_out(transitions.abort(rollout, self._now(), told))
             return
-        active = self._rollout is not None and self._rollout.active
-        answering.direct(assignment if active else None, twins)
+        self._not_in_a_hurry()
+        answering.direct(assignment if rollout.active else None, twins)
         if twins is None:
             shadow.stop()
-        if not active:
+        if not rollout.active:
             answering.forget("canary")
-            self._loaded = False
-            self._cache.unpin("candidate")
+            self._loaded_at_deaths = None
+            self._standing.let_go()
 
-    def _folder(self) -> Path:
-        """Of the candidate, kept as long as the rollout lasts."""
-        assert self._rollout is not None, "only a rollout has a candidate"
-        release = self._candidate if self._candidate is not None else self._stage.live()
-        if release is None or self._version(release) != self._rollout.candidate:
-            raise VersionError(f"version {self._number} is no longer at {self._stage.uri}")
-        self._candidate = release
-        folder = self._cache.fetch(release)
-        self._cache.pin("candidate", folder)
-        return folder
+    def _not_in_a_hurry(self) -> None:
+        """Go no further where somebody wants it to end."""
+        if self._rollout is not None and self._rollout.active and not self._orders.empty():
+            raise _InterruptedError
 
     def _say(self) -> None:
         rollout = self._rollout
         if rollout is None:
             return
-        self.brief = Brief(rollout.phase, rollout.candidate.number, rollout.canary, rollout.shadow, rollout.reason)
+        self.brief = Brief(rollout.phase, rollout.candidate.number, rollout.canary, rollout.shadow)
         _log.info("rollout of version %s: %s (%s)", rollout.candidate.number, rollout.phase, rollout.reason)

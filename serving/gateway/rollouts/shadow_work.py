@@ -8,6 +8,7 @@ system ends when memory is short. A candidate that hangs, leaks or crashes does 
 
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from serving.settings import ServingSettings
 
 _TELLS_SECONDS: Final = 0.5
 _ANSWERS_SECONDS: Final = 600.0
+_ORPHAN_SECONDS: Final = 5.0
 _WAITING: Final = 4
 # How readily the system ends it when memory is short: -1000 never, 1000 first of all.
 _DISPENSABLE: Final = "800"
@@ -55,11 +57,12 @@ def be_shadow(
     json_log: bool,
 ) -> None:
     """Be the shadow until the owner says that it is enough, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, for all of the group
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # of a terminal or a service, for all of the group: the owner decides
     write_log(json_log)
     stand_back()
     ended = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(owner, ended), name="shadow-owner", daemon=True).start()
+    threading.Thread(target=_wait_for_end, args=(owner, ended, address), name="shadow-owner", daemon=True).start()
     try:
         loaded = load(folder, serving, threads)
     except ResunetError as error:
@@ -150,11 +153,26 @@ def _answer_all(
             except (RecordsError, BusyError) as error:
                 _log.warning("a twin does not count: %s", error)
             else:
-                seen.record_shadow(twin.assigned, twin.champion, answer, agreement(twin.mask, mask))
+                dice_of_both = agreement(twin.mask, mask)
+                seen.record_shadow(twin.assigned, twin.champion, answer, dice_of_both)
+                _log.info("twin", extra=_in_figures(twin, answer, dice_of_both))
         if time.monotonic() - told_at >= _TELLS_SECONDS and (evidence := seen.take()) is not None:
             told_at = time.monotonic()
             with suppress(OSError):
                 tell(evidence)
+
+
+def _in_figures(twin: Twin, answer: Answer, dice_of_both: float | None) -> dict[str, Any]:
+    """What the log says of a request that both answered."""
+    figures: dict[str, Any] = {"request_id": twin.row.request_id}
+    if dice_of_both is not None:
+        figures["dice"] = round(dice_of_both, 4)
+    for name, one in (("champion", twin.champion), ("candidate", answer)):
+        figures[f"{name}_ok"] = one.ok
+        if one.ok:
+            figures[f"{name}_confidence"] = round(one.confidence, 4)
+            figures[f"{name}_milliseconds"] = round(one.latency_ms, 2)
+    return figures
 
 
 def _accept(listener: Listener, twins: "Queue[Twin]") -> None:
@@ -173,7 +191,13 @@ def _receive(pipe: Connection, twins: "Queue[Twin]") -> None:
             twins.put(pipe.recv())
 
 
-def _wait_for_end(owner: Connection, ended: threading.Event) -> None:
+def _wait_for_end(owner: Connection, ended: threading.Event, address: str) -> None:
     with suppress(EOFError, OSError):
         owner.recv()
+        ended.set()
+        return
+    # The owner is gone, and nobody else ends a candidate that hangs, or clears its folder away.
     ended.set()
+    time.sleep(_ORPHAN_SECONDS)
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
+    os._exit(1)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Final
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from resunet.errors import SettingsError, StoreError, VersionError
 from serving.access.gate import Caller
@@ -18,12 +19,20 @@ from serving.rollout.state import RolloutError
 router = APIRouter(prefix="/rollout", route_class=ToldRoute, tags=["rollout"])
 
 
+def _printable(reason: str) -> str:
+    if not reason.isprintable():
+        raise ValueError("it should be one line of printable characters")
+    return reason
+
+
 class Decision(BaseModel):
     """Why somebody starts, finishes or aborts a rollout; all of it may be left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: Annotated[str, Field(max_length=MAX_TEXT, description="kept in the rollout's history")] = ""
+    reason: Annotated[
+        str, Field(max_length=MAX_TEXT, description="kept in the rollout's history"), AfterValidator(_printable)
+    ] = ""
 
 
 _STATUS: Final[dict[str, Any]] = {
@@ -62,9 +71,7 @@ async def watch(request: Request) -> Response:
     """Where it is, what was found out, and what it still waits for."""
     parts = parts_of(request)
     caller = parts.admit(request, "metrics")
-    async with parts.desk.visit(request) as visit:
-        told = await visit.work(lambda: _ordered(parts, caller, "status", ""))
-    return JSONResponse(told)
+    return JSONResponse(await _ordered(parts, caller, "status", ""))
 
 
 @router.post("/start", **_DECISION)
@@ -89,14 +96,14 @@ async def _decide(request: Request, verb: Verb) -> Response:
     parts = parts_of(request)
     caller = parts.admit(request, "admin")
     async with parts.desk.visit(request) as visit:
-        body = await visit.body()
-        told = await visit.work(lambda: _ordered(parts, caller, verb, _reason(body)))
-    return JSONResponse(told)
+        reason = _reason(await visit.body())
+    return JSONResponse(await _ordered(parts, caller, verb, reason))
 
 
-def _ordered(parts: Parts, caller: Caller, verb: Verb, reason: str) -> dict[str, Any]:
+async def _ordered(parts: Parts, caller: Caller, verb: Verb, reason: str) -> dict[str, Any]:
+    """Have it done, in no thread of those that answer requests: a start fetches a version."""
     try:
-        return parts.lead.order(verb, caller.name, reason)
+        return await to_thread.run_sync(lambda: parts.lead.order(verb, caller.name, reason), abandon_on_cancel=True)
     except (RolloutError, VersionError) as error:
         raise ConflictError(str(error)) from None
     except StoreError as error:
