@@ -433,7 +433,6 @@ def test_a_candidate_on_its_way_to_production_is_in_neither_stage_for_a_moment(s
     scene.stage.release, scene.stage.elsewhere = None, "Production"
     assert scene.later(0)["phase"] == "shadow"
     scene.live = TWO
-    scene.stage.elsewhere = None
     assert scene.later(0)["phase"] == "finished"
 
 

@@ -53,7 +53,8 @@ def policy(tmp_path: Path) -> Path:
 
 def running(scene: GatewayScene, policy: Path, text: str, *options: str, **more: str) -> Any:
     policy.write_text(text)
-    return scene.gateway(*options, RESUNET_GATEWAY_ROLLOUT_POLICY=str(policy), **more)
+    where = {"RESUNET_GATEWAY_ROLLOUT_POLICY": str(policy), "RESUNET_HOME": str(policy.parent / "home")}
+    return scene.gateway(*options, **(where | more))
 
 
 def rollout(scene: GatewayScene, gateway: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
@@ -123,8 +124,9 @@ def test_a_good_version_goes_from_the_shadow_to_some_callers_and_waits_for_a_per
         assert started.returncode == 0, started.stderr
         assert f"version {candidate} beside version {champion}: shadow" in started.stdout
         assert {answer.headers["X-Model-Version"] for answer in asked(gateway)} == {champion}
-        asked_until(gateway, "canary")
         seen = asked_until(gateway, "finishing")
+        assert [event["phase"] for event in seen["events"]] == ["shadow", "canary", "finishing"]
+        assert "Dice between the masks 1.000" in seen["events"][1]["reason"]
         assert Counter(answer.headers["X-Model-Version"] for answer in asked(gateway, 40)).keys() == {
             champion,
             candidate,

@@ -283,16 +283,15 @@ class Director:
 
     def _go_on(self, rollout: Rollout, now: datetime) -> None:
         """Decide what becomes of a rollout that is going on."""
-        standing = self._there()
+        seen, champion = self._champion_seen()
+        known = seen and self._standing.known
+        here = champion if seen else rollout.champion, self._standing.version if known else rollout.candidate
         if self._resuming:
-            if standing is None:
-                return  # the champion answers everybody until it is known whether there is something to go on with
-            self._resuming = False
-            ended = transitions.superseded(rollout, now, *standing)
-            if ended is None:
-                self._to_do = list(transitions.resume(rollout))
-            else:
+            ended = transitions.superseded(rollout, now, *here)
+            if ended is not None:
                 self._carry_out(ended)
+            elif known:  # until then the champion answers everybody
+                self._resuming, self._to_do = False, list(transitions.resume(rollout))
             return
         for harm in (self._crew.shadow.trouble, self._death()):
             if harm is not None:
@@ -301,10 +300,9 @@ class Director:
         if (said := self._crew.promotion.refusal()) is not None:
             self._carry_out(transitions.refused(rollout, now, said))
             return
-        here = standing or (rollout.champion, rollout.candidate)
         move = transitions.advance(rollout, self._evidence_now(), self._policy.current(), now, *here)
-        # While it is not known what stands where, nothing goes on; but harm is harm.
-        if standing is not None or move.rollout.phase == "aborted":
+        # While it is not known what stands where, nothing goes on; but harm is harm, and an end is an end.
+        if known or not move.rollout.active:
             self._carry_out(move)
         if self._written_at is None or (now - self._written_at).total_seconds() >= _WRITES_SECONDS:
             self._write()
@@ -315,15 +313,15 @@ class Director:
             return None
         return "a process that answers, and has it, ended by itself"
 
-    def _there(self) -> tuple[Version | None, Version | None] | None:
-        """What is in Production and in Staging; None: it is not known now."""
+    def _champion_seen(self) -> tuple[bool, Version | None]:
+        """Whether it is known what is in Production now, and what is."""
         try:
             champion = self._champion_now()
         except (StoreError, VersionError):
-            return None
+            return False, None
         # A gateway that has only just started may not have seen yet what is live.
         self._had_champion = self._had_champion or champion is not None
-        return (champion, self._standing.version) if self._standing.known and self._had_champion else None
+        return self._had_champion, champion
 
     def _champion_now(self) -> Version | None:
         release = self._champion()
