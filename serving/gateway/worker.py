@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+from records.garbage import collect_seldom
 from resunet.errors import ResunetError, VersionError
 from serving.gateway.log_lines import write_log
 from serving.gateway.owner import Health
@@ -53,6 +54,7 @@ def work(
     json_log: bool,
 ) -> None:
     """Be a worker until the owner is gone or a signal comes."""
+    collect_seldom()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # of a terminal, for all of the group: the owner passes on what it means
