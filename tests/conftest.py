@@ -1,4 +1,4 @@
-"""What several folders of tests share: one real tracking server a session."""
+"""What several folders of tests share: one real tracking server a session, and how often processes look for garbage."""
 
 import gc
 import os
@@ -24,7 +24,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 collect_seldom()
 
 # Where two files run at a time, these come first: else one of them would be left to run on alone.
-LONGEST = ("test_readme", "test_demo", "test_training", "test_benchmarks_smoke")
+LONGEST = (
+    "test_readme",
+    "test_demo",
+    "test_training",
+    "test_benchmarks_smoke",
+    "test_tracking_outage",
+    "test_gateway_follow",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
