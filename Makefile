@@ -4,6 +4,7 @@ BIN := .venv/bin
 DATA ?=
 PORT ?= 5000
 SHELL := /bin/bash
+comma := ,
 # Azure's storage emulator, for the test of an artifact store there.
 AZURITE := azurite@3.35.0
 
@@ -18,16 +19,23 @@ help:
 
 setup: .venv/.setup
 
-.venv/.setup: pyproject.toml constraints.txt
+# Tens of thousands of modules are compiled by all cores here; pip would take them one by one.
+define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '$(1)'
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests/' .venv/lib || true  # templates among them are not Python
+endef
+
+.venv/.setup: pyproject.toml constraints.txt
+	$(call install,.)
 	@touch $@
 
-.venv/.test: .venv/.setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[auth,azure,dev,otel,postgres]'
+# With what tests need, in one go: .setup is part of it.
+.venv/.test: pyproject.toml constraints.txt
+	$(call install,.[auth$(comma)azure$(comma)dev$(comma)otel$(comma)postgres])
 	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix .venv/azurite $(AZURITE); fi
-	@touch $@
+	@touch .venv/.setup $@
 
 demo: setup
 	@$(BIN)/python -m pipelines demo --data "$(DATA)"
@@ -45,13 +53,10 @@ types: .venv/.test
 imports: .venv/.test
 	$(BIN)/lint-imports
 
-# Of tests/code and tests/system two files run at a time, on one thread each where they compute: threads that spin slow the
-# other one down. In tests/model training takes all cores.
-BY_FILE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two files run at a time, on one thread each where they compute: threads that spin slow the other one down. All folders
+# in one go: each would be collected anew, and one core would wait at the end of each.
 test: lint types imports
-	$(BY_FILE) tests/code
-	$(BIN)/python -m pytest tests/model
-	$(BY_FILE) tests/system
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

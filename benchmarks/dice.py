@@ -109,7 +109,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="one seed, a few seconds; proves nothing")
     options = parser.parse_args(given)
     if options.smoke:
-        options.minutes, options.seeds, options.width = 0.1, [0], 4
+        options.minutes, options.seeds, options.width = 0.02, [0], 4
     console = Console()
     data = prepare_data(options.data)
     table = Table("seed", "steps", "validation Dice", "test Dice (95 % interval)", "by slice")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from records.garbage import collect_seldom
 from resunet.errors import ResunetError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def run(app: typer.Typer) -> None:
     A `ResunetError` is told in its own words. Any other exception was not foreseen: its traceback is left in
     RESUNET_HOME. RESUNET_DEBUG=1 shows the traceback of either.
     """
+    collect_seldom()
     try:
         app()
     except ResunetError as error:

@@ -1,5 +1,6 @@
-"""What several folders of tests share: one real tracking server a session."""
+"""What several folders of tests share: one real tracking server a session, and how often processes look for garbage."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,33 @@ sys.path.insert(0, str(Path(__file__).parent / "system"))
 from mlflow_server import tracking_server
 from mlflow_state import mlflow_state_kept
 
+from records.garbage import collect_seldom
+
+# Half of what hundreds of short processes would compute is looking for garbage; the workers of xdist are some of them.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parent / "quick"), os.environ.get("PYTHONPATH")])
+)
+collect_seldom()
+
 # Where two files run at a time, these come first: else one of them would be left to run on alone.
-LONGEST = ("test_readme", "test_demo", "test_training", "test_benchmarks_smoke")
+LONGEST = (
+    "test_readme",
+    "test_demo",
+    "test_training",
+    "test_benchmarks_smoke",
+    "test_tracking_outage",
+    "test_gateway_follow",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What collecting the tests made stays: it is not looked at again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

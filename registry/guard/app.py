@@ -24,6 +24,7 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from starlette.middleware import Middleware
 from uvicorn.config import STARTUP_FAILURE
 
+from records.garbage import collect_seldom
 from registry.guard.api import RULES
 from registry.guard.artifacts import ArtifactGuard, end_flask_writes, refuse_flask_writes
 from registry.guard.current import guarded_store
@@ -44,6 +45,7 @@ def _ends_the_start(make: Callable[[], Any]) -> Callable[[], Any]:
 
     @wraps(make)
     def made() -> Any:
+        collect_seldom()
         try:
             return make()
         except (ResunetError, MlflowException) as error:

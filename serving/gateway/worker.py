@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal
 
+from records.garbage import collect_seldom
 from resunet.errors import ResunetError, VersionError
 from serving.errors import BusyError
 from serving.gateway.log_lines import write_log
@@ -69,6 +70,7 @@ def work(
     json_log: bool,
 ) -> None:
     """Be a worker until the owner is gone or a signal comes."""
+    collect_seldom()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # of a terminal, for all of the group: the owner passes on what it means

@@ -81,6 +81,7 @@ class GatewayScene:
     folder: Path
     port: int = field(default_factory=free_port)
     _server: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _is_up: bool = False
 
     @property
     def uri(self) -> str:
@@ -100,9 +101,13 @@ class GatewayScene:
         return self.folder / "home" / "gateway" / "versions"
 
     def start_tracking(self) -> None:
-        self._server.enter_context(tracking_server(self.folder / "tracking", self.port))
+        """Have it up, as it may be already."""
+        if not self._is_up:
+            self._server.enter_context(tracking_server(self.folder / "tracking", self.port))
+            self._is_up = True
 
     def stop_tracking(self) -> None:
+        self._is_up = False
         self._server.close()
 
     def add_version(self, *, broken: bool = False, spec: VersionSpec | None = None, least_side: int = 0) -> str:

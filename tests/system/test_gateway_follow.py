@@ -119,7 +119,6 @@ def test_while_the_tracking_server_is_away_it_serves_and_comes_up_from_its_own_c
             newer = scene.promote(scene.add_version())
             gateway.follows_to(newer)
     finally:
-        scene.stop_tracking()
         scene.start_tracking()
 
 
