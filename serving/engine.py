@@ -35,6 +35,9 @@ _OPENVINO_REQUESTS = 2
 
 # Calls that run in ONNX Runtime at a time. Each has all cores, so more gain nothing; each takes memory of its own,
 # which is kept: six of 1024x1024 through a width-8 ResUNet left 3.7 GB behind them.
+#
+# Memory is given back after an image of another shape than the last. Measured on a width-32 ResUNet with 60 sizes of 16
+# to 1400 px: 2.3 GB are held without, 0.2 GB with it, and such an image takes 7 % (256 px) to 19 % (1024 px) longer.
 _ONNXRUNTIME_CALLS = 2
 
 # Kernels that OpenVINO keeps prepared, one a node and shape; by default thousands. Measured on a width-8 ResUNet
@@ -72,11 +75,16 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         self._turns = BoundedSemaphore(_ONNXRUNTIME_CALLS)
+        self._last: tuple[int, ...] = ()
+        self._giving_back: Any = onnxruntime.RunOptions()
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, images: Images) -> Output:
         with self._turns:
-            probabilities, embedding = self._session.run(["probabilities", "embedding"], {"images": images})
+            # What a shape needs is kept for the next image of the same; of every shape it would be gigabytes.
+            options, self._last = (self._giving_back if images.shape != self._last else None), images.shape
+            probabilities, embedding = self._session.run(["probabilities", "embedding"], {"images": images}, options)
         return probabilities, embedding
 
 
