@@ -348,7 +348,7 @@ def _checks(
         ("requests, bytes held afterwards", f"{left[0]:.0f}, {left[1]:.0f}", "0, 0", left == (0, 0)),
         ("traces, secrets, images in answers", str(found["told"]), "0", not found["told"]),
         ("traces, secrets, images in the log", str(len(told)), "0", not told),
-        ("memory at most", f"{peak:.0f} MB", f"≤ {MOST_PEAK_MB} MB", peak <= MOST_PEAK_MB),
+        ("memory at most", f"{peak:.0f} MB", f"≤ {MOST_PEAK_MB} MB", smoke or peak <= MOST_PEAK_MB),
     ]
     growth = end / warm
     words = f"{growth:.2f} × ({warm:.0f} → {end:.0f} MB)"
