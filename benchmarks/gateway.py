@@ -1,14 +1,16 @@
-"""The gateway against the bare engine, against `mlflow models serve`, and through swaps of its version.
+"""The gateway against the bare engine, against other servers of models, and through swaps of its version.
 
     python -m benchmarks.gateway             # about an hour: 50,000 requests and 50 swaps
     python -m benchmarks.gateway --rounds 5 --requests 2000 --early 500 --swaps 20
     python -m benchmarks.gateway --smoke
+    python -m benchmarks.peers.environments litserve bentoml mlserver ray       # to have them measured too
 
 256x256 PNGs, one version of width 32 in bf16 (fp32 where the processor has none) and in int8, the inference log on. The
 bare loop decodes, infers, describes and encodes in this process, one image after the other, or a batch at a time. All
 servers are up; one at a time is asked, in turn, by clients in a process of their own (`benchmarks.gateway_clients` says
-how their CPU time is set apart). A ratio is that of the same round. Against `mlflow models serve` counts whether the
-95 % interval of the ratio (of its logarithm, by Student's t) reaches 0.97.
+how their CPU time is set apart). A ratio is that of the same round. Against `mlflow models serve` and the peers (see
+`benchmarks.peers`), which do the same work with the same engine, counts whether the 95 % interval of the ratio (of its
+logarithm, by Student's t) reaches 0.97; and against the peers with the network in torch, whether it is twice.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from benchmarks.gateway_bare import Bare
 from benchmarks.gateway_clients import Ask, Asked, ask, clients
 from benchmarks.gateway_scene import EXACT, INT8, SWAPPED, Scene, make_versions
 from benchmarks.gateway_swaps import Swapping
+from benchmarks.peers.environments import PEERS, installed, running
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.serving import png_of, write_png
 from pipelines.tracking import quiet
@@ -52,9 +55,7 @@ PNG = png_of(drawn(PROBE)[0])
 SEGMENT, INVOCATIONS = "/segment", "/invocations"
 Sides = Mapping[str, Sequence[float]]
 
-# Peers of other projects (BentoML, LitServe, MLServer, Ray Serve), each as its own documentation advises, belong here:
-# name → a context manager that takes the scene and a version's folder, and gives what is asked. None is measured yet.
-OTHER_PEERS: dict[str, Callable[[Scene, Path], contextlib.AbstractContextManager[Ask]]] = {}
+LEAST_AGAINST_TORCH = 2.0
 
 
 def asks(url: str, path: str) -> Ask:
@@ -200,11 +201,15 @@ def measure(scene: Scene, versions: Mapping[str, list[Path]], options: argparse.
             up[f"{model}: {SEGMENT}"] = asks(gateway.url, SEGMENT)
             up[f"{model}: {INVOCATIONS}"] = asks(gateway.url, INVOCATIONS)
             up[f"{model}: models serve"] = asks(served, INVOCATIONS)
-            for peer, other in OTHER_PEERS.items():
-                up[f"{model}: {peer}"] = stack.enter_context(other(scene, roots[model]))
+            for peer in options.peers:
+                folder = scene.folder / f"{model} {peer}"
+                up[f"{model}: {peer}"] = stack.enter_context(running(peer, roots[model], folder, PNG))
+        for peer in options.peers:
+            folder = scene.folder / f"torch {peer}"
+            up[f"torch: {peer}"] = stack.enter_context(running(peer, roots[EXACT], folder, PNG, torch=True))
         alone = one_client(roots, up, pool, options.rounds, options.each)
         together = eight_clients(roots, up, pool, options.rounds, 2 * options.each)
-    peers = ("models serve", *OTHER_PEERS)
+    peers = ("models serve", *options.peers)
     for unit, measured in (("ms, 1 client", alone), (f"a second, {CLIENTS} clients", together)):
         for name, values in measured.items():
             figures.told(f"{name}, {unit}", spread(values, 1))
@@ -217,6 +222,13 @@ def measure(scene: Scene, versions: Mapping[str, list[Path]], options: argparse.
             figures.told("", f"{model}: speed of one client, then rate of {CLIENTS}")
             figures.interval(alone, f"{model}: {peer}", f"{model}: {INVOCATIONS}")
             figures.interval(together, f"{model}: {INVOCATIONS}", f"{model}: {peer}")
+    for peer in options.peers:
+        figures.told("", f"{peer} in torch's eager mode: speed of one client, then rate of {CLIENTS}")
+        ours = f"{EXACT}: {INVOCATIONS}"
+        figures.ratio(alone, f"torch: {peer}", ours, least=LEAST_AGAINST_TORCH)
+        figures.ratio(together, ours, f"torch: {peer}", least=LEAST_AGAINST_TORCH)
+    if not options.peers:
+        figures.told("peers", f"not measured: `python -m benchmarks.peers.environments {' '.join(PEERS)}`")
     swaps_and_memory(scene, versions[SWAPPED], options, figures)
 
 
@@ -230,7 +242,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--early", type=int, default=1_000, help="until it is measured first (1000)")
     parser.add_argument("--swaps", type=int, default=50, help="of the version, meanwhile (50)")
     parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine.make_version; else one is made")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), help="other servers (all that are installed)")
     options = parser.parse_args(given)
+    options.peers = installed() if options.peers is None else options.peers
     if options.smoke:
         options.rounds, options.each, options.requests, options.early, options.swaps = 1, 2, 60, 20, 2
     console = Console()

@@ -14,6 +14,7 @@ import http.client
 import multiprocessing
 import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -91,6 +92,22 @@ def ask(what: Ask, clients: int, requests: int) -> Asked:
         times = [each for done in pool.map(client, [requests] * clients) for each in done]
     wall = time.perf_counter() - started
     return Asked(clients * requests, wall, _cpu_seconds() - cpu, statistics.median(times))
+
+
+def wait_for_answer(process: "subprocess.Popen[bytes]", what: Ask, seconds: float) -> None:
+    """Ask a server that starts until it answers.
+
+    Raises:
+        RuntimeError: it ended, or took longer than that.
+    """
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException), what.connect() as connection:
+            response, _ = what.once(connection)
+            if response.status == 200:
+                return
+        time.sleep(0.005)
+    raise RuntimeError(f"a server did not come up to answer {what.path}; its log says why")
 
 
 @contextlib.contextmanager

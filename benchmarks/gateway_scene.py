@@ -20,7 +20,7 @@ import psutil
 from mlflow import MlflowClient
 
 from benchmarks.engine import drawn
-from benchmarks.gateway_clients import Ask
+from benchmarks.gateway_clients import Ask, wait_for_answer
 from pipelines.export import export_graph
 from pipelines.quantise import INT8_FILE
 from pipelines.register import log_version, register_version
@@ -134,7 +134,7 @@ class Scene:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_for_answer(process, Ask(url, first.path, first.body, first.headers), started + START_SECONDS)
+            wait_for_answer(process, Ask(url, first.path, first.body, first.headers), START_SECONDS)
             yield Gateway(url, process, time.perf_counter() - started)
         finally:
             stop_group(process)
@@ -158,13 +158,3 @@ class Scene:
             "RESUNET_GATEWAY_MODEL": f"models:/{model}/{STAGE}",
             "RESUNET_GATEWAY_POLL_SECONDS": "0.5",
         }
-
-
-def _wait_for_answer(process: subprocess.Popen[bytes], what: Ask, until: float) -> None:
-    while time.perf_counter() < until and process.poll() is None:
-        with contextlib.suppress(OSError), what.connect() as connection:
-            response, _ = what.once(connection)
-            if response.status == 200:
-                return
-        time.sleep(0.005)
-    raise RuntimeError("a gateway did not come up")

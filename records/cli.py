@@ -86,10 +86,11 @@ def new_key() -> None:
 def forget(
     request: Annotated[str | None, typer.Option(help="a request's id")] = None,
     client: Annotated[str | None, typer.Option(help="a client's name, as its requests gave it")] = None,
+    key: Annotated[str | None, typer.Option(help="an API key's id: all that was asked with it")] = None,
     actor: Annotated[str | None, typer.Option(help="who asks for it", show_default="you")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Forget a request or a client: masks, images and labels are deleted, rows made anonymous, up to now.
+    """Forget a request, a client or a key: masks, images and labels are deleted, rows made anonymous, up to now.
 
     Runs beside servers, and again after it was cut off; there is no way back. The database is RESUNET_INFERENCE_LOG,
     else RESUNET_DATABASE; the files are those in RESUNET_HOME. What stays is in docs/privacy.md.
@@ -101,26 +102,38 @@ def forget(
     from records.log_database import open_log
     from records.sealing import open_keyring
     from records.settings import RecordsSettings
-    from records.subject import Subject
+    from records.subject import Subject, clients_asked_with_keys
     from resunet.errors import RecordsError
 
-    if (request is None) == (client is None):
-        raise RecordsError("what is to be forgotten? Give --request or --client, one of them")
-    subject = Subject("request", request) if request is not None else Subject("client", client or "")
+    if sum(given is not None for given in (request, client, key)) != 1:
+        raise RecordsError("what is to be forgotten? Give --request, --client or --key, one of them")
+    if not (request or client or key):
+        raise RecordsError("which client, request or key is to be forgotten? Its name is empty")
     settings = RecordsSettings.load()
     keyring = open_keyring(settings)
     engine = open_log(settings.inference_log or settings.database_url)
     try:
+        if request is not None:
+            subjects = [Subject("request", request)]
+        else:
+            # With an API key a row's client begins with the key's id: the same name is another client then.
+            bound = clients_asked_with_keys(engine, settings.home, client, key)
+            subjects = [Subject("client", one) for one in ([] if client is None else [client]) + bound]
+            if key is not None and not subjects:
+                raise RecordsError(f"nothing was asked with the key {key}: `python -m serving keys list` shows ids")
         if not yes:
-            found = survey(engine, settings.home, subject)
-            typer.echo(f"{found.predictions} predictions in the database, {found.waiting} that wait for it")
+            for subject in subjects:
+                found = survey(engine, settings.home, subject)
+                told = f"{found.predictions} predictions in the database, {found.waiting} that wait for it"
+                typer.echo(f"{subject.kind} {subject.text}: {told}")
             try:
                 yes = typer.confirm("forget them for good?")
             except typer.Abort:
                 yes = False
             if not yes:
                 raise RecordsError("nothing was forgotten: answer y, or give --yes")
-        _say(run(engine, settings.home, subject, actor or _you(), keyring))
+        for subject in subjects:
+            _say(run(engine, settings.home, subject, actor or _you(), keyring))
     finally:
         engine.dispose()
 

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Engine, select
 
+from records.engines import explained
 from records.insert import Spooled, read_record
 from records.schema import predictions
 from records.spool import read_segment
@@ -55,6 +56,30 @@ class Subject:
     def where(self, until: datetime) -> list[ColumnElement[bool]]:
         """The same, of rows in the database."""
         return [predictions.c[_COLUMN[self.kind]] == self.stored, predictions.c.event_time <= until]
+
+
+def clients_asked_with_keys(engine: Engine, home: Path, name: str | None, key: str | None) -> list[str]:
+    """Clients as rows name them where a request came with an API key: its id, or `<id>:<what the request said>`.
+
+    Args:
+        name: that requests gave; whichever key came with them.
+        key: id of a key; whatever name its requests gave.
+
+    Raises:
+        RecordsError: the database or the disk cannot be read.
+    """
+
+    def wanted(client: str | None) -> bool:
+        bound, colon, said = (client or "").partition(":")
+        return (key is not None and bound == key) or bool(colon and said == name)
+
+    with explained(engine), engine.connect() as connection:
+        found = set(connection.scalars(select(predictions.c.client).distinct()))
+    for path in segments(home):
+        with suppress(FileNotFoundError):
+            rows = (readable(line) for line, intact in read_segment(path) if intact)
+            found |= {row.values["client"] for row in rows if row is not None}
+    return sorted(client for client in found if wanted(client))
 
 
 def segments(home: Path) -> list[Path]:

@@ -221,7 +221,30 @@ def test_the_command_asks_first_and_says_what_it_did(tmp_path: Path) -> None:
     assert scene.traces() == []
 
 
-@pytest.mark.parametrize("words", [(), ("--client", "a", "--request", "b"), ("--client", "")])
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (("--client", "lab-7"), ["key1", "key2:lab-8", "lab-77"]),
+        (("--key", "key1"), ["key2:lab-7", "key2:lab-8", "lab-7", "lab-77"]),
+        (("--key", "lab-7"), ["key1", "key1:lab-7", "key2:lab-7", "key2:lab-8", "lab-77"]),
+    ],
+)
+def test_what_was_asked_with_a_key_is_forgotten_by_the_name_that_was_given_or_by_the_key(
+    tmp_path: Path, words: tuple[str, ...], left: list[str]
+) -> None:
+    scene = Scene(f"sqlite:///{tmp_path}/log.db", tmp_path)
+    log = scene.log()
+    clients = ("lab-7", "lab-77", "key1", "key1:lab-7", "key2:lab-7", "key2:lab-8")
+    log.append([prediction(f"of {client}", client=client) for client in clients[1:]])
+    log.drain_now()
+    log.append([prediction("of lab-7", client="lab-7")])
+    log.close()
+    done = run(scene, *words, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert sorted(row["client"] for row in scene.rows() if row["client"]) == left
+
+
+@pytest.mark.parametrize("words", [(), ("--client", "a", "--request", "b"), ("--client", ""), ("--key", "")])
 def test_the_command_needs_one_name(tmp_path: Path, words: tuple[str, ...]) -> None:
     scene = Scene(f"sqlite:///{tmp_path}/log.db", tmp_path)
     done = run(scene, *words, "--yes")
