@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOLD = {
     "serving": ("latency of 1 client", "rate of 8 clients", "mlflow.pytorch", "torch pyfunc"),
     "gateway": ("start to first answer, version cached", "bare loop, best batch", "failed or wrong", "memory after"),
+    "gateway_large": ("gateway / its tiles", "memory at most"),
     "dice": ("test Dice", "mean"),
     "engine": ("serving file:", "torch fp32 / ours", "torch bf16 / ours"),
     "training": ("ours", "plain fp32 loop", "images/s"),
