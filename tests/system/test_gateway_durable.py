@@ -1,6 +1,8 @@
 """What was answered is in the log, whatever dies: the gateway under load, or the database; over HTTPS too."""
 
+import shutil
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from certificate_files import write_certificate
 from gateway_scene import DEADLINE_S, IMAGE, Gateway, GatewayScene
+from needed import missing
 from records_databases import patiently
 from records_rows import stored_ids
 from waiting import until
@@ -108,3 +111,26 @@ def test_over_https_it_answers_and_plain_http_gets_nothing(scene: GatewayScene, 
             httpx.get(gateway.url.replace("https", "http") + "/health", timeout=5, trust_env=False)
         with pytest.raises(httpx.ConnectError):
             httpx.get(gateway.url + "/health", timeout=5, trust_env=False)  # signed by nobody it knows
+
+
+def test_under_wrk_s_load_nothing_fails_and_every_answer_has_its_row(scene: GatewayScene, tmp_path: Path) -> None:
+    wrk = shutil.which("wrk") or missing("no wrk to load the gateway with: apt-get install wrk")
+    url, image, script = f"sqlite:///{tmp_path / 'log.db'}", tmp_path / "image.png", tmp_path / "post.lua"
+    image.write_bytes(IMAGE)
+    script.write_text(
+        f'local file = io.open("{image}", "rb")\n'
+        'wrk.method, wrk.body = "POST", file:read("*a")\n'
+        'wrk.headers["Content-Type"] = "image/png"\n'
+    )
+    where = {"RESUNET_INFERENCE_LOG": url, "RESUNET_HOME": str(tmp_path / "home")}
+    with scene.gateway(**where) as gateway:
+        load = ["-t", "2", "-c", "8", "-d", "3s", "--timeout", "30s", "-s", str(script)]
+        command = [wrk, *load, f"{gateway.url}/segment"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+        assert "Non-2xx" not in done.stdout and "Socket errors" not in done.stdout, done.stdout
+        (count,) = [int(line.split()[0]) for line in done.stdout.splitlines() if "requests in" in line]
+        assert count > 0
+        # wrk goes while requests are under way, and counts none of them.
+        until(lambda: len(stored_ids(url)) >= count, gateway.words, DEADLINE_S, every=0.5)
+    stored = stored_ids(url)
+    assert len(stored) == len(set(stored)) <= count + 8
