@@ -33,6 +33,7 @@ from benchmarks.engine import PROBE, drawn, make_version
 from benchmarks.gateway_bare import Bare
 from benchmarks.gateway_clients import Ask, Asked, ask, clients
 from benchmarks.gateway_scene import EXACT, INT8, SWAPPED, Scene, make_versions
+from benchmarks.gateway_shadow import PLAIN, SHADOWED, shadow_costs
 from benchmarks.gateway_swaps import Swapping
 from benchmarks.peers.environments import PEERS, installed, running
 from benchmarks.rounds import interleave, ratios, spread
@@ -207,6 +208,7 @@ def measure(scene: Scene, versions: Mapping[str, list[Path]], options: argparse.
         for peer in options.peers:
             folder = scene.folder / f"torch {peer}"
             up[f"torch: {peer}"] = stack.enter_context(running(peer, roots[EXACT], folder, PNG, torch=True))
+        one, many = shadow_costs(scene, pool, lambda url: asks(url, SEGMENT), options.rounds, options.each, CLIENTS)
         alone = one_client(roots, up, pool, options.rounds, options.each)
         together = eight_clients(roots, up, pool, options.rounds, 2 * options.each)
     peers = ("models serve", *options.peers)
@@ -227,6 +229,11 @@ def measure(scene: Scene, versions: Mapping[str, list[Path]], options: argparse.
         ours = f"{EXACT}: {INVOCATIONS}"
         figures.ratio(alone, f"torch: {peer}", ours, least=LEAST_AGAINST_TORCH)
         figures.ratio(together, ours, f"torch: {peer}", least=LEAST_AGAINST_TORCH)
+    for unit, measured in (("ms, 1 client", one), (f"a second, {CLIENTS} clients", many)):
+        for name, values in measured.items():
+            figures.told(f"{name}, {unit}", spread(values, 1))
+    figures.told(f"{SHADOWED} / {PLAIN}: latency", f"{spread(ratios(one, SHADOWED, PLAIN))} ×")
+    figures.told(f"{SHADOWED} / {PLAIN}: rate", f"{spread(ratios(many, SHADOWED, PLAIN))} ×")
     if not options.peers:
         figures.told("peers", f"not measured: `python -m benchmarks.peers.environments {' '.join(PEERS)}`")
     swaps_and_memory(scene, versions[SWAPPED], options, figures)

@@ -115,11 +115,11 @@ class Scene:
                 scene.promote(model, "1")
             yield scene
 
-    def promote(self, model: str, version: str) -> None:
-        """Put a version in the place of what is live."""
+    def promote(self, model: str, version: str, stage: str = STAGE) -> None:
+        """Put a version in the place of what is live, or in another stage."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of stages
-            MlflowClient(self.uri).transition_model_version_stage(model, version, STAGE, archive_existing_versions=True)
+            MlflowClient(self.uri).transition_model_version_stage(model, version, stage, archive_existing_versions=True)
 
     @contextlib.contextmanager
     def gateway(self, model: str, first: Ask, **more: str) -> Iterator[Gateway]:

@@ -11,7 +11,6 @@ what could not be done is done again. A gateway that is killed goes on where it 
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -40,6 +39,7 @@ TICK_SECONDS: Final = 1.0
 _LOOKS_SHARE: Final = 0.65  # of the interval in which a change is to be seen
 _WRITES_SECONDS: Final = 5.0
 _ORDERS_SECONDS: Final = 25.0
+_ENDS_SECONDS: Final = 30.0
 _TAKES_SECONDS: Final = 0.05
 # Once the machine may have failed; a version with which the gateway ends twice is the likelier cause.
 _MOST_CRASHES: Final = 2
@@ -100,7 +100,7 @@ class Director:
         self._loaded_at_deaths: int | None = None
         self._had_champion = False
         self._written_at: datetime | None = None
-        self._told: dict[str, Any] = {}
+        self._told: dict[str, Any] | None = None
         self._unreadable: str | None = None
         self._unwritten: str | None = None
         self._stuck: str | None = None
@@ -129,7 +129,7 @@ class Director:
         self._wake.set()
         self._look_at_once.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_ENDS_SECONDS)
         self._crew.promotion.cancel()
         if self._owns:
             self._gather()
@@ -154,8 +154,10 @@ class Director:
             BusyError: what was decided before takes its time; it will be done after that.
         """
         if verb == "status":
-            if not self._told:
+            if self._told is None:
                 raise BusyError("the gateway has only just started; ask again")
+            if not self._owns:
+                raise self._not_ours()
             return self._told
         self._not_going_on(verb)
         candidate = self._standing.ask() if verb == "start" else None
@@ -187,11 +189,10 @@ class Director:
                 self._go_on(self._rollout, self._now())
                 self._work_off()
             self._told = status(self._rollout, self._evidence, self._policy, self._now())
-        elif not self._told:
-            self._told = status(None, None, self._policy, self._now())
+        else:
+            self._told = {}
 
     def _decide_always(self) -> None:
-        due = time.monotonic()
         while not self._stop.is_set():
             try:
                 self.tick()
@@ -201,12 +202,8 @@ class Director:
                 if self._stuck != stuck:
                     _log.exception("a rollout failed in a way that was not foreseen; it is tried again")
                 self._stuck = stuck
-            due = max(due + TICK_SECONDS, time.monotonic())
-            self._wait_for_order(due - time.monotonic())
-
-    def _wait_for_order(self, seconds: float) -> None:
-        self._wake.wait(max(0.0, seconds))
-        self._wake.clear()
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
 
     def _look_always(self) -> None:
         while not self._stop.is_set():
@@ -263,7 +260,7 @@ class Director:
 
     def _decided(self, wanted: _Wanted) -> dict[str, Any]:
         if not self._owns:
-            raise RolloutError(self._unreadable or "another gateway of this RESUNET_HOME has the rollout")
+            raise self._not_ours()
         now = self._now()
         self._gather()
         match wanted.verb:
@@ -278,8 +275,11 @@ class Director:
                 self._carry_out(transitions.abort(self._rollout, now, wanted.why))
             case _:
                 self._carry_out(transitions.finish(self._rollout, now, wanted.why))
-        self._told = status(self._rollout, self._evidence, self._policy, now)
-        return self._told
+        self._told = told = status(self._rollout, self._evidence, self._policy, now)
+        return told
+
+    def _not_ours(self) -> RolloutError:
+        return RolloutError(self._unreadable or "another gateway of this RESUNET_HOME has the rollout: ask that one")
 
     def _go_on(self, rollout: Rollout, now: datetime) -> None:
         """Decide what becomes of a rollout that is going on."""
