@@ -28,6 +28,7 @@ from serving.gateway.releases import Release
 
 _LAST_GOOD: Final = "last_good.json"
 _INCOMING: Final = "incoming-"
+_LOCKS: Final = ".locks"
 
 
 class VersionCache:
@@ -43,7 +44,7 @@ class VersionCache:
         self._trust = trust
         self._pinned: dict[str, Path] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"{folder} cannot be made ({error.strerror}): set RESUNET_HOME to a folder that can be written"
@@ -106,7 +107,7 @@ class VersionCache:
 
     def prune(self, keep: int, in_use: set[Path]) -> None:
         """Delete all but the latest few versions, those in use or pinned aside, and what was never fetched whole."""
-        here = [path for path in self._folder.iterdir() if path.is_dir()]
+        here = [path for path in self._folder.iterdir() if path.is_dir() and path.name != _LOCKS]
         whole = [path for path in here if not path.name.startswith(_INCOMING)]
         whole.sort(key=_last_changed, reverse=True)
         for path in {*here} - {*whole[:keep]} - in_use - {*self._pinned.values()}:
@@ -127,7 +128,7 @@ class VersionCache:
 
     def _lock(self, name: str, timeout: float = -1) -> FileLock:
         """Of one version: a large one that comes slowly holds up no other."""
-        return FileLock(self._folder / f".{name}.lock", timeout=timeout, fallback_to_soft=False)
+        return FileLock(self._folder / _LOCKS / f"{name}.lock", timeout=timeout, fallback_to_soft=False)
 
     def _verify(self, root: Path) -> None:
         verify_digests(root)

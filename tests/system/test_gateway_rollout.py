@@ -41,9 +41,21 @@ CANARY_ONLY = QUICK.replace("share: 1.0", "share: 0.0").replace(
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayScene]:
     scene = GatewayScene(tmp_path_factory.mktemp("rolled out"))
     scene.start_tracking()
-    scene.promote(scene.add_version())
     yield scene
     scene.stop_tracking()
+
+
+@pytest.fixture(scope="module")
+def made(scene: GatewayScene) -> list[str]:
+    """Two versions that are equally good."""
+    return [scene.add_version(), scene.add_version()]
+
+
+@pytest.fixture
+def two(scene: GatewayScene, made: list[str]) -> tuple[str, str]:
+    """The first is in Production, and the second in Staging."""
+    champion, candidate = made
+    return scene.promote(champion), scene.promote(candidate, "Staging")
 
 
 @pytest.fixture
@@ -117,9 +129,9 @@ def unsure() -> Any:
 
 
 def test_a_good_version_goes_from_the_shadow_to_some_callers_and_waits_for_a_person(
-    scene: GatewayScene, policy: Path
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
 ) -> None:
-    champion, candidate = scene.promote(scene.add_version()), scene.promote(scene.add_version(), "Staging")
+    champion, candidate = two
     with running(scene, policy, QUICK) as gateway:
         assert status(gateway)["phase"] == "idle"
         started = rollout(scene, gateway, "start", "--reason", "new stain")
@@ -151,8 +163,8 @@ def test_a_good_version_goes_from_the_shadow_to_some_callers_and_waits_for_a_per
     assert all(row.latency_ms > 0 and row.status == "ok" for row in by_route["shadow"])
 
 
-def test_a_caller_keeps_its_version(scene: GatewayScene, policy: Path) -> None:
-    champion, candidate = scene.promote(scene.add_version()), scene.promote(scene.add_version(), "Staging")
+def test_a_caller_keeps_its_version(scene: GatewayScene, policy: Path, two: tuple[str, str]) -> None:
+    champion, candidate = two
     with running(scene, policy, CANARY_ONLY.replace("sticky: request", "sticky: header:X-Session")) as gateway:
         begun(gateway)
         sessions = map(str, range(10_000))
@@ -174,8 +186,10 @@ def test_a_caller_keeps_its_version(scene: GatewayScene, policy: Path) -> None:
         assert named == {champion, candidate}
 
 
-def test_a_version_that_fails_on_some_images_is_taken_back(scene: GatewayScene, policy: Path) -> None:
-    champion = scene.promote(scene.add_version())
+def test_a_version_that_fails_on_some_images_is_taken_back(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    champion, _ = two
     candidate = scene.promote(scene.add_version(least_side=100), "Staging")
     with running(scene, policy, CANARY_ONLY) as gateway:
         begun(gateway)
@@ -184,8 +198,11 @@ def test_a_version_that_fails_on_some_images_is_taken_back(scene: GatewayScene, 
         assert given(gateway) == {champion}
 
 
-def test_a_version_that_is_less_sure_is_taken_back_out_of_the_shadow(scene: GatewayScene, policy: Path) -> None:
-    champion, _ = scene.promote(scene.add_version()), scene.promote(scene.add_version(spec=unsure()), "Staging")
+def test_a_version_that_is_less_sure_is_taken_back_out_of_the_shadow(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    champion, _ = two
+    scene.promote(scene.add_version(spec=unsure()), "Staging")
     with running(scene, policy, SHADOW_ONLY) as gateway:
         begun(gateway)
         told = asked_until(gateway, "aborted")
@@ -193,9 +210,10 @@ def test_a_version_that_is_less_sure_is_taken_back_out_of_the_shadow(scene: Gate
         assert given(gateway) == {champion}
 
 
-def test_a_shadow_that_fails_or_hangs_or_dies_costs_no_answer(scene: GatewayScene, policy: Path) -> None:
-    champion = scene.promote(scene.add_version())
-    scene.promote(scene.add_version(), "Staging")
+def test_a_shadow_that_fails_or_hangs_or_dies_costs_no_answer(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    champion, _ = two
     with running(scene, policy, SHADOW_ONLY) as gateway:
         begun(gateway)
         until(lambda: asked(gateway, 5) and status(gateway)["agreement"]["count"] > 0, gateway.words, DEADLINE_S)
@@ -216,9 +234,10 @@ def test_a_shadow_that_fails_or_hangs_or_dies_costs_no_answer(scene: GatewayScen
         assert given(gateway) == {champion}
 
 
-def test_a_gateway_that_is_killed_goes_on_where_the_rollout_was(scene: GatewayScene, policy: Path) -> None:
-    scene.promote(scene.add_version())
-    candidate = scene.promote(scene.add_version(), "Staging")
+def test_a_gateway_that_is_killed_goes_on_where_the_rollout_was(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    _, candidate = two
     with running(scene, policy, CANARY_ONLY) as gateway:
         before = begun(gateway)
         asked(gateway, 20)
@@ -230,8 +249,8 @@ def test_a_gateway_that_is_killed_goes_on_where_the_rollout_was(scene: GatewaySc
         until(lambda: candidate in given(gateway), gateway.words, DEADLINE_S)
 
 
-def test_another_version_in_staging_ends_it(scene: GatewayScene, policy: Path) -> None:
-    champion, _ = scene.promote(scene.add_version()), scene.promote(scene.add_version(), "Staging")
+def test_another_version_in_staging_ends_it(scene: GatewayScene, policy: Path, two: tuple[str, str]) -> None:
+    champion, _ = two
     with running(scene, policy, CANARY_ONLY) as gateway:
         begun(gateway)
         other = scene.promote(scene.add_version(), "Staging")
@@ -240,9 +259,10 @@ def test_another_version_in_staging_ends_it(scene: GatewayScene, policy: Path) -
         assert given(gateway) == {champion}
 
 
-def test_a_policy_is_changed_while_it_runs_and_a_mistake_in_it_is_told(scene: GatewayScene, policy: Path) -> None:
-    scene.promote(scene.add_version())
-    candidate = scene.promote(scene.add_version(), "Staging")
+def test_a_policy_is_changed_while_it_runs_and_a_mistake_in_it_is_told(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    _, candidate = two
     with running(scene, policy, CANARY_ONLY) as gateway:
         begun(gateway)
         policy.write_text(CANARY_ONLY.replace("share: 0.5", "share: 0.9"))
@@ -254,8 +274,8 @@ def test_a_policy_is_changed_while_it_runs_and_a_mistake_in_it_is_told(scene: Ga
         assert status(gateway)["canary"] == 0.9
 
 
-def test_all_processes_share_one_rollout(scene: GatewayScene, policy: Path) -> None:
-    champion, candidate = scene.promote(scene.add_version()), scene.promote(scene.add_version(), "Staging")
+def test_all_processes_share_one_rollout(scene: GatewayScene, policy: Path, two: tuple[str, str]) -> None:
+    champion, candidate = two
     with running(scene, policy, QUICK, "--workers", "2") as gateway:
 
         def session(number: int) -> set[str]:
@@ -290,26 +310,10 @@ def test_who_may_order_a_rollout_needs_the_key_for_it(scene: GatewayScene, polic
             assert started == (409 if scope == "admin" else 403)
 
 
-def test_the_registry_refuses_or_promotes_and_the_rollout_says_which(scene: GatewayScene, policy: Path) -> None:
-    champion, candidate = scene.promote(scene.add_version()), scene.promote(scene.add_version(), "Staging")
-    with running(scene, policy, CANARY_ONLY) as gateway:
-        begun(gateway)
-        assert rollout(scene, gateway, "finish").returncode == 0
-
-        def refused() -> bool:
-            return "the registry did not promote it" in status(gateway)["events"][-1]["reason"]
-
-        until(refused, lambda: f"{status(gateway)}\n{gateway.words()}", DEADLINE_S)
-        assert champion in {answer.headers["X-Model-Version"] for answer in asked(gateway)}
-        scene.promote(candidate)  # as a person may who is let in by another door
-        told = asked_until(gateway, "finished")
-        assert f"version {candidate} is in Production" in told["events"][-1]["reason"]
-        gateway.follows_to(candidate)
-
-
-def test_a_version_that_is_through_promotes_itself_if_the_gates_let_it(scene: GatewayScene, policy: Path) -> None:
-    scene.promote(scene.add_version())
-    candidate = scene.promote(scene.add_version(), "Staging")
+def test_a_version_that_is_through_promotes_itself_if_the_gates_let_it(
+    scene: GatewayScene, policy: Path, two: tuple[str, str]
+) -> None:
+    _, candidate = two
     gates = policy.with_name("gates.yaml")
     gates.write_text("format: 1\nstages:\n  Production: {intact: , floor: {dice: 0.7}}\n")
     by_itself = QUICK.replace("promote: false", "promote: true")
