@@ -8,7 +8,7 @@ Run lengths are COCO's uncompressed form: pixels column by column, counts of 0 a
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 import cv2
@@ -26,6 +26,8 @@ class Rle(TypedDict):
     counts: list[int]
 
 
+# Of a mask that is looked through at a time, for its run lengths.
+_BLOCK_PIXELS = 1 << 20
 # The run-length strategy: measured smaller and faster on masks than zlib's default at levels 1 and 3, in cv2
 # and in Pillow (1024x1024 of blobs: 47 kB in 5.1 ms against 80 kB in 5.6 ms).
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -56,11 +58,22 @@ def rle(mask: NDArray[np.generic]) -> Rle:
     """
     if mask.ndim != 2:
         raise DataError(f"a mask is (H, W); this is {mask.shape}")
-    columns = cv2.transpose((mask != 0).view(np.uint8)).ravel() if mask.size else np.zeros(0, np.uint8)
-    changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-    starts_set = bool(columns.size and columns[0])
-    edges = np.concatenate([[0] * (2 if starts_set else 1), changes, [columns.size]])
+    edges = np.concatenate([[0], *_changes(mask), [mask.size]])
     return {"size": [int(side) for side in mask.shape], "counts": np.diff(edges).tolist()}
+
+
+def _changes(mask: NDArray[np.generic]) -> Iterator[NDArray[np.int64]]:
+    """Where, column by column, foreground begins and ends, some columns at a time: a whole copy would be 100 MB."""
+    if not mask.size:
+        return
+    height, width = mask.shape
+    columns, before = max(1, _BLOCK_PIXELS // height), np.uint8(0)
+    for left in range(0, width, columns):
+        block = cv2.transpose((mask[:, left : left + columns] != 0).view(np.uint8)).ravel()
+        if block[0] != before:
+            yield np.array([left * height])
+        yield np.flatnonzero(block[1:] != block[:-1]) + (left * height + 1)
+        before = block[-1]
 
 
 def to_rle(mask: NDArray[np.generic]) -> str:
