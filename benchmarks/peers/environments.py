@@ -36,13 +36,13 @@ class Peer:
     """A server of models.
 
     Attributes:
-        requirement: what is installed.
+        requirements: what is installed.
         command: given its environment's `bin` folder, a port and an empty folder.
         path: that is asked.
         body: made of an image in base64.
     """
 
-    requirement: str
+    requirements: tuple[str, ...]
     command: Callable[[Path, int, Path], list[str]]
     path: str
     body: Callable[[str], object]
@@ -62,13 +62,13 @@ def _protocol(image: str) -> object:
 
 PEERS: Final[Mapping[str, Peer]] = {
     "litserve": Peer(
-        "litserve==0.2.19",
+        ("litserve==0.2.19",),
         lambda binaries, port, _: [str(binaries / "python"), "-m", "benchmarks.peers.litserve_server", str(port)],
         "/predict",
         lambda image: {"image": image},
     ),
     "bentoml": Peer(
-        "bentoml==1.4.40",
+        ("bentoml==1.4.39",),
         lambda binaries, port, _: [
             *(str(binaries / "bentoml"), "serve", "benchmarks.peers.bentoml_service:Segment"),
             *("--host", "127.0.0.1", "--port", str(port)),
@@ -76,9 +76,10 @@ PEERS: Final[Mapping[str, Peer]] = {
         "/segment",
         lambda image: {"image": image},
     ),
-    "mlserver": Peer("mlserver==1.7.1", _mlserver, "/v2/models/resunet/infer", _protocol),
+    # Its workers ask for the event loop of a thread that has none, which later uvloops no longer make.
+    "mlserver": Peer(("mlserver==1.7.1", "uvloop==0.21.0"), _mlserver, "/v2/models/resunet/infer", _protocol),
     "ray": Peer(
-        "ray[serve]==2.60.0",
+        ("ray[serve]==2.60.0",),
         lambda binaries, port, _: [str(binaries / "python"), "-m", "benchmarks.peers.ray_server", str(port)],
         "/",
         lambda image: {"image": image},
@@ -95,7 +96,7 @@ def install(name: str) -> None:
     """Make a peer's environment anew."""
     folder = _FOLDER / name
     venv.create(folder, clear=True, with_pip=True)
-    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", PEERS[name].requirement], check=True)
+    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", *PEERS[name].requirements], check=True)
     theirs = next((folder / "lib").glob("python*")) / "site-packages"
     (theirs / "resunet_after_all_else.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{ROOT}\n")
     (folder / "ready").touch()
@@ -139,7 +140,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=list(PEERS))
     for name in parser.parse_args(given).names:
-        print(f"{name}: {PEERS[name].requirement}", file=sys.stderr)
+        print(f"{name}: {', '.join(PEERS[name].requirements)}", file=sys.stderr)
         install(name)
     return 0
 
