@@ -251,7 +251,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine.make_version; else one is made")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), help="other servers (all that are installed)")
     options = parser.parse_args(given)
-    options.peers = installed() if options.peers is None else options.peers
+    if options.peers is None:
+        options.peers = [] if options.smoke else installed()
     if options.smoke:
         options.rounds, options.each, options.requests, options.early, options.swaps = 1, 2, 60, 20, 2
     console = Console()
