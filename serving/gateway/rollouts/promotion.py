@@ -87,8 +87,6 @@ class _Attempt(threading.Thread):
         try:
             for number, command in enumerate(self._commands, 1):
                 code, said = self._run(command)
-                if self._cancelled:
-                    return
                 if code != 0 and (code != _BLOCKED or number == len(self._commands)):
                     self.refusal = said
                     return
