@@ -73,7 +73,9 @@ def abort(gateway: Gateway = _GATEWAY, reason: Reason = "", as_json: AsJson = Fa
 
 
 def _ask(method: Literal["GET", "POST"], gateway: str, path: str, reason: str = "") -> dict[str, Any]:
-    key = os.environ.get(_KEY)
+    key = os.environ.get(_KEY, "")
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"{_KEY} holds what no key has: copy the line that `python -m serving keys add` printed")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     body = None if method == "GET" else {"reason": reason}
     try:
