@@ -6,6 +6,7 @@ release.uri                         # models:/resunet/7: the version, whatever h
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,15 +77,7 @@ class Registry:
         Raises:
             StoreError: the registry does not answer.
         """
-        try:
-            found = self._found()
-        except MlflowException as error:
-            if error.error_code in _NOT_THERE:
-                return None
-            raise StoreError(f"the registry does not answer ({error.error_code})") from error
-        except Exception as error:
-            # Address, certificate, proxy: each has an exception of its own.
-            raise StoreError(f"the registry does not answer ({type(error).__name__})") from error
+        found = self._asked(self._found)
         return None if found is None else Release(self.name, str(found.version), int(found.creation_timestamp))
 
     def stage_of(self, name: str, version: str) -> str | None:
@@ -93,13 +86,19 @@ class Registry:
         Raises:
             StoreError: the registry does not answer.
         """
+        found = self._asked(lambda: self._client.get_model_version(name, version))
+        return None if found is None else str(found.current_stage)
+
+    def _asked(self, question: Callable[[], ModelVersion | None]) -> ModelVersion | None:
+        """What the registry says; None: there is no such thing."""
         try:
-            return str(self._client.get_model_version(name, version).current_stage)
+            return question()
         except MlflowException as error:
             if error.error_code in _NOT_THERE:
                 return None
             raise StoreError(f"the registry does not answer ({error.error_code})") from error
         except Exception as error:
+            # Address, certificate, proxy: each has an exception of its own.
             raise StoreError(f"the registry does not answer ({type(error).__name__})") from error
 
     def _found(self) -> ModelVersion | None:
