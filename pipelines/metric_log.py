@@ -90,7 +90,7 @@ class MetricLog:
             return
         name = next(iter(next(iter(missing.values()))))
         there = {metric.step for metric in self._client.get_metric_history(self._run_id, name)}
-        for step in missing.keys() - there:
+        for step in sorted(missing.keys() - there):
             self.add(step, missing[step])
 
     def _work(self) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_the_stages_are_carried_out_one_after_the_other(scene: Scene) -> None:
     scene.live = TWO
     assert scene.later()["phase"] == "finished"
     assert scene.all.heard() == [("direct", None, None), ("forget", "canary")]
+
+
+def test_a_gateway_that_has_only_just_started_is_asked_and_answers(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(scene.director.order, "status", "ada", "")
+        with pytest.raises(TimeoutError):
+            told.result(0.2)
+        scene.director.tick()
+        assert told.result(10)["phase"] == "idle"
 
 
 def test_what_was_seen_of_other_shares_does_not_count(scene: Scene) -> None:

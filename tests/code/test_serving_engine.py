@@ -102,28 +102,30 @@ import numpy as np, psutil
 from serving.engine import open_engine
 
 engine = open_engine(sys.argv[1], Path(sys.argv[2]), "fp32", threads=1)
+before = psutil.Process().memory_info().rss
 
-def rss_after(callers):
+def taken_by(callers):
     together = Barrier(callers)
 
     def call(_):
         image = np.zeros((1, 512, 512, 3), np.uint8)
         together.wait()
-        engine.run(image)
+        for _ in range(2):  # what the first of a shape takes may be given back
+            engine.run(image)
 
     with ThreadPoolExecutor(callers) as pool:
         list(pool.map(call, range(callers)))
-    return psutil.Process().memory_info().rss
+    return psutil.Process().memory_info().rss - before
 
-two = max(rss_after(2) for _ in range(2))
-print((rss_after(10) - two) / 1e6)
+one = taken_by(1)
+print(taken_by(10) / one)
 """
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_ten_callers_take_the_memory_of_two(name: str, tmp_path: Path) -> None:
     write_deep_graph(tmp_path / "deep.onnx")
-    grown = subprocess.run(
+    ratio = subprocess.run(
         [sys.executable, "-c", CROWD, name, str(tmp_path / "deep.onnx")],
         cwd=ROOT,
         capture_output=True,
@@ -131,4 +133,4 @@ def test_ten_callers_take_the_memory_of_two(name: str, tmp_path: Path) -> None:
         timeout=200,
         check=True,
     )
-    assert float(grown.stdout) < MOST_MB
+    assert float(ratio.stdout) < 2.5

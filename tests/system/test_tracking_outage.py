@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow import MlflowClient
@@ -63,6 +64,14 @@ def test_metrics_that_never_arrive_are_an_error_at_the_end(monkeypatch: pytest.M
         log.add(1, {"loss": 0.5})
         until(lambda: len(told) == 1)
     assert "secret" not in told[0]
+
+
+def test_what_is_filled_in_goes_out_in_the_order_of_its_steps() -> None:
+    client, steps = MagicMock(get_metric_history=lambda run, name: []), range(25, 325, 25)
+    with MetricLog(client, "0123", print) as log:
+        log.fill({step: {"loss": 1 / step} for step in steps})
+    sent = [row.step for call in client.log_batch.call_args_list for row in call.kwargs["metrics"]]
+    assert sent == list(steps)
 
 
 @pytest.mark.timeout(500)

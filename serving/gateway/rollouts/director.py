@@ -100,7 +100,8 @@ class Director:
         self._loaded_at_deaths: int | None = None
         self._had_champion = False
         self._written_at: datetime | None = None
-        self._told: dict[str, Any] | None = None
+        self._begun = threading.Event()
+        self._told: dict[str, Any] = {}
         self._unreadable: str | None = None
         self._unwritten: str | None = None
         self._stuck: str | None = None
@@ -151,10 +152,10 @@ class Director:
         Raises:
             RolloutError: it cannot be done as things stand.
             StoreError, VersionError: the candidate cannot be fetched, or must not serve.
-            BusyError: what was decided before takes its time; it will be done after that.
+            BusyError: what was decided before takes its time; it will be done after that. Or the gateway starts.
         """
         if verb == "status":
-            if self._told is None:
+            if not self._begun.wait(_ORDERS_SECONDS):
                 raise BusyError("the gateway has only just started; ask again")
             if not self._owns:
                 raise self._not_ours()
@@ -191,6 +192,7 @@ class Director:
             self._told = status(self._rollout, self._evidence, self._policy, self._now())
         else:
             self._told = {}
+        self._begun.set()
 
     def _decide_always(self) -> None:
         while not self._stop.is_set():
