@@ -3,13 +3,13 @@
 answers = answer_frame(service, frame, params, settings, lambda options: Call(options, datetime.now(UTC)))
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from serving.answer import encode_answer
-from serving.request import Options, read_options, read_rows
+from serving.request import Options, Row, read_options, read_rows
 from serving.service import Call, Done, Service
 from serving.settings import ServingSettings
 
@@ -36,11 +36,28 @@ def answer_frame(
     Raises:
         ResunetError: as of `Service.answer`, or the frame or the parameters are not as they must be.
     """
+    call = call_with(read_options(params, service.predictor.spec))
+    rows = read_rows(frame, settings.max_rows, settings.max_image_mb, call.request_id, call.caller)
+    return pd.DataFrame(answer_rows(service, rows, call))
+
+
+def answer_rows(service: Service, rows: Sequence[Row], call: Call) -> list[dict[str, Any]]:
+    """Segment the images of rows that were checked.
+
+    Args:
+        service: the version that answers.
+        rows: of a request.
+        call: what they share.
+
+    Returns:
+        A row an image, in the same order; see `serving.answer.encode_answer`.
+
+    Raises:
+        ResunetError: as of `Service.answer`.
+    """
     spec, version = service.predictor.spec, service.identity.version
-    call = call_with(read_options(params, spec))
 
     def row(done: Done) -> dict[str, Any]:
         return encode_answer(done.prediction, spec, call.options.mask_format, version, done.row.request_id)
 
-    rows = read_rows(frame, settings.max_rows, settings.max_image_mb, call.request_id, call.caller)
-    return pd.DataFrame(service.answer(rows, call, row))
+    return service.answer(rows, call, row)

@@ -23,6 +23,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from serving.budget import WorkBudget
+from serving.crowd import for_many
 from serving.frames import answer_frame
 from serving.golden import check_golden
 from serving.identity import verified_identity
@@ -81,8 +82,10 @@ class SegmentationModel(PythonModel):
         self.settings = ServingSettings.load()
         root = Path(context.artifacts[VERSION_ARTIFACT])
         self.identity = verified_identity(root, self.settings.trust)
-        self.predictor = Predictor.load(root, self.settings.engine, self.settings.threads or None)
-        check_golden(self.predictor, root)
+        threads = self.settings.threads or None
+        predictor = Predictor.load(root, self.settings.engine, threads)
+        check_golden(predictor, root)
+        self.predictor = for_many(predictor, root, threads)
         self.limit_s = server_limit_s()
         self.logbook: Logbook | None = None
         if self.settings.inference_log is not None:

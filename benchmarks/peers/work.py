@@ -17,6 +17,7 @@ from records.inference import open_inference_log
 from records.settings import RecordsSettings
 from serving.answer import encode_answer
 from serving.budget import WorkBudget
+from serving.crowd import for_many
 from serving.identity import Identity
 from serving.logbook import Logbook
 from serving.predictor import Predictor
@@ -49,7 +50,7 @@ class Work:
             from benchmarks.peers.eager import Eager
 
             return cls(Predictor(VersionSpec.read(root), Eager(root)))
-        return cls(Predictor.load(root))
+        return cls(for_many(Predictor.load(root), root))
 
     def answer(self, image: str) -> dict[str, Any]:
         """A row of `/invocations`.

@@ -23,6 +23,7 @@ from serving.frames import answer_frame
 from serving.gateway.loading import Batching, Loaded, load
 from serving.gateway.rollouts.seen import Seen
 from serving.logbook import Logbook
+from serving.plain import PlainTable, answer_plain
 from serving.request import Options
 from serving.rollout.assignment import Assigned
 from serving.scoring import as_request_error
@@ -47,6 +48,17 @@ class Live:
     def scorer(self, call_with: Callable[[Options], Call]) -> PyFuncModel:
         """What MLflow's scoring server calls a model: it checks the signature, and this version answers."""
         return PyFuncModel(model_meta=self.loaded.metadata, model_impl=_Scorer(self, call_with), predict_fn="predict")
+
+    def answer_plain(self, table: PlainTable, call_with: Callable[[Options], Call]) -> str:
+        """The same without MLflow, for a body that needs none of it.
+
+        Raises:
+            RequestError: as `scorer`'s model.
+        """
+        try:
+            return answer_plain(self.service, table, self.settings, call_with)
+        except Exception as error:
+            raise as_request_error(error) from None
 
 
 @dataclass(frozen=True)

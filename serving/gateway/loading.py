@@ -15,6 +15,7 @@ from mlflow.models import Model
 from resunet.errors import VersionError
 from resunet.images import read_image
 from serving.batching import BatchingEngine, agrees
+from serving.crowd import for_many
 from serving.golden import check_golden
 from serving.identity import Identity, verified_identity
 from serving.predictor import Predictor
@@ -68,7 +69,7 @@ def load(folder: Path, settings: ServingSettings, threads: int | None = None, ba
     identity = verified_identity(root, settings.trust)
     predictor = Predictor.load(root, settings.engine, threads)
     check_golden(predictor, root)
-    predictor = batched(predictor, root, batching)
+    predictor = batched(predictor, root, batching) if batching.most > 1 else for_many(predictor, root, threads)
     side = min(_WARM_SIDE, predictor.spec.tile.whole_side)
     for _ in range(_WARM_RUNS):
         predictor.predict(np.zeros((side, side, 3), np.uint8))
@@ -85,10 +86,8 @@ def batched(predictor: Predictor, root: Path, batching: Batching) -> Predictor:
     Args:
         predictor: whose golden output was reproduced.
         root: the version's folder.
-        batching: as asked for.
+        batching: as asked for, two images at least.
     """
-    if batching.most < 2:
-        return predictor
     if not agrees(predictor.engine, predictor.spec, read_image(root / GOLDEN_INPUT_FILE), batching.most):
         _log.warning("images are not run together: with %s a mask depends on its company", predictor.engine.name)
         return predictor

@@ -375,7 +375,6 @@ def test_one_image_a_run_needs_no_measurement(scene: Scene) -> None:
 
 def test_a_version_is_batched_where_it_is_asked_for(version: Path) -> None:
     plain = Predictor.load(version, "onnxruntime")
-    assert batched(plain, version, Batching()) is plain
     together = batched(plain, version, Batching(most=4))
     assert isinstance(together.engine, BatchingEngine)
     rgb = draw(64, 80)

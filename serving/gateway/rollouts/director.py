@@ -26,13 +26,12 @@ from serving.gateway.owner import Alert, Brief, Verb
 from serving.gateway.releases import Release
 from serving.gateway.rollouts.crew import Crew
 from serving.gateway.rollouts.standing import Standing
+from serving.gateway.rollouts.works import Works
 from serving.rollout import transitions
-from serving.rollout.assignment import Assignment
 from serving.rollout.evidence import Evidence
 from serving.rollout.file import Kept, RolloutFile
 from serving.rollout.policy import PolicyFile
-from serving.rollout.state import Alert as Tell
-from serving.rollout.state import Ask, Direct, Effect, Move, Promote, Rollout, RolloutError, Version
+from serving.rollout.state import Move, Rollout, RolloutError, Version
 from serving.rollout.status import status
 
 TICK_SECONDS: Final = 1.0
@@ -54,10 +53,6 @@ class _Wanted:
     why: str
     candidate: Version | None
     done: "Future[dict[str, Any]]" = field(default_factory=Future)
-
-
-class _InterruptedError(Exception):
-    """Somebody wants it to end: what takes long is not gone on with."""
 
 
 class Director:
@@ -89,15 +84,13 @@ class Director:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._standing, self._crew, self._champion = standing, crew, champion
-        self._file, self._policy, self._alert = file, policy, alert
+        self._file, self._policy = file, policy
         self._poll, self._now = poll_seconds, now
         self._held = ExitStack()
         self._owns = False
         self._rollout: Rollout | None = None
         self._evidence: Evidence | None = None
-        self._to_do: list[Effect] = []
         self._resuming = False
-        self._loaded_at_deaths: int | None = None
         self._had_champion = False
         self._written_at: datetime | None = None
         self._begun = threading.Event()
@@ -106,6 +99,7 @@ class Director:
         self._unwritten: str | None = None
         self._stuck: str | None = None
         self._orders: SimpleQueue[_Wanted] = SimpleQueue()
+        self._works = Works(crew, standing, alert, hurried=lambda: not self._orders.empty())
         self._wake = threading.Event()
         self._look_at_once = threading.Event()
         self._stop = threading.Event()
@@ -293,9 +287,10 @@ class Director:
             if ended is not None:
                 self._carry_out(ended)
             elif known:  # until then the champion answers everybody
-                self._resuming, self._to_do = False, list(transitions.resume(rollout))
+                self._resuming = False
+                self._works.begin_again(transitions.resume(rollout))
             return
-        for harm in (self._crew.shadow.trouble, self._death()):
+        for harm in (self._crew.shadow.trouble, self._works.death()):
             if harm is not None:
                 self._carry_out(transitions.abort(rollout, now, f"version {rollout.candidate.number}: {harm}"))
                 return
@@ -308,12 +303,6 @@ class Director:
             self._carry_out(move)
         if self._written_at is None or (now - self._written_at).total_seconds() >= _WRITES_SECONDS:
             self._write()
-
-    def _death(self) -> str | None:
-        """What is to be said of a process that ended while it had the candidate; None: none did."""
-        if self._loaded_at_deaths is None or self._crew.answering.deaths == self._loaded_at_deaths:
-            return None
-        return "a process that answers, and has it, ended by itself"
 
     def _champion_seen(self) -> tuple[bool, Version | None]:
         """Whether it is known what is in Production now, and what is."""
@@ -353,13 +342,7 @@ class Director:
         self._rollout = move.rollout
         if move.rollout.active:
             self._evidence_now()
-        if not move.rollout.promoting:  # before anything else: what has ended is not promoted any more
-            self._crew.promotion.cancel()
-            self._to_do = [effect for effect in self._to_do if not isinstance(effect, Promote)]
-        if any(isinstance(effect, Direct) for effect in move.effects):
-            self._to_do = [effect for effect in self._to_do if not isinstance(effect, Direct)]
-        told = [effect for effect in move.effects if isinstance(effect, Ask | Tell)]
-        self._to_do = [*told, *self._to_do, *(effect for effect in move.effects if not isinstance(effect, Ask | Tell))]
+        self._works.add(move)
         self._resuming = self._resuming and move.rollout.active
         self._write()
         self._say()
@@ -375,61 +358,10 @@ class Director:
             self._unwritten, self._written_at = None, self._now()
 
     def _work_off(self) -> None:
-        """Do what is to be done, in order; what fails is tried again with the next tick."""
-        while self._to_do:
-            effect = self._to_do[0]
-            try:
-                self._do(effect)
-            except _InterruptedError:
-                return
-            except StoreError as error:
-                _log.info("the rollout waits: %s", error)
-                return
-            if self._to_do and self._to_do[0] is effect:
-                self._to_do.pop(0)
-
-    def _do(self, effect: Effect) -> None:
-        match effect:
-            case Direct():
-                self._direct(effect.assignment)
-            case Promote():
-                self._crew.promotion.begin(effect.version.number, effect.reason)
-            case Ask() | Tell():
-                self._alert(f"a rollout of {self._standing.name}", effect.reason)
-
-    def _direct(self, assignment: Assignment) -> None:
-        """Have the shares hold, with whoever is needed for them."""
-        assert self._rollout is not None, "only a rollout has shares"
-        answering, shadow, rollout = self._crew.answering, self._crew.shadow, self._rollout
-        twins = None
-        try:
-            if assignment.canary > 0 and self._loaded_at_deaths is None:
-                deaths = answering.deaths
-                answering.prepare("canary", self._standing.folder_of(rollout.candidate))
-                self._not_in_a_hurry()
-                answering.switch("canary")
-                self._loaded_at_deaths = deaths
-            if assignment.shadow > 0:
-                twins = shadow.start(self._standing.folder_of(rollout.candidate), assignment)
-        except StoreError:
-            raise
-        except ResunetError as error:
-            told = f"version {rollout.candidate.number} must not serve here: {error}"
-            self._carry_out(transitions.abort(rollout, self._now(), told))
-            return
-        self._not_in_a_hurry()
-        answering.direct(assignment if rollout.active else None, twins)
-        if twins is None:
-            shadow.stop()
-        if not rollout.active:
-            answering.forget("canary")
-            self._loaded_at_deaths = None
-            self._standing.let_go()
-
-    def _not_in_a_hurry(self) -> None:
-        """Go no further where somebody wants it to end."""
-        if self._rollout is not None and self._rollout.active and not self._orders.empty():
-            raise _InterruptedError
+        """Have done what is to be done; a version that turns out unfit for it ends the rollout."""
+        while self._rollout is not None and (unfit := self._works.off(self._rollout)) is not None:
+            told = f"version {self._rollout.candidate.number} must not serve here: {unfit}"
+            self._carry_out(transitions.abort(self._rollout, self._now(), told))
 
     def _say(self) -> None:
         rollout = self._rollout

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from mlflow.pyfunc.scoring_server import InvocationsResponse
 from mlflow.version import VERSION
 
 from serving.gateway.answering import Answering
 from serving.gateway.fleet import Live
 from serving.gateway.manual import VERSION_HEADER, refusals
 from serving.gateway.parts import ToldRoute, parts_of
+from serving.plain import read_plain
 from serving.request import Options
 from serving.service import Call
 
@@ -74,8 +76,10 @@ async def invocations(request: Request) -> Response:
         answering = Answering(parts, request, visit, caller)
 
         def score(live: Live, call_with: Callable[[Options], Call]) -> Any:
-            scorer = live.scorer(call_with)
             kind = request.headers.get("content-type", "")
+            if (table := read_plain(body, kind)) is not None:
+                return InvocationsResponse(live.answer_plain(table, call_with), 200, "application/json")
+            scorer = live.scorer(call_with)
             return parts.invocations(body, kind, scorer, scorer.metadata.get_input_schema())
 
         answer = await answering.work(score)
