@@ -43,18 +43,26 @@ _SWITCHES_SECONDS: Final = 10.0
 _STARTS_SECONDS: Final = 60.0
 _TELLS_SECONDS: Final = 0.5
 _RESTART_SECONDS: Final = 1.0
+_RETRIES_SECONDS: Final = 5.0
+_LATEST_RETRY_SECONDS: Final = 300.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Worker:
-    """One process, and the pipe to it."""
+    """One process, and the pipe to it; `ended`: it did not end by itself."""
 
     number: int
     process: SpawnProcess
     pipe: Connection
     answers: dict[int, "Future[str | None]"] = field(default_factory=dict)
     sending: threading.Lock = field(default_factory=threading.Lock)
+    ended: bool = False
+
+    def end(self) -> None:
+        """At once: it must not answer as it is, and another one comes in its place."""
+        self.ended = True
+        self.process.kill()
 
     def send(self, order: Order) -> None:
         """To one that died nothing is sent."""
@@ -73,6 +81,14 @@ class _Worker:
             answer.set_result(done.failure)
 
 
+@dataclass(frozen=True)
+class _Idle:
+    """A process that could not load what is live, and when its successor tries; on a monotonic clock, seconds."""
+
+    until: float
+    pause: float
+
+
 class Workers:
     """All processes that answer; `prepare`, `switch` and `forget` are as of a `Fleet`.
 
@@ -87,6 +103,7 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
         self._live: dict[Lane, Path] = {}
         self._ready: dict[Lane, Path] = {}
+        self._idle: dict[int, _Idle] = {}
         self.deaths = 0
         self._changing = threading.RLock()
         self._stopping = threading.Event()
@@ -129,7 +146,8 @@ class Workers:
             for number, failure in self._all("switch", (lane,), _SWITCHES_SECONDS).items():
                 # It came between the two, or hangs: it must not answer with another version than the others.
                 _log.error("worker %d does not switch (%s): it is ended", number, failure)
-                self._workers[number].process.kill()
+                self._workers[number].end()
+            self._idle.clear()
             self._all("serve", (), _SWITCHES_SECONDS)
 
     def forget(self, lane: Lane) -> None:
@@ -164,9 +182,11 @@ class Workers:
                 if self._stopping.is_set():
                     return
                 died = sentinels[sentinel]  # type: ignore[index]
-                _log.error("worker %d died (exit code %s); it is replaced", died.number, died.process.exitcode)
-                self.deaths += 1
+                if not died.ended:
+                    _log.error("worker %d died (exit code %s); it is replaced", died.number, died.process.exitcode)
+                    self.deaths += 1
                 self._replace(died)
+            self._try_again()
 
     def close(self) -> None:
         """End all of them, after what they have under way."""
@@ -210,10 +230,23 @@ class Workers:
         with self._changing:
             # What became live meanwhile it does not have: it was ended for that, and its successor will.
             changed = self._live.get("production") != live.get("production")
-            if changed or ("production" in live and "production" not in loaded):
+            if changed:
                 return
+            if "production" in live and "production" not in loaded:
+                before = self._idle.get(worker.number)
+                pause = _RETRIES_SECONDS if before is None else min(2 * before.pause, _LATEST_RETRY_SECONDS)
+                self._idle[worker.number] = _Idle(time.monotonic() + pause, pause)
+                return
+            self._idle.pop(worker.number, None)
             self._one(worker, "direct", self._directed, _SWITCHES_SECONDS)
             self._one(worker, "serve", (), _SWITCHES_SECONDS)
+
+    def _try_again(self) -> None:
+        """Replace those that could not load what is live: a disk or a memory that was full may have room again."""
+        with self._changing:
+            for number, idle in self._idle.items():
+                if time.monotonic() >= idle.until and not self._workers[number].ended:
+                    self._workers[number].end()
 
     def _loads(self, worker: _Worker, lane: Lane, folder: Path) -> bool:
         failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)

@@ -92,6 +92,22 @@ def test_a_process_that_dies_is_replaced_by_one_with_the_same_version(scene: Gat
         until(lambda: set(answers(gateway, 8)) == {(200, version)}, gateway.words, DEADLINE_S)
 
 
+def test_a_process_that_could_not_load_what_is_live_is_tried_again(scene: GatewayScene) -> None:
+    version = scene.promote(scene.add_version())
+    with scene.gateway("--workers", "2") as gateway:
+        (graph,) = scene.versions.glob(f"*-{version}-*/**/model.onnx")
+        aside = graph.rename(graph.with_name("aside"))
+        before = {child.pid for child in workers_of(gateway)}
+        os.kill(min(before), signal.SIGKILL)
+        until(lambda: "cannot serve production" in gateway.words(), gateway.words, DEADLINE_S)
+        assert answers(gateway, 8) == {(200, version): 8}
+        idle = {child.pid for child in workers_of(gateway)} - before
+        aside.rename(graph)
+        until(lambda: not idle & {child.pid for child in workers_of(gateway)}, gateway.words, DEADLINE_S)
+        os.kill(max(before), signal.SIGKILL)  # now only the one that was tried again is left
+        until(lambda: set(answers(gateway, 8)) == {(200, version)}, gateway.words, DEADLINE_S)
+
+
 def test_workers_end_with_their_owner(scene: GatewayScene) -> None:
     scene.promote(scene.add_version())
     with scene.gateway("--workers", "2") as gateway:
