@@ -11,9 +11,8 @@ import numpy as np
 
 from resunet.images import decode_image
 from resunet.masks import encode_png
-from serving.engine import Images, Output
+from serving.engine import EngineChoice, Images, Output
 from serving.predictor import Predictor
-from serving.version import EngineName
 
 
 class Bare:
@@ -51,7 +50,7 @@ class Bare:
 class _Ran:
     """An engine that ran already."""
 
-    def __init__(self, name: EngineName, output: Output) -> None:
+    def __init__(self, name: EngineChoice, output: Output) -> None:
         self.name, self._output = name, output
 
     def run(self, images: Images) -> Output:

@@ -22,9 +22,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine import Engine, Images, Output
+from serving.engine import Engine, EngineChoice, Images, Output
 from serving.errors import BusyError
-from serving.version import EngineName, VersionSpec
+from serving.version import VersionSpec
 
 # What "the same answer everywhere" allows: the part of a mask's pixels that is the same alone and in company.
 MIN_AGREEMENT: Final = 0.9999
@@ -52,7 +52,7 @@ class BatchingEngine:
     def __init__(
         self, engine: Engine, most: int, wait_s: float, lanes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.name: EngineName = engine.name
+        self.name: EngineChoice = engine.name
         self._engine = engine
         self._most, self._wait_s, self._lanes, self._clock = max(1, most), wait_s, max(1, lanes), clock
         self._waiting: deque[_Call] = deque()

@@ -25,7 +25,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(rollout, name="rollout")
 
 VersionFolder = Annotated[Path, typer.Argument(help="folder of a version: the one that holds version.json")]
-EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino", envvar="RESUNET_ENGINE")]
+EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime, openvino or cuda", envvar="RESUNET_ENGINE")]
 
 
 @app.command()

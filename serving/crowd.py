@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from resunet.errors import VersionError
-from serving.engine import Engine, Images, Output, available_cores, open_engine
+from serving.engine import Engine, EngineChoice, Images, Output, available_cores, open_engine
 from serving.golden import check_golden
 from serving.predictor import Predictor
-from serving.version import EngineName
 
 # Those that compute side by side hold memory of their own, by the pixel: sixteen of these are two of 1024 x 1024.
 _MOST_PIXELS: Final = 1 << 17
@@ -39,7 +38,7 @@ class CrowdEngine:
     """
 
     def __init__(self, alone: Engine, crowd: Engine, cores: int) -> None:
-        self.name: EngineName = alone.name
+        self.name: EngineChoice = alone.name
         self._alone, self._crowd = alone, crowd
         self._few = max(2, math.ceil(_CROWDED * cores))
         self._calls = 0
@@ -67,7 +66,7 @@ def for_many(predictor: Predictor, root: Path, threads: int | None = None) -> Pr
         threads: cores to compute on; None takes all that the process may use.
     """
     cores = threads or available_cores()
-    if cores < 2:
+    if cores < 2 or predictor.engine.name == "cuda":
         return predictor
     spec = predictor.spec
     crowd = open_engine(predictor.engine.name, root / spec.serving_file, spec.precision, threads=1, streams=cores)

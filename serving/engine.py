@@ -1,4 +1,4 @@
-"""The two inference engines behind one small interface.
+"""The inference engines behind one small interface: ONNX Runtime, there also on a GPU, and OpenVINO.
 
     engine = open_engine("openvino", root / spec.serving_file, spec.precision)
     probabilities, embedding = engine.run(images)       # (N, H, W, 3) uint8, any H and W of at least 16
@@ -17,7 +17,7 @@ import platform
 from pathlib import Path
 from queue import LifoQueue
 from threading import BoundedSemaphore, Lock
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from serving.version import EngineName, Precision, VersionSpec
 
 Images = NDArray[np.uint8]
 Output = tuple[NDArray[np.float32], NDArray[np.float32]]
+# What a version measured, and what only whoever has a GPU can ask for.
+EngineChoice = EngineName | Literal["cuda"]
 
 # Calls that run in OpenVINO beyond its streams, each of which computes one after the other: they fill the gap while
 # another copies its result. With three more on one stream, 2 cores gave 29 images/s instead of 34.
@@ -47,13 +49,22 @@ _ONNXRUNTIME_CALLS = 2
 _OPENVINO_PREPARED = 64
 
 
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final = "CUDAExecutionProvider"
+_HOW_TO_CUDA: Final = (
+    "on a machine with an NVIDIA GPU, pip uninstall onnxruntime and pip install onnxruntime-gpu; elsewhere set "
+    "RESUNET_ENGINE=auto"
+)
 _first_inference = Lock()
 
 
 class Engine(Protocol):
     """A loaded graph."""
 
-    name: EngineName
+    @property
+    def name(self) -> EngineChoice:
+        """Which engine."""
+        ...
 
     def run(self, images: Images) -> Output:
         """Run the graph: (N, H, W, 3) uint8 → probabilities (N, C, H, W), embedding (N, 64), both float32."""
@@ -61,12 +72,21 @@ class Engine(Protocol):
 
 
 class OnnxRuntimeEngine:
-    """ONNX Runtime on the CPU. It has no bf16 mode: a bf16 version's file runs in fp32, and agrees."""
+    """ONNX Runtime. It has no bf16 mode: a bf16 version's file runs in fp32, and agrees.
 
-    name: EngineName = "onnxruntime"
+    Args:
+        path: the ONNX file.
+        threads, streams: as of `open_engine`.
+        cuda: run on the first GPU.
 
-    def __init__(self, path: Path, threads: int | None = None, streams: int = 1) -> None:
+    Raises:
+        SettingsError: there is no GPU that it can use.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, streams: int = 1, cuda: bool = False) -> None:
         import onnxruntime
+
+        self.name: EngineChoice = "cuda" if cuda else "onnxruntime"
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
@@ -77,8 +97,12 @@ class OnnxRuntimeEngine:
         self._turns = BoundedSemaphore(max(streams, _ONNXRUNTIME_CALLS))
         self._last: tuple[int, ...] = ()
         self._giving_back: Any = onnxruntime.RunOptions()
-        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        arenas = "cpu:0;gpu:0" if cuda else "cpu:0"
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
+        providers = [(_CUDA, {"use_tf32": "0"}), _CPU] if cuda else [_CPU]  # as exact as on the CPU
+        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        if cuda and _CUDA not in self._session.get_providers():  # it only warns, and takes the CPU
+            raise SettingsError(f"ONNX Runtime cannot use a GPU here: {_HOW_TO_CUDA}")
 
     def run(self, images: Images) -> Output:
         with self._turns:
@@ -91,7 +115,7 @@ class OnnxRuntimeEngine:
 class OpenVinoEngine:
     """OpenVINO on the CPU: one compiled model with dynamic shapes, and a pool of infer requests."""
 
-    name: EngineName = "openvino"
+    name: EngineChoice = "openvino"
 
     def __init__(self, path: Path, precision: Precision, threads: int | None = None, streams: int = 1) -> None:
         core = _openvino()
@@ -141,7 +165,7 @@ def _openvino() -> Any:
 
 
 def open_engine(
-    name: EngineName, path: Path, precision: Precision, threads: int | None = None, streams: int = 1
+    name: EngineChoice, path: Path, precision: Precision, threads: int | None = None, streams: int = 1
 ) -> Engine:
     """Load a graph.
 
@@ -156,6 +180,8 @@ def open_engine(
         SettingsError: the engine's package is not installed.
         VersionError: the file is missing, or the engine cannot read it.
     """
+    if name == "cuda" and not is_installed(name):
+        raise SettingsError(f"this ONNX Runtime has no CUDA: {_HOW_TO_CUDA}")
     if not is_installed(name):
         raise SettingsError(f"the engine {name} is not installed: pip install {name}, or set RESUNET_ENGINE=auto")
     if not path.is_file():
@@ -163,20 +189,22 @@ def open_engine(
     try:
         if name == "openvino":
             return OpenVinoEngine(path, precision, threads, streams)
-        return OnnxRuntimeEngine(path, threads, streams)
+        return OnnxRuntimeEngine(path, threads, streams, cuda=name == "cuda")
+    except SettingsError:
+        raise
     except Exception as error:
         raise VersionError(
             f"{name} cannot read {path.name} ({type(error).__name__}); fetch the version anew, or try the other engine"
         ) from error
 
 
-def choose_engine(spec: VersionSpec, setting: str = "auto") -> EngineName:
+def choose_engine(spec: VersionSpec, setting: str = "auto") -> EngineChoice:
     """Decide which engine runs a version here.
 
     Args:
         spec: the version; its `engines` say which give the right masks, and how fast they were.
-        setting: `auto` or an engine's name. Auto takes the fastest eligible engine that is installed on
-            x86-64, and ONNX Runtime elsewhere or where none was measured.
+        setting: `auto`, an engine's name or `cuda`. Auto takes the fastest eligible engine that is installed on
+            x86-64, and ONNX Runtime elsewhere or where none was measured; never a GPU, which no version measured.
 
     Raises:
         SettingsError: no such engine, or its masks were measured to differ from ONNX Runtime's.
@@ -190,17 +218,25 @@ def choose_engine(spec: VersionSpec, setting: str = "auto") -> EngineName:
                 "agree): set RESUNET_ENGINE=auto"
             )
         return named[setting]
+    if setting == "cuda":
+        return "cuda"
     if setting != "auto":
-        raise SettingsError(f"unknown engine {setting!r}; choose auto, onnxruntime or openvino")
+        raise SettingsError(f"unknown engine {setting!r}; choose auto, onnxruntime, openvino or cuda")
     usable = [name for name, measured in spec.engines.items() if measured.eligible and is_installed(name)]
     if platform.machine().lower() not in ("x86_64", "amd64") or not usable:
         return "onnxruntime"
     return min(usable, key=lambda name: spec.engines[name].latency_ms)
 
 
-def is_installed(name: EngineName) -> bool:
-    """Whether the engine's package can be imported here."""
-    return importlib.util.find_spec(name) is not None
+def is_installed(name: EngineChoice) -> bool:
+    """Whether the engine's package can be imported here, and knows CUDA where that is asked for."""
+    if name != "cuda":
+        return importlib.util.find_spec(name) is not None
+    if not is_installed("onnxruntime"):
+        return False
+    import onnxruntime
+
+    return _CUDA in onnxruntime.get_available_providers()
 
 
 def has_bf16() -> bool:

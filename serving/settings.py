@@ -10,7 +10,7 @@ from pydantic import Field
 
 from records.trust import TrustSettings
 
-EngineSetting = Literal["auto", "onnxruntime", "openvino"]
+EngineSetting = Literal["auto", "onnxruntime", "openvino", "cuda"]
 
 
 class ServingSettings(TrustSettings):

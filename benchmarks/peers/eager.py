@@ -9,14 +9,14 @@ from safetensors.torch import load_model
 
 from benchmarks.engine import in_torch
 from resunet.networks import build_network
-from serving.engine import Images, Output
-from serving.version import WEIGHTS_FILE, EngineName, VersionSpec
+from serving.engine import EngineChoice, Images, Output
+from serving.version import WEIGHTS_FILE, VersionSpec
 
 
 class Eager:
     """An engine for a `Predictor`; see `serving.engine.Engine`."""
 
-    name: EngineName = "onnxruntime"  # of the names that the log knows
+    name: EngineChoice = "onnxruntime"  # of the names that the log knows
 
     def __init__(self, root: Path) -> None:
         network = build_network("resunet", VersionSpec.read(root).width).eval()

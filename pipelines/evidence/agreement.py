@@ -12,7 +12,7 @@ from pipelines.parity import Runner, has_bf16, measure, torch_predictor
 from registry.evidence import EngineParity, Parity
 from resunet.errors import VersionError
 from resunet.networks import SegmentationNetwork, build_network
-from serving.engine import choose_engine, is_installed, open_engine
+from serving.engine import EngineChoice, choose_engine, is_installed, open_engine
 from serving.predictor import Predictor
 from serving.version import WEIGHTS_FILE, EngineName, Precision
 
@@ -87,6 +87,5 @@ def _runs_in(engine: EngineName, precision: Precision) -> Precision:
     return "bf16" if engine == "openvino" and has_bf16() else "fp32"
 
 
-def _eligible(version: Version, engine: EngineName) -> bool:
-    measured = version.spec.engines.get(engine)
-    return measured is not None and measured.eligible
+def _eligible(version: Version, engine: EngineChoice) -> bool:
+    return engine != "cuda" and (measured := version.spec.engines.get(engine)) is not None and measured.eligible

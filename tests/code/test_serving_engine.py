@@ -1,4 +1,4 @@
-"""An engine's memory is bounded by the largest image, not by how many sizes it has seen."""
+"""An engine takes the memory of the largest image, however many sizes it has seen; a GPU is used where one asks."""
 
 import importlib.util
 import subprocess
@@ -9,7 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from version_factory import ROOT
+from version_factory import ROOT, make_spec
+
+from resunet.errors import SettingsError
+from serving.engine import choose_engine, is_installed, open_engine
 
 ENGINES = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
 FIRST, SIZES = 200, 600
@@ -134,3 +137,50 @@ def test_ten_callers_take_the_memory_of_two(name: str, tmp_path: Path) -> None:
         check=True,
     )
     assert float(ratio.stdout) < 2.5
+
+
+class Session:
+    """A session of ONNX Runtime that got what it was asked for, or fell back."""
+
+    def __init__(self, falls_back: bool, asked: list[object]) -> None:
+        self._falls_back, self._asked = falls_back, asked
+
+    def __call__(self, path: str, options: object, providers: list[object]) -> "Session":
+        self._asked += providers
+        return self
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"] if self._falls_back else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.fixture
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The providers that a session is opened with, where ONNX Runtime knows CUDA."""
+    providers: list[object] = []
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session(request.param, providers))
+    return providers
+
+
+@pytest.mark.parametrize("asked", [False], indirect=True)
+def test_a_gpu_computes_as_exactly_as_a_cpu(asked: list[object], tmp_path: Path) -> None:
+    write_deep_graph(tmp_path / "deep.onnx")
+    assert choose_engine(make_spec(engines={}), "cuda") == "cuda"
+    assert open_engine("cuda", tmp_path / "deep.onnx", "fp32").name == "cuda"
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("asked", [True], indirect=True)
+def test_a_gpu_that_cannot_be_used_is_not_replaced_in_silence(asked: list[object], tmp_path: Path) -> None:
+    write_deep_graph(tmp_path / "deep.onnx")
+    with pytest.raises(SettingsError, match="cannot use a GPU here"):
+        open_engine("cuda", tmp_path / "deep.onnx", "fp32")
+
+
+@pytest.mark.skipif(is_installed("cuda"), reason="this ONNX Runtime has CUDA")
+def test_an_onnx_runtime_without_cuda_says_what_to_install(tmp_path: Path) -> None:
+    write_deep_graph(tmp_path / "deep.onnx")
+    with pytest.raises(SettingsError, match="pip install onnxruntime-gpu"):
+        open_engine("cuda", tmp_path / "deep.onnx", "fp32")
+    with pytest.raises(SettingsError, match="openvino or cuda"):
+        choose_engine(make_spec(), "tpu")
