@@ -67,8 +67,8 @@ def measured_before(path: Path | None, seed: int, key: str) -> Measured | None:
     return next((Measured(**line) for line in found if (line["seed"], line["key"]) == (seed, key)), None)
 
 
-def train_once(data: PreparedData, settings: FitSettings, console: Console) -> Measured:
-    """Train, build and evaluate a version."""
+def train_once(data: PreparedData, settings: FitSettings, console: Console, keep: Path | None = None) -> Measured:
+    """Train, build and evaluate a version; its files stay in a folder below `keep`."""
 
     def tell(result: Evaluated) -> None:
         told = f"step {result.step}, {result.seconds:.0f} s: validation Dice {result.validation_dice:.4f}"
@@ -80,7 +80,9 @@ def train_once(data: PreparedData, settings: FitSettings, console: Console) -> M
     validation.warm()
     fitted = fit(settings, training, validation, on_evaluation=tell)
     with tempfile.TemporaryDirectory() as folder:
-        evaluation = build_version(Path(folder), fitted, settings, data, None, console).evaluation
+        root = Path(folder) if keep is None else keep / f"seed {settings.seed}"
+        root.mkdir(parents=True, exist_ok=True)
+        evaluation = build_version(root, fitted, settings, data, None, console).evaluation
     dice = evaluation.overall["dice"]
     slices = ", ".join(f"{n} {s.metrics['dice'].mean:.3f} ({s.images})" for n, s in evaluation.slices.items())
     return Measured(
@@ -106,6 +108,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-least", type=float, default=0.91)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--json", type=Path, help="keep a line a seed in this file, and train no seed twice")
+    parser.add_argument("--keep", type=Path, help="keep the versions, one a seed, in this folder")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few seconds; proves nothing")
     options = parser.parse_args(given)
     if options.smoke:
@@ -120,7 +123,7 @@ def main(given: Sequence[str] | None = None) -> int:
             width=options.width, classes=data.classes, seed=seed, max_minutes=options.minutes
         )
         known = measured_before(options.json, seed, measurement_key(data, settings))
-        result = known or train_once(data, settings, console)
+        result = known or train_once(data, settings, console, options.keep)
         if options.json is not None and known is None:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
