@@ -19,11 +19,11 @@ import numpy as np
 from pipelines.batches import PixelsByIndex, SampleStore, batches
 from pipelines.checkpoint import read_checkpoint, write_checkpoint
 from pipelines.learner import Learner, Weights
-from pipelines.memory import keep_freed_memory
 from pipelines.pacing import Pace, Pacer
 from pipelines.schedule import Schedule
 from pipelines.settings import FitSettings
 from resunet.errors import DataError
+from resunet.memory import keep_freed_memory
 from resunet.networks import SegmentationNetwork
 
 # What a crash costs at most, where less than that lies between two validations.

@@ -17,6 +17,7 @@ from mlflow.pyfunc import scoring_server
 
 from records.inference import open_inference_log
 from records.settings import RecordsSettings
+from resunet.memory import give_back_large_blocks
 from serving.access.gate import Gate
 from serving.access.keys import KeyStore, keys_path
 from serving.access.limits import Limits, Rate
@@ -53,6 +54,7 @@ class Process:
     """
 
     def __init__(self, settings: GatewaySettings, serving: ServingSettings, lead: Leading) -> None:
+        give_back_large_blocks()
         records = RecordsSettings.load()
         cores = max(1, available_cores() // settings.workers)
         threads = settings.threads or cores + _MORE_THREADS

@@ -245,8 +245,10 @@ class Workers:
         """Replace those that could not load what is live: a disk or a memory that was full may have room again."""
         with self._changing:
             for number, idle in self._idle.items():
-                if time.monotonic() >= idle.until and not self._workers[number].ended:
-                    self._workers[number].end()
+                worker = self._workers[number]
+                busy = worker.ended or worker.answers  # it may be loading what comes next
+                if time.monotonic() >= idle.until and not busy:
+                    worker.end()
 
     def _loads(self, worker: _Worker, lane: Lane, folder: Path) -> bool:
         failure = self._one(worker, "prepare", (lane, str(folder)), _LOADS_SECONDS)

@@ -149,10 +149,11 @@ class Director:
             BusyError: what was decided before takes its time; it will be done after that. Or the gateway starts.
         """
         if verb == "status":
-            if not self._begun.wait(_ORDERS_SECONDS):
-                raise BusyError("the gateway has only just started; ask again")
-            if not self._owns:
+            begun = self._begun.wait(_ORDERS_SECONDS)
+            if begun and not self._owns:
                 raise self._not_ours()
+            if not self._told:
+                raise BusyError(self._stuck or "the gateway has only just started; ask again")
             return self._told
         self._not_going_on(verb)
         candidate = self._standing.ask() if verb == "start" else None
@@ -198,6 +199,7 @@ class Director:
                 if self._stuck != stuck:
                     _log.exception("a rollout failed in a way that was not foreseen; it is tried again")
                 self._stuck = stuck
+                self._begun.set()
             self._wake.wait(TICK_SECONDS)
             self._wake.clear()
 
