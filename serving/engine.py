@@ -14,6 +14,9 @@ import importlib.util
 import math
 import os
 import platform
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from threading import BoundedSemaphore, Lock
@@ -95,7 +98,7 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         self._turns = BoundedSemaphore(max(streams, _ONNXRUNTIME_CALLS))
-        self._last: tuple[int, ...] = ()
+        self._shapes = HeldShapes()
         self._giving_back: Any = onnxruntime.RunOptions()
         arenas = "cpu:0;gpu:0" if cuda else "cpu:0"
         self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
@@ -105,11 +108,37 @@ class OnnxRuntimeEngine:
             raise SettingsError(f"ONNX Runtime cannot use a GPU here: {_HOW_TO_CUDA}")
 
     def run(self, images: Images) -> Output:
-        with self._turns:
-            # What a shape needs is kept for the next image of the same; of every shape it would be gigabytes.
-            options, self._last = (self._giving_back if images.shape != self._last else None), images.shape
+        with self._turns, self._shapes.running(images.shape) as others:
+            options = self._giving_back if others else None
             probabilities, embedding = self._session.run(["probabilities", "embedding"], {"images": images}, options)
         return probabilities, embedding
+
+
+class HeldShapes:
+    """Of which shapes memory is held: what one needs is kept for the next image of the same; of all, it is gigabytes.
+
+    Memory that a call on another thread is using cannot be given back. It is given back by the next call then.
+    """
+
+    def __init__(self) -> None:
+        self._held: set[tuple[int, ...]] = set()
+        self._running: Counter[tuple[int, ...]] = Counter()
+        self._lock = Lock()
+
+    @contextmanager
+    def running(self, shape: tuple[int, ...]) -> Iterator[bool]:
+        """While the block runs, a shape is in use; whether memory of others is held, which the call is to give back."""
+        with self._lock:
+            others = bool(self._held - {shape})
+            self._held.add(shape)
+            self._running[shape] += 1
+        try:
+            yield others
+        finally:
+            with self._lock:
+                self._running -= Counter([shape])
+                if others:
+                    self._held = {shape, *self._running}
 
 
 class OpenVinoEngine:

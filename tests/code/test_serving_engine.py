@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from version_factory import ROOT, make_spec
 
 from resunet.errors import SettingsError
-from serving.engine import choose_engine, is_installed, open_engine
+from serving.engine import HeldShapes, choose_engine, is_installed, open_engine
 
 ENGINES = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
 FIRST, SIZES = 200, 600
@@ -123,6 +123,18 @@ def taken_by(callers):
 one = taken_by(1)
 print(taken_by(10) / one)
 """
+
+
+def test_memory_that_another_call_was_using_is_given_back_by_the_next() -> None:
+    shapes, large, small = HeldShapes(), (1, 1024, 1024, 3), (1, 256, 256, 3)
+    with shapes.running(large) as others:
+        assert not others
+        with shapes.running(small) as others:
+            assert others  # and in vain: the other is at work
+    with shapes.running(small) as others:
+        assert others
+    with shapes.running(small) as others:
+        assert not others
 
 
 @pytest.mark.parametrize("name", ENGINES)

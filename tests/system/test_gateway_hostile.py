@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 import threading
+import weakref
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +184,35 @@ def test_what_is_raised_when_nobody_waits_any_more_is_no_line_of_the_log() -> No
     asyncio.run(asyncio.wait_for(leave_early(), 60))
     gc.collect()  # asyncio tells of it when the future goes
     assert not told
+
+
+def test_what_a_refused_image_took_is_free_while_its_error_is_still_told() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    async def ask() -> ImageError:
+        desk = Desk(DeskSettings(threads=1))
+
+        def decode() -> None:
+            pixels = np.zeros((1000, 1000, 3), np.uint8)
+            held.append(weakref.ref(pixels))
+            try:
+                raise OSError("truncated")
+            except OSError as error:
+                raise ImageError("of an image that was decoded") from error
+
+        async def there() -> dict[str, str]:
+            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(ImageError) as refused:
+            async with desk.visit(Request({"type": "http", "headers": []}, there)) as visit:
+                await visit.work(decode)
+        desk.close()
+        return refused.value
+
+    error = asyncio.run(asyncio.wait_for(ask(), 60))
+    assert held[0]() is None
+    assert error.__traceback__ is not None  # where it was raised can still be logged
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
