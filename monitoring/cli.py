@@ -32,6 +32,10 @@ MinEffect = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="Smallest gap between the cumulative distributions that is worth an alarm."),
 ]
+MinShare = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, help="Smallest share of images unlike any of the reference that is worth an alarm."),
+]
 Route = Annotated[
     list[str] | None,
     typer.Option(help="Look at these rows: production, canary, shadow, batch; repeatable. [default: all but batch]"),
@@ -54,6 +58,7 @@ def report(
     min_rows: MinRows = 20,
     alpha: Alpha = 0.01,
     min_effect: MinEffect = 0.1,
+    min_share: MinShare = 0.02,
     route: Route = None,
     brief: Annotated[bool, typer.Option("--brief", help="One line instead of the table.")] = False,
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when standard input ends.")] = False,
@@ -82,6 +87,7 @@ def report(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
+    from monitoring.drift import Rule
     from monitoring.live import open_log
     from monitoring.report import Question, run_report, too_few
     from monitoring.settings import MonitoringSettings
@@ -96,10 +102,8 @@ def report(
         window=asked,
         routes=routes,
         min_rows=min_rows,
-        alpha=alpha,
-        min_effect=min_effect,
+        rule=Rule(alpha, min_effect, min_share, settings.seed),
         sample_rows=settings.sample_rows,
-        seed=settings.seed,
     )
     answer = run_report(
         question,
@@ -133,6 +137,7 @@ def schedule(
     min_rows: MinRows = 20,
     alpha: Alpha = 0.01,
     min_effect: MinEffect = 0.1,
+    min_share: MinShare = 0.02,
     route: Route = None,
     once: Annotated[bool, typer.Option("--once", help="One report now, then exit with its code (for cron).")] = False,
     limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
@@ -154,6 +159,7 @@ def schedule(
     command += ["--window", window, "--model", model]
     command += ["--stage", stage] if version is None else ["--version", str(version)]
     command += ["--min-rows", str(min_rows), "--alpha", str(alpha), "--min-effect", str(min_effect)]
+    command += ["--min-share", str(min_share)]
     command += [part for name in _routes(route) for part in ("--route", name)]
     with single(RecordsSettings.load().home, model) as lock:
         code = run_schedule(Reports(command, longest, lock), every=pause, grace=patience, once=once)

@@ -1,52 +1,78 @@
-"""Whether two sets of descriptors come from the same kind of image: pure statistics.
+"""What is compared to tell drift, the rule for an alarm, and what comes out.
 
-    pairs = [Comparison("brightness", "input", train["brightness"], live["brightness"])]
-    usable, left_out = split_comparable(pairs, min_live=20, min_reference=10)
-    drift = judge(usable, run_evidently(usable, …), alpha=0.01, min_effect=0.1)
-    drift.verdict, drift.columns[0].column
+    families = [Family("input", columns, train, live), Family("prediction", …, points=(held_out, live_embeddings))]
+    drift = judge(families, Rule(alpha=0.01))           # monitoring.judge
+    drift.verdict, drift.p_value, drift.columns[0].column
 
-Each descriptor is compared by the two-sample Kolmogorov–Smirnov test, which asks for no distribution and is
-conservative where values tie, as widths and heights do. A descriptor has moved when
+A *family* is what is compared with one reference: descriptors of images with the training images, those of predictions
+with held-out ones, since a network remembers what it was trained on. In each, one permutation test
+(`monitoring.statistics`) asks several questions at once:
 
-- p ≤ alpha / (number of descriptors compared) (Bonferroni, which holds under any dependence between them,
-  and descriptors do depend on each other): among windows of independent images that are like the reference,
-  at most a share alpha raises an alarm; and
-- the statistic itself, the largest gap between the two cumulative distributions, is at least `min_effect`: a
-  window of a million rows makes any trifle significant.
+- gaps: has any one descriptor another distribution?
+- shift: have all together another mean?
+- strangers: are there a few images like none of the reference?
+- energy, of embeddings: have they another distribution?
 
-The test takes rows for independent. Frames of one video, or one image sent a hundred times, are not.
+A window has drifted when an answer is as unlikely as the *level* allows, and its effect is worth an alarm. The level is
+alpha, shared between the families, and less in large windows (`monitoring.judge.level`). Effects are gaps between two
+cumulative distributions, 0 to 1; of strangers, the share of images that are further from the reference than all but 1 %
+of the reference itself.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.statistics.relabelling import Floats
+
 Verdict = Literal["no drift", "drift", "too few rows"]
 Side = Literal["input", "prediction"]
-Floats = NDArray[np.float64]
+# (R,) and (L,): of one descriptor, reference and live.
+Values = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One descriptor on both sides.
+class Family:
+    """What is compared with one reference.
 
     Attributes:
-        side: "input" when it describes the image, "prediction" when it describes the mask.
-        reference: (R,) values of the version's reference images.
-        live: (L,) values in the window. Both may hold NaN, which stands for no value.
+        side: "input": descriptors of images; "prediction": of masks.
+        columns: D descriptors.
+        reference, live: (R, D) and (L, D), finite.
+        points: embeddings (R, E) and (L, E) of the same images.
+        clusters: (R,) and (L,), images of the same number belong together; None: each stands alone.
     """
 
-    column: str
     side: Side
+    columns: tuple[str, ...]
     reference: Floats
     live: Floats
+    points: tuple[Floats, Floats] | None = None
+    clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
-    def finite(self) -> "Comparison":
-        """The same without what is not a number."""
-        return Comparison(self.column, self.side, _finite(self.reference), _finite(self.live))
+    @property
+    def values(self) -> dict[str, Values]:
+        """Each descriptor on both sides."""
+        return {name: (self.reference[:, n], self.live[:, n]) for n, name in enumerate(self.columns)}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is worth an alarm.
+
+    Attributes:
+        alpha: share of windows without drift that may raise one.
+        min_effect: smallest gap between two cumulative distributions, 0 to 1.
+        min_share: smallest share of images unlike any of the reference.
+        seed: of the permutations, and of the sample where there are many images.
+    """
+
+    alpha: float = 0.01
+    min_effect: float = 0.1
+    min_share: float = 0.02
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,8 +88,8 @@ class ColumnDrift:
     """How far one descriptor has moved.
 
     Attributes:
-        p_value: of the two-sample Kolmogorov–Smirnov test.
-        effect: its statistic, 0 (same distribution) to 1 (no overlap).
+        p_value: adjusted for all descriptors and tests of its family.
+        effect: the largest gap between the cumulative distributions, 0 (the same) to 1 (no overlap).
         shift: (live mean − reference mean) / reference standard deviation; None for a constant reference.
         reference_mean, live_mean, reference_std: in the descriptor's own unit.
         reference_rows, live_rows: values compared.
@@ -83,109 +109,43 @@ class ColumnDrift:
 
 
 @dataclass(frozen=True)
+class TestResult:
+    """One question's answer: `p_value` is adjusted within its family, `level` what it has to keep to."""
+
+    __test__ = False  # no test of pytest's
+
+    side: Side
+    name: str
+    p_value: float
+    effect: float
+    level: float
+    alarm: bool
+
+
+@dataclass(frozen=True)
 class Drift:
     """The verdict on a window; `columns` is ranked, what moved most comes first."""
 
     verdict: Verdict
-    alpha: float
-    min_effect: float
-    threshold: float
-    columns: tuple[ColumnDrift, ...]
+    rule: Rule
+    columns: tuple[ColumnDrift, ...] = ()
+    tests: tuple[TestResult, ...] = ()
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the window as a whole: the chance of so unlikely an answer without drift, at most."""
+        if not self.tests:
+            return None
+        return min(1.0, min(test.p_value * self.rule.alpha / test.level for test in self.tests))
 
     @property
     def moved(self) -> tuple[ColumnDrift, ...]:
         return tuple(column for column in self.columns if column.moved)
 
     @property
+    def alarms(self) -> tuple[TestResult, ...]:
+        return tuple(test for test in self.tests if test.alarm)
+
+    @property
     def share_drifted(self) -> float:
         return len(self.moved) / len(self.columns) if self.columns else 0.0
-
-
-def _finite(values: Floats) -> Floats:
-    values = np.asarray(values, dtype=np.float64)
-    return values[np.isfinite(values)]
-
-
-def split_comparable(
-    comparisons: Iterable[Comparison], min_live: int, min_reference: int
-) -> tuple[list[Comparison], list[LeftOut]]:
-    """Part what can be compared from what cannot.
-
-    Args:
-        comparisons: descriptors, with their gaps.
-        min_live, min_reference: fewest values that the window and the reference must hold.
-
-    Returns:
-        the comparable ones without gaps, and the others with the reason.
-    """
-    usable, left_out = [], []
-    for comparison in (comparison.finite() for comparison in comparisons):
-        sides = (("reference", comparison.reference, min_reference), ("window", comparison.live, min_live))
-        short = [
-            f"the {name} holds {values.size} values, {needed} are needed"
-            for name, values, needed in sides
-            if values.size < needed
-        ]
-        if short:
-            left_out.append(LeftOut(comparison.column, " and ".join(short)))
-        else:
-            usable.append(comparison)
-    return usable, left_out
-
-
-def threshold(alpha: float, compared: int) -> float:
-    """The p-value below which one of several descriptors has moved (Bonferroni)."""
-    return alpha / max(compared, 1)
-
-
-def effect(reference: Floats, live: Floats) -> float:
-    """The largest gap between the two empirical distribution functions (Kolmogorov–Smirnov statistic)."""
-    reference, live = np.sort(reference), np.sort(live)
-    at = np.concatenate([reference, live])
-    below_reference = np.searchsorted(reference, at, side="right") / reference.size
-    below_live = np.searchsorted(live, at, side="right") / live.size
-    return float(np.abs(below_reference - below_live).max())
-
-
-def judge(comparisons: Sequence[Comparison], p_values: Mapping[str, float], alpha: float, min_effect: float) -> Drift:
-    """Decide whether the window has drifted, and rank the descriptors by how far they moved.
-
-    Args:
-        comparisons: descriptors without gaps, as `split_comparable` gives them.
-        p_values: one a descriptor.
-        alpha: share of windows without drift that may raise an alarm.
-        min_effect: smallest effect worth an alarm, 0 to 1.
-    """
-    limit = threshold(alpha, len(comparisons))
-    columns = [_measure(c, p_values[c.column], limit, min_effect) for c in comparisons]
-    # Effects saturate at 1 where nothing overlaps: the distance in standard deviations tells those apart.
-    columns.sort(key=lambda c: (c.moved, c.effect, _distance(c)), reverse=True)
-    verdict: Verdict = "drift" if any(column.moved for column in columns) else "no drift"
-    return Drift(verdict, alpha, min_effect, limit, tuple(columns))
-
-
-def _measure(comparison: Comparison, p_value: float, limit: float, min_effect: float) -> ColumnDrift:
-    reference, live = comparison.reference, comparison.live
-    gap = effect(reference, live)
-    mean, live_mean = float(reference.mean()), float(live.mean())
-    # The standard deviation of equal floats is rounding noise, not always 0.
-    std = 0.0 if np.ptp(reference) == 0 else float(reference.std())
-    return ColumnDrift(
-        column=comparison.column,
-        side=comparison.side,
-        p_value=p_value,
-        effect=gap,
-        shift=(live_mean - mean) / std if std > 0 else None,
-        reference_mean=mean,
-        live_mean=live_mean,
-        reference_std=std,
-        reference_rows=reference.size,
-        live_rows=live.size,
-        moved=p_value <= limit and gap >= min_effect,
-    )
-
-
-def _distance(column: ColumnDrift) -> float:
-    if column.shift is not None:
-        return abs(column.shift)
-    return 0.0 if column.live_mean == column.reference_mean else np.inf

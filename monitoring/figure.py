@@ -1,10 +1,10 @@
 """The picture of a report: reference and live values of the descriptors that moved most, side by side.
 
-draw(comparisons, drift, title="resunet version 3, …", path=folder / "drift.png")
+draw(values, drift, title="resunet version 3, …", path=folder / "drift.png")
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monitoring.drift import ColumnDrift, Comparison, Drift, Floats
+from monitoring.drift import ColumnDrift, Drift, Values
+from monitoring.statistics.relabelling import Floats
 from monitoring.words import label, shift_text
 
 PICTURE_FILE = "drift.png"
@@ -22,9 +23,8 @@ _BINS = 20
 _REFERENCE, _LIVE, _MOVED, _INK = "#9aa5b1", "#0b6bcb", "#c2410c", "#333a44"
 
 
-def draw(comparisons: Sequence[Comparison], drift: Drift, *, title: str, path: Path) -> None:
+def draw(values: Mapping[str, Values], drift: Drift, *, title: str, path: Path) -> None:
     """Draw small multiples of the top descriptors, at most nine, as a PNG."""
-    by_column: Mapping[str, Comparison] = {comparison.column: comparison for comparison in comparisons}
     shown = drift.columns[:PANELS]
     across = min(_ACROSS, max(len(shown), 1))
     down = max(math.ceil(len(shown) / across), 1)
@@ -33,7 +33,7 @@ def draw(comparisons: Sequence[Comparison], drift: Drift, *, title: str, path: P
     FigureCanvasAgg(figure)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel, column in zip(panels, shown, strict=False):
-        _panel(panel, by_column[column.column], column)
+        _panel(panel, values[column.column], column)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     figure.suptitle(title, fontsize=11, color=_INK)
@@ -43,10 +43,10 @@ def draw(comparisons: Sequence[Comparison], drift: Drift, *, title: str, path: P
     figure.savefig(path, dpi=130)
 
 
-def _panel(panel: Axes, comparison: Comparison, column: ColumnDrift) -> None:
-    edges = _edges(comparison)
+def _panel(panel: Axes, both: Values, column: ColumnDrift) -> None:
+    edges = _edges(both)
     # What lies beyond the last edge is counted in the last bar, so both areas stay 100 %.
-    reference, live = (np.clip(values, edges[0], edges[-1]) for values in (comparison.reference, comparison.live))
+    reference, live = (np.clip(values, edges[0], edges[-1]) for values in both)
     panel.hist(reference, edges.tolist(), weights=_percent(reference), label="reference", color=_REFERENCE, alpha=0.6)
     panel.hist(
         live,
@@ -75,9 +75,9 @@ def _percent(values: Floats) -> Floats:
     return np.full(values.size, 100 / values.size)
 
 
-def _edges(comparison: Comparison) -> Floats:
+def _edges(both: Values) -> Floats:
     """Shared bin edges over the middle 99 % of each side: one outlier must not flatten the rest."""
-    ends = [np.quantile(values, [0.005, 0.995]) for values in (comparison.reference, comparison.live)]
+    ends = [np.quantile(values, [0.005, 0.995]) for values in both]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
     if low == high:
         margin = max(abs(low) * 0.05, 0.5)

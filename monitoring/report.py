@@ -11,28 +11,29 @@ held-out ones: on training images the network remembers.
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
-from monitoring.drift import Comparison, Drift, LeftOut, judge, split_comparable, threshold
+from monitoring.drift import Drift, Family, LeftOut, Rule, Values
+from monitoring.families import CLUSTER, EMBEDDING, make_families
+from monitoring.judge import judge
 from monitoring.live import LIVE_ROUTES, RowCounts, count_rows, sample_rows
 from monitoring.tracking import WatchedVersion, read_reference, report_run
 from monitoring.window import Window
-from monitoring.words import markdown, number, rule_text, shift_text
+from monitoring.words import markdown, number, rule_text, shift_text, summary
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import VersionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 JSON_FILE = "drift.json"
-# With ten images on one side and twenty on the other a difference can still be told at p = 1e-7.
-MIN_REFERENCE = 10
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,16 @@ class Question:
 
     Attributes:
         min_rows: with fewer live rows there is no verdict.
-        alpha: share of windows without drift that may raise an alarm.
-        min_effect: smallest Kolmogorov–Smirnov statistic worth an alarm.
-        sample_rows: most rows a side that are looked at, drawn with `seed`.
+        rule: what is worth an alarm.
+        sample_rows: most rows a side that are looked at, drawn with the rule's seed.
     """
 
     version: WatchedVersion
     window: Window
     routes: tuple[str, ...] = LIVE_ROUTES
     min_rows: int = 20
-    alpha: float = 0.01
-    min_effect: float = 0.1
+    rule: Rule = field(default_factory=Rule)
     sample_rows: int = 10_000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,10 @@ class Answer:
             "rows_needed": question.min_rows,
             "rows_looked_at": min(self.counts.compared, question.sample_rows),
             "rows_left_out": self.counts.left_out,
-            "alpha": self.drift.alpha,
-            "min_effect": self.drift.min_effect,
-            "threshold": self.drift.threshold,
+            **asdict(self.drift.rule),
+            "p_value": self.drift.p_value,
             "share_drifted": self.drift.share_drifted,
+            "tests": [asdict(test) for test in self.drift.tests],
             "columns": [asdict(column) for column in self.drift.columns],
             "not_compared": [asdict(left) for left in self.not_compared],
         }
@@ -157,70 +155,57 @@ def run_report(
 def _answer(question: Question, client: MlflowClient, engine: Engine, run_id: str, files: Path, inbox: Path) -> Answer:
     counts = count_rows(engine, question.version, question.window, question.routes)
     if counts.compared < question.min_rows:
-        nothing = Drift("too few rows", question.alpha, question.min_effect, question.alpha, ())
-        return Answer(question, nothing, counts, (), run_id)
+        return Answer(question, Drift("too few rows", question.rule), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
-    comparisons, not_compared = _comparisons(question, engine, reference)
-    drift = _judge(question, counts, comparisons, files)
+    families, not_compared = _families(question, engine, reference)
+    drift = judge(families, question.rule)
     answer = Answer(question, drift, counts, tuple(not_compared), run_id)
-    from monitoring.figure import PICTURE_FILE, draw
-
-    title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
-    draw(comparisons, drift, title=title, path=files / PICTURE_FILE)
+    _draw(answer, {name: values for family in families for name, values in family.values.items()}, files)
     return answer
 
 
-def _comparisons(question: Question, engine: Engine, reference: pd.DataFrame) -> tuple[list[Comparison], list[LeftOut]]:
-    train = reference["split"] == "train"
+def _families(question: Question, engine: Engine, reference: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
     live = sample_rows(
         engine,
         question.version,
         question.window,
         routes=question.routes,
-        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS),
+        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, "image_digest", "embedding"),
         limit=question.sample_rows,
-        seed=question.seed,
+        seed=question.rule.seed,
     )
-    sides: Sequence[tuple[Any, tuple[str, ...], pd.DataFrame]] = (
-        ("input", IMAGE_DESCRIPTORS, reference[train]),
-        ("prediction", PREDICTION_DESCRIPTORS, reference[~train]),
-    )
-    pairs = []
-    for side, columns, rows in sides:
-        rows = rows.sample(min(len(rows), question.sample_rows), random_state=question.seed)
-        for column in columns:
-            known = rows[column] if column in rows else pd.Series(dtype="float64")
-            pairs.append(Comparison(column, side, known.to_numpy("float64"), live[column].to_numpy("float64")))
-    usable, left_out = split_comparable(pairs, min_live=question.min_rows, min_reference=MIN_REFERENCE)
-    if not usable:
+    live[EMBEDDING] = live["embedding"].map(_unpacked)
+    live[CLUSTER] = live["image_digest"]
+    if len(reference) > question.sample_rows:
+        reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
+    families, left_out = make_families(reference, live, min_live=question.min_rows)
+    if not families:
         raise VersionError(
             f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
-            f"{question.version} holds {int(train.sum())} training images; train a version on more of them"
+            f"{question.version} holds {int((reference['split'] == 'train').sum())} training images; train a version "
+            "on more of them"
         )
-    return usable, left_out
+    return families, left_out
 
 
-def _judge(question: Question, counts: RowCounts, comparisons: list[Comparison], files: Path) -> Drift:
+def _unpacked(stored: bytes | None) -> Any:
+    return None if stored is None else np.frombuffer(stored, "<f4")
+
+
+def _draw(answer: Answer, values: dict[str, Values], files: Path) -> None:
     from monitoring.evidently_report import Page, Row, run_evidently
+    from monitoring.figure import PICTURE_FILE, draw
 
-    # Only for means and effects: the p-values are Evidently's to compute.
-    draft = judge(comparisons, {c.column: 1.0 for c in comparisons}, question.alpha, question.min_effect)
-    page = Page(
-        heading=f"{question.version}, {question.window}, {counts.compared:,} images",
-        rule=rule_text(draft),
-        rows={
-            c.column: Row(c.effect, (number(c.reference_mean), number(c.live_mean), shift_text(c.shift)))
-            for c in draft.columns
-        },
-    )
-    p_values = run_evidently(
-        comparisons,
-        page,
-        threshold=threshold(question.alpha, len(comparisons)),
-        min_effect=question.min_effect,
-        folder=files,
-    )
-    return judge(comparisons, p_values, question.alpha, question.min_effect)
+    drift = answer.drift
+    rows = {
+        c.column: Row(
+            c.p_value, c.moved, c.effect, (number(c.reference_mean), number(c.live_mean), shift_text(c.shift))
+        )
+        for c in drift.columns
+    }
+    run_evidently(values, Page(answer.headline, f"{summary(drift)}. {rule_text(drift)}", drift.verdict, rows), files)
+    title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
+    draw(values, drift, title=title, path=files / PICTURE_FILE)
 
 
 def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
@@ -229,8 +214,10 @@ def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
         "rows": float(answer.counts.compared),
         "rows_left_out": float(sum(answer.counts.left_out.values())),
     }
-    if answer.drift.columns:
-        values["share_drifted"] = answer.drift.share_drifted
+    if answer.drift.p_value is not None:
+        values |= {"share_drifted": answer.drift.share_drifted, "drift.p_value": answer.drift.p_value}
+    for test in answer.drift.tests:
+        values[f"drift.test.{test.side}.{test.name}"] = test.p_value
     for column in answer.drift.columns:
         values[f"drift.effect.{column.column}"] = column.effect
         values[f"drift.p_value.{column.column}"] = column.p_value

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import mlflow.artifacts
 import pandas as pd
-import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion
@@ -28,6 +27,7 @@ from records.digests import DIGESTS_FILE, read_digests, version_digest
 from resunet.errors import ResunetError, SettingsError, VersionError
 
 REFERENCE_PATH = "artifacts/version/reference.parquet"
+MANIFEST_PATH = "artifacts/version/manifest.parquet"
 # No report takes this long: a run still open then lost its process to a `kill -9` or a power cut.
 STALE_AFTER_S = 6 * 3600
 # Tells reports from other runs: a training in the same experiment may well take longer.
@@ -102,35 +102,49 @@ def _watched(entry: ModelVersion) -> WatchedVersion:
 
 
 def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Download a version's own reference and read it without its embeddings.
+    """Download a version's own reference and, where its manifest names groups, add them.
 
     Args:
         folder: an empty one to download to.
 
     Returns:
-        one row an image: `split`, and a float column a descriptor.
+        one row an image: `split`, a float column a descriptor, `embedding` of held-out images, and `cluster`, the
+        patient, slide or scene that an image is of.
 
     Raises:
         VersionError: the version has none, or it is not the file the version was registered with.
     """
-    path = _download(version, REFERENCE_PATH, folder, tracking_uri)
+    listing = None
     if version.digest is not None:
-        # The reference decides what counts as drift: it is believed only as part of the version's digest.
         _download(version, DIGESTS_FILE, folder, tracking_uri)
         listing = read_digests(folder)
-        if version_digest(listing) != version.digest or listing.get(REFERENCE_PATH) != _sha256(path):
-            raise VersionError(
-                f"the reference of {version} is not the one it was registered with ({version.digest}): "
-                "look for who changed its artifacts, and promote a version that is whole"
-            )
-    try:
-        wanted = [name for name in pq.read_schema(path).names if name not in ("embedding", "path")]
-        reference = pd.read_parquet(path, columns=wanted)
-    except (OSError, ValueError) as error:
-        raise VersionError(f"the reference of {version} cannot be read: {error}; train it anew") from error
+    reference = _read(version, _believed(version, REFERENCE_PATH, listing, folder, tracking_uri), None)
     if "split" not in reference:
         raise VersionError(f"the reference of {version} has no column 'split'; train it anew")
+    if listing is not None and MANIFEST_PATH in listing and "path" in reference:
+        manifest = _read(version, _believed(version, MANIFEST_PATH, listing, folder, tracking_uri), ["path", "group"])
+        reference["cluster"] = reference["path"].map(manifest.set_index("path")["group"])
     return reference
+
+
+def _believed(
+    version: WatchedVersion, path: str, listing: dict[str, str] | None, folder: Path, tracking_uri: str | None
+) -> Path:
+    """Download a file that decides what counts as drift: it is believed only as part of the version's digest."""
+    got = _download(version, path, folder, tracking_uri)
+    if listing is not None and (version_digest(listing) != version.digest or listing.get(path) != _sha256(got)):
+        raise VersionError(
+            f"the reference of {version} is not the one it was registered with ({version.digest}): "
+            "look for who changed its artifacts, and promote a version that is whole"
+        )
+    return got
+
+
+def _read(version: WatchedVersion, path: Path, columns: list[str] | None) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise VersionError(f"the reference of {version} cannot be read: {error}; train it anew") from error
 
 
 def _download(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None) -> Path:

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from monitoring.drift import ColumnDrift, Drift
+from monitoring.drift import ColumnDrift, Drift, TestResult
 
 STILL_SHOWN = 4
 MOVED = "→"
@@ -23,6 +23,15 @@ _UNITS = {
 }
 
 
+_SIDES = {"input": "images", "prediction": "predictions"}
+_SEEN = {
+    "gaps": "descriptors of {side} moved",
+    "shift": "descriptors of {side} moved together, none of them far by itself",
+    "strangers": "{share} more of the {side} than by chance are like none of the reference",
+    "energy": "embeddings of the {side} moved",
+}
+
+
 def label(column: str) -> str:
     """A descriptor with its unit, if it has one."""
     return f"{column} ({_UNITS[column]})" if column in _UNITS else column
@@ -40,18 +49,28 @@ def shift_text(shift: float | None) -> str:
 
 def rule_text(drift: Drift) -> str:
     """When a descriptor counts as moved."""
+    levels = sorted({test.level for test in drift.tests})
+    within = " or ".join(f"{limit:.2g}" for limit in levels)
     return (
-        f"{MOVED} moved: p at most {drift.threshold:.2g} ({drift.alpha:g} over {len(drift.columns)} descriptors) and "
-        f"effect (largest gap between the cumulative distributions) at least {drift.min_effect:g}."
+        f"{MOVED} moved: p (for all descriptors together) at most {within}, so that of 100 windows without drift "
+        f"{drift.rule.alpha * 100:g} at most raises an alarm; and effect (largest gap between the cumulative "
+        f"distributions) at least {drift.rule.min_effect:g}."
     )
 
 
 def summary(drift: Drift) -> str:
     """The verdict in one line."""
-    if not drift.moved:
+    if drift.verdict == "no drift":
         return f"no drift: none of {len(drift.columns)} descriptors moved"
-    share = f"{len(drift.moved)} of {len(drift.columns)}"
-    return f"drift: {share} descriptors moved, most of all {_named(drift.moved)}"
+    if drift.moved:
+        share = f"{len(drift.moved)} of {len(drift.columns)}"
+        return f"drift: {share} descriptors moved, most of all {_named(drift.moved)}"
+    return f"drift: {'; '.join(said(test) for test in drift.alarms)}"
+
+
+def said(test: TestResult) -> str:
+    """What a test that raised an alarm has seen."""
+    return _SEEN[test.name].format(side=_SIDES[test.side], share=f"{test.effect:.0%}")
 
 
 def _named(columns: tuple[ColumnDrift, ...]) -> str:

@@ -1,57 +1,68 @@
-"""The statistics of drift, without Evidently; that its p-values are scipy's is tested with the report."""
+"""The verdict on a window: its false-alarm rate, what moved, and what is worth an alarm."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binom, ks_2samp
 
-from monitoring.drift import Comparison, Drift, Floats, effect, judge, split_comparable, threshold
-
-
-def ks(comparisons: list[Comparison]) -> dict[str, float]:
-    return {c.column: float(ks_2samp(c.reference, c.live).pvalue) for c in comparisons}
-
-
-def verdict(*pairs: tuple[Floats, Floats], alpha: float = 0.01, min_effect: float = 0.1) -> Drift:
-    comparisons = [Comparison(f"c{place}", "input", *pair) for place, pair in enumerate(pairs)]
-    usable, left_out = split_comparable(comparisons, min_live=20, min_reference=10)
-    assert not left_out
-    return judge(usable, ks(usable), alpha, min_effect)
+from monitoring.drift import Drift, Family, Rule
+from monitoring.families import make_families
+from monitoring.judge import effect, judge, level
+from monitoring.statistics.relabelling import Floats
+from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 
 def rows(seed: int, count: int, shift: float = 0.0) -> Floats:
     return np.random.default_rng(seed).normal(shift, 1, count)
 
 
-def correlated(rng: np.random.Generator, count: int, columns: int = 12) -> Floats:
-    """(count, columns): dependent, skewed, and some with ties, as descriptors are."""
-    common = rng.normal(size=(count, 1))
-    values = 0.7 * common + rng.normal(size=(count, columns))
-    values[:, 3] = np.exp(values[:, 3])
-    values[:, 4] = np.round(values[:, 4])
-    values[:, 5] = 256.0
-    values[:, 6] = values[:, 7] * 2
-    return values
+def family(*pairs: tuple[Floats, Floats]) -> Family:
+    names = tuple(f"c{place}" for place in range(len(pairs)))
+    return Family("input", names, np.stack([r for r, _ in pairs], axis=1), np.stack([x for _, x in pairs], axis=1))
+
+
+def verdict(*pairs: tuple[Floats, Floats], rule: Rule | None = None) -> Drift:
+    return judge([family(*pairs)], rule or Rule())
+
+
+def frames(seed: int, reference: int = 120, live: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A reference of which two thirds were trained on, and live rows like it."""
+    rng = np.random.default_rng(seed)
+    names = [*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS]
+    known = pd.DataFrame(rng.normal(size=(reference, len(names))), columns=names)
+    known["split"] = np.where(np.arange(reference) < reference * 2 // 3, "train", "test")
+    known.loc[known["split"] == "train", list(PREDICTION_DESCRIPTORS)] = np.nan
+    known["embedding"] = [
+        None if split == "train" else rng.normal(size=8).astype(np.float32) for split in known["split"]
+    ]
+    came = pd.DataFrame(rng.normal(size=(live, len(names))), columns=names)
+    came["embedding"] = list(rng.normal(size=(live, 8)).astype(np.float32))
+    return known, came
 
 
 def test_windows_without_drift_raise_alarms_at_the_stated_rate_at_most() -> None:
-    rng = np.random.default_rng(7)
-    windows, alpha = 400, 0.01
+    windows, alpha = 60, 0.1
     alarms = 0
-    for _ in range(windows):
-        reference, live = correlated(rng, 270), correlated(rng, int(rng.integers(20, 150)))
-        drift = verdict(*zip(reference.T, live.T, strict=True), alpha=alpha)
-        alarms += drift.verdict == "drift"
-    assert alarms <= binom.ppf(0.9999, windows, alpha)
+    for seed in range(windows):
+        families, _ = make_families(*frames(seed), min_live=20)
+        alarms += judge(families, Rule(alpha, min_effect=0, min_share=0, seed=seed)).verdict == "drift"
+    assert alarms <= binom.ppf(0.999, windows, alpha)
 
 
-def test_a_shift_of_one_deviation_is_found_in_windows_of_a_hundred() -> None:
-    rng = np.random.default_rng(8)
-    found = 0
-    for _ in range(50):
-        reference, live = correlated(rng, 270), correlated(rng, 100)
-        live[:, 2] += reference[:, 2].std()
-        found += verdict(*zip(reference.T, live.T, strict=True)).columns[0].column == "c2"
-    assert found >= 49
+def test_a_window_far_larger_than_the_reference_has_to_be_clearer() -> None:
+    assert level(0.01, 1, 1, 10_000) == pytest.approx(0.01, rel=0.01)
+    assert level(0.01, 2, 400, 400) == pytest.approx(0.005 * 0.1**0.5)
+    assert level(0.01, 1, 1_000_000, 300) == pytest.approx(0.001, rel=0.01)
+
+
+def test_the_windows_own_p_value_keeps_to_alpha_as_its_answers_keep_to_their_levels() -> None:
+    clear = verdict((rows(0, 300), rows(1, 60, shift=2)), (rows(2, 300), rows(3, 60)))
+    still = verdict((rows(0, 300), rows(1, 60)))
+    assert clear.verdict == "drift"
+    assert clear.p_value is not None
+    assert clear.p_value <= 0.01
+    assert still.p_value is not None
+    assert still.p_value > 0.01
 
 
 def test_what_moved_most_comes_first() -> None:
@@ -69,66 +80,107 @@ def test_what_moved_most_comes_first() -> None:
 
 
 def test_a_trifle_is_no_drift_however_many_rows_show_it() -> None:
-    reference, live = rows(0, 10_000), rows(1, 10_000, shift=0.1)
-    assert ks_2samp(reference, live).pvalue < 1e-6
-    assert verdict((reference, live)).verdict == "no drift"
-    assert verdict((reference, live), min_effect=0.0).verdict == "drift"
+    pair = rows(0, 400), rows(1, 400, shift=0.45)
+    assert ks_2samp(*pair).pvalue < 1e-6
+    assert verdict(pair, rule=Rule(min_effect=0.3, min_share=0.3)).verdict == "no drift"
+    assert verdict(pair).verdict == "drift"
 
 
 def test_the_more_descriptors_the_stricter_each() -> None:
     pair = (rows(0, 200), rows(1, 100, shift=0.42))
-    assert 0.0005 < ks_2samp(*pair).pvalue < 0.01
-    assert verdict(pair).verdict == "drift"
-    assert verdict(pair, *((rows(s, 200), rows(s + 50, 100)) for s in range(2, 23))).verdict == "no drift"
-    assert threshold(0.01, 20) == pytest.approx(0.0005)
+    alone = verdict(pair).columns[0].p_value
+    among = verdict(pair, *((rows(s, 200), rows(s + 50, 100)) for s in range(2, 23)))
+    assert next(c for c in among.columns if c.column == "c0").p_value > 3 * alone
 
 
-def test_a_constant_descriptor_that_stays_is_no_drift() -> None:
-    drift = verdict((np.full(300, 0.1), np.full(50, 0.1)))
-    assert drift.verdict == "no drift"
-    assert drift.columns[0].shift is None
-
-
-def test_a_constant_descriptor_that_changes_is_drift() -> None:
-    drift = verdict((np.full(300, 256.0), np.full(50, 320.0)), (rows(0, 300), rows(1, 50)))
-    assert drift.verdict == "drift"
-    assert (drift.columns[0].column, drift.columns[0].effect, drift.columns[0].shift) == ("c0", 1.0, None)
-
-
-def test_a_descriptor_that_becomes_constant_is_drift() -> None:
+def test_constant_descriptors_break_nothing() -> None:
+    still = verdict((np.full(300, 0.1), np.full(50, 0.1)), (rows(0, 300), rows(1, 50)))
+    assert still.verdict == "no drift"
+    assert next(c for c in still.columns if c.column == "c0").shift is None
+    moved = verdict((np.full(300, 256.0), np.full(50, 320.0)), (rows(0, 300), rows(1, 50)))
+    assert moved.verdict == "drift"
+    assert (moved.columns[0].column, moved.columns[0].effect, moved.columns[0].shift) == ("c0", 1.0, None)
     assert verdict((rows(0, 300), np.zeros(50))).verdict == "drift"
+    assert verdict((np.zeros(30), np.zeros(20))).verdict == "no drift"
+
+
+def test_a_few_images_like_none_of_the_reference_are_drift_though_no_descriptor_moved() -> None:
+    rng = np.random.default_rng(4)
+    reference, live = rng.normal(size=(300, 6)), rng.normal(size=(50, 6))
+    live[:5] = np.array([[-5], [5], [-5], [5], [-5]]) * [1, -1, 1, -1, 1, -1]
+    one = Family("input", tuple("abcdef"), reference, live)
+    drift = judge([one], Rule())
+    assert [test.name for test in drift.alarms] == ["strangers"]
+    assert drift.verdict == "drift"
+    assert not drift.moved
+    assert drift.alarms[0].effect == pytest.approx(0.1, abs=0.03)
+    assert judge([one], Rule(min_share=0.3)).verdict == "no drift"
+
+
+def test_the_effect_is_the_kolmogorov_smirnov_statistic() -> None:
+    a, b = rows(1, 90), rows(2, 41, shift=0.5)
+    assert effect(a, b) == pytest.approx(ks_2samp(a, b).statistic, abs=1e-6)
+
+
+def test_images_are_compared_with_trained_ones_and_predictions_with_held_out_ones() -> None:
+    families, left_out = make_families(*frames(1), min_live=20)
+    assert not left_out
+    assert [(f.side, len(f.reference), len(f.live)) for f in families] == [("input", 80, 60), ("prediction", 40, 60)]
+    assert families[0].points is None
+    assert families[1].points is not None
+    assert families[1].points[0].shape == (40, 8)
 
 
 def test_descriptors_without_enough_values_are_left_out_with_the_reason() -> None:
-    empty, gappy = np.full(100, np.nan), rows(0, 100)
-    gappy[5:] = np.inf
-    usable, left_out = split_comparable(
-        [
-            Comparison("full", "input", rows(0, 100), rows(1, 100)),
-            Comparison("no reference", "prediction", empty, rows(1, 100)),
-            Comparison("no live", "prediction", rows(0, 100), empty),
-            Comparison("gaps", "input", gappy, rows(1, 100)),
-        ],
-        min_live=20,
-        min_reference=10,
-    )
-    assert [c.column for c in usable] == ["full"]
+    reference, live = frames(2)
+    reference["noise"] = np.nan
+    reference = reference.drop(columns=["entropy"])
+    live["sharpness"] = np.inf
+    live.loc[5:14, "hue_spread"] = np.nan
+    live.loc[3, "contrast"] = np.nan
+    families, left_out = make_families(reference, live, min_live=20)
     assert {left.column: left.reason for left in left_out} == {
-        "no reference": "the reference holds 0 values, 10 are needed",
-        "no live": "the window holds 0 values, 20 are needed",
-        "gaps": "the reference holds 5 values, 10 are needed",
+        "noise": "the reference holds 0 values, 10 are needed",
+        "entropy": "the reference holds 0 values, 10 are needed",
+        "sharpness": "the window holds 0 values, 20 are needed",
+        "hue_spread": "10 of 60 rows of the window lack it",
     }
+    assert len(families[0].columns) == len(IMAGE_DESCRIPTORS) - 4
+    assert len(families[0].live) == 59
 
 
-def test_gaps_are_not_values() -> None:
-    live = rows(1, 100)
-    live[::2] = np.nan
-    (usable,), _ = split_comparable([Comparison("c", "input", rows(0, 100), live)], 20, 10)
-    assert usable.live.size == 50
+def test_a_side_without_enough_whole_rows_is_not_compared() -> None:
+    reference, live = frames(3)
+    families, left_out = make_families(reference[reference["split"] == "train"], live, min_live=20)
+    assert [f.side for f in families] == ["input"]
+    assert {left.column for left in left_out} == set(PREDICTION_DESCRIPTORS)
+    families, left_out = make_families(reference, live[:10], min_live=20)
+    assert not families
+    assert len(left_out) == len(IMAGE_DESCRIPTORS) + len(PREDICTION_DESCRIPTORS)
 
 
-def test_the_effect_is_the_kolmogorov_smirnov_statistic_also_with_ties() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        a, b = rng.integers(0, 6, 90).astype(float), rng.integers(0, 7, 41).astype(float)
-        assert effect(a, b) == pytest.approx(ks_2samp(a, b).statistic, abs=1e-12)
+def test_embeddings_are_compared_where_every_row_has_one() -> None:
+    reference, live = frames(4)
+    live.at[7, "embedding"] = None
+    assert make_families(reference, live, min_live=20)[0][1].points is None
+
+
+def test_copies_and_patients_count_once() -> None:
+    reference, live = frames(5)
+    assert make_families(reference, live, min_live=20)[0][0].clusters is None
+    reference["cluster"] = ["p1", "p1", *[None] * (len(reference) - 2)]
+    live["cluster"] = ["p1", "b", "b", *(f"image {n}" for n in range(len(live) - 3))]
+    of_reference, of_live = make_families(reference, live, min_live=20)[0][0].clusters or pytest.fail("no clusters")
+    assert np.unique(of_reference).size == 79
+    assert np.unique(of_live).size == 59
+    assert not set(of_reference) & set(of_live)
+
+
+def test_one_image_sent_again_and_again_is_one_image() -> None:
+    reference, live = frames(6, live=40)
+    flood = pd.concat([live, *[live[:1]] * 60], ignore_index=True)
+    flood["cluster"] = [f"digest {n}" for n in range(40)] + ["digest 0"] * 60
+    families, _ = make_families(reference, flood, min_live=20)
+    assert judge(families, Rule()).verdict == "no drift"
+    alone, _ = make_families(reference, flood.drop(columns="cluster"), min_live=20)
+    assert judge(alone, Rule()).verdict == "drift"

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import FLAGS, chromium
-from drift_scene import NOON, UNTIL, Report, Scene, draw_descriptors, last_run, live, post, reference_frame, register
-from scipy.stats import ks_2samp
+from drift_scene import NOON, UNTIL, Report, Scene, last_run, live, post, reference_frame, register
 
-from monitoring.drift import Comparison, effect, split_comparable, threshold
 from monitoring.evidently_report import Page, Row, run_evidently
-from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
+from resunet.descriptors import PREDICTION_DESCRIPTORS
 
 DEADLINE_S = 120.0
 
@@ -56,7 +54,9 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     assert (metrics["rows"], metrics["rows_left_out"]) == (150, 40)
     assert metrics["share_drifted"] == pytest.approx(3 / 22)
     assert metrics["drift.effect.brightness"] == pytest.approx(result["columns"][0]["effect"])
-    assert metrics["drift.p_value.brightness"] < 1e-10 < 0.00045 < metrics["drift.p_value.mean_r"]
+    assert metrics["drift.p_value.brightness"] < 0.001 < 0.1 < metrics["drift.p_value.mean_r"]
+    assert metrics["drift.p_value"] < 0.01
+    assert {test["name"] for test in result["tests"]} == {"gaps", "shift", "strangers"}
     assert {file.path for file in scene.client.list_artifacts(entry.info.run_id)} == {
         "drift.json",
         "drift.png",
@@ -130,38 +130,18 @@ def test_a_large_window_is_sampled(
     assert last_run(scene.client, "elsewhere").data.metrics["rows"] == 400
 
 
-def test_evidently_and_scipy_give_the_same_p_values_and_verdicts(tmp_path: Path) -> None:
-    rng = np.random.default_rng(11)
-    reference, window = draw_descriptors(rng, 240), draw_descriptors(rng, 90, {"brightness": 0.8})
-    reference["component_count"] = reference["component_count"].round()
-    window["component_count"] = window["component_count"].round()
-    window.loc[::3, "entropy"] = np.nan
-    columns = (*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS)
-    usable, _ = split_comparable(
-        [Comparison(name, "input", reference[name].to_numpy(), window[name].to_numpy()) for name in columns],
-        min_live=20,
-        min_reference=10,
-    )
-    page = Page("heading", "rule", {name: Row(0.0, ("", "", "")) for name in columns})
-    limit = threshold(0.01, len(usable))
-    found = run_evidently(usable, page, threshold=limit, min_effect=0.1, folder=tmp_path)
-    assert found == {c.column: ks_2samp(c.reference, c.live).pvalue for c in usable}
-
-
 @pytest.mark.browser
 def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
     command = [chromium(), "--headless", *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"]
     rng = np.random.default_rng(12)
-    # Each with its true shift. What moved must come first; "contrast" moves surely, but by too little.
-    shifts = {"brightness": 0.0, "contrast": 1.0, "noise": 3.0}
-    comparisons = [
-        Comparison(name, "input", rng.normal(size=100), rng.normal(shift, 1, 60)) for name, shift in shifts.items()
-    ]
-    assert ks_2samp(comparisons[1].reference, comparisons[1].live).pvalue < 0.001
-    rows = {c.column: Row(effect(c.reference, c.live), ("1", "2", "+1 SD")) for c in comparisons}
-    page = Page("resunet version 5", "Moved: …", rows)
-    run_evidently(comparisons, page, threshold=0.01, min_effect=0.6, folder=tmp_path)
+    # Evidently's own test would find that "contrast" drifted, too; the page says what we say.
+    values = {
+        name: (rng.normal(size=100), rng.normal(shift, 1, 60))
+        for name, shift in {"brightness": 0.0, "contrast": 1.0, "noise": 3.0}.items()
+    }
+    rows = {name: Row(0.004, name == "noise", 0.5, ("1", "2", "+1 SD")) for name in values}
+    run_evidently(values, Page("resunet version 5", "Moved: …", "drift", rows), tmp_path)
     shown = subprocess.run(
         [*command, (tmp_path / "evidently.html").as_uri()],
         capture_output=True,
