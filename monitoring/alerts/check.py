@@ -70,6 +70,8 @@ def check(
         except ResunetError as error:
             problems.append(str(error))
             continue
+        if seen is None:
+            continue
         for change in _changes(policy, mine, seen, now):
             _write(sources.engine, policy, change, places, now)
     if others_are_gone:
@@ -80,7 +82,10 @@ def check(
     return Checked(tuple(alert for alert in after if alert.status == "firing"), tuple(problems))
 
 
-def _observe(sources: Sources, policy: Policy, now: datetime) -> list[Observation]:
+def _observe(sources: Sources, policy: Policy, now: datetime) -> list[Observation] | None:
+    """What a policy sees; None where nobody can tell, which is no reason to close its alerts."""
+    if not sources.can_tell(policy.when.name):
+        return None
     if policy.when.by_windows:
         return observe_windows(sources.engine, policy.model_name, policy.when)
     return observe_now(sources, policy, now)

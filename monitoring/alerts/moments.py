@@ -26,7 +26,7 @@ _Observe = Callable[[Sources, Policy, datetime], Iterator[Observation]]
 
 
 def observe_now(sources: Sources, policy: Policy, now: datetime) -> list[Observation]:
-    """What a policy's condition sees at a moment.
+    """What a policy's condition sees at a moment, where `sources.can_tell` it.
 
     Raises:
         RecordsError: the database does not answer.
@@ -68,8 +68,7 @@ def _refused(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observ
 def _measured(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observation]:
     settings = policy.when.measured_dice
     assert settings is not None
-    if sources.measured is None:
-        return
+    assert sources.measured is not None
     window = Window.ending(now, settings.over)
     for found in sources.measured(sources.engine, policy.model_name, window):
         dice = found.dice
@@ -91,8 +90,8 @@ def _part(found: MeasuredDice) -> str:
 
 def _jobs(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observation]:
     settings = policy.when.job
-    assert settings is not None
-    for job in sources.jobs(sources.engine) if sources.jobs is not None else ():
+    assert settings is not None and sources.jobs is not None
+    for job in sources.jobs(sources.engine):
         if settings.name in (None, job.name):
             late = _is_late(job, now - settings.late_by)
             yield Observation(Subject("", "", f"job {job.name}"), (_job_mark(job, late, now),))

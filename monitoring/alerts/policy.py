@@ -235,7 +235,9 @@ def parse_policies(text: str, name: str = "the alert policies") -> tuple[Policy,
         line = lines["policies", str(number), "name"]
         if policy.name in seen:
             first_line = seen[policy.name]
-            raise SettingsError(f"{name}, line {line}: {policy.name} is the name of two policies, also in {first_line}")
+            raise SettingsError(
+                f"{name}, line {line}: {policy.name} is the name of two policies, first in line {first_line}"
+            )
         seen[policy.name] = line
         _refuse_what_is_not_built(policy, number, lines, name)
     return tuple(file.policies)

@@ -44,7 +44,7 @@ class Reports:
 
     def __init__(self, client: "MlflowClient | None", tracking_uri: str = "") -> None:
         self._client = client
-        self._page = _without_secrets(tracking_uri)
+        self._page = web_page(tracking_uri)
         self._found = dict[str, Report]()
         self._open = ExitStack()
 
@@ -88,7 +88,7 @@ class Reports:
             return None
 
 
-def _without_secrets(uri: str) -> str:
+def web_page(uri: str) -> str:
     """A web address without user, password, query and fragment; empty where it is none."""
     try:
         parts, port = urlsplit(uri), urlsplit(uri).port

@@ -118,6 +118,11 @@ class Sources:
     jobs: ReadJobs | None = None
     share_free: Callable[[Path], float] = _share_free
 
+    def can_tell(self, condition: str) -> bool:
+        """Whether what a condition looks at can be read here."""
+        needs = {"measured_dice": self.measured, "job": self.jobs}
+        return condition not in needs or needs[condition] is not None
+
     @classmethod
     def of_platform(cls, engine: Engine, home: Path) -> "Sources":
         """Those that are installed."""

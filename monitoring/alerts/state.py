@@ -154,7 +154,7 @@ def walk(course: Course, marks: Sequence[Mark], rule: Rule, kept_open: int = KEP
             episodes[-1] = replace(episodes[-1], ended=mark.at)
         if number == len(new) - kept_open:
             settled = course
-    return Walk(course, course if kept_open == 0 else settled, tuple(episodes))
+    return Walk(course, settled, tuple(episodes))
 
 
 def step(course: Course, mark: Mark, rule: Rule) -> Course:

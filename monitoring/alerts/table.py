@@ -15,17 +15,19 @@ from records.watch.alerts import Alert
 
 def alert_table(alerts: Sequence[Alert], now: datetime) -> Table:
     """A row for each."""
-    table = Table("ID", "state", "policy", "of", "for", "what was seen")
+    table = Table(show_lines=True)
+    for heading in ("ID", "state", "for"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what was seen")
     for alert in alerts:
         acknowledged = f"acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}"
-        seen = [alert.summary, alert.subject, *([acknowledged] if alert.acknowledged_by else [])]
+        seen = [f"{alert.policy}: {about(alert)}", alert.summary, alert.subject if alert.model_name else ""]
+        seen.append(acknowledged if alert.acknowledged_by else "")
         table.add_row(
             str(alert.id),
-            Text(alert.status if alert.status == "pending" else f"{alert.status}, {alert.severity}"),
-            Text(alert.policy),
-            Text(about(alert)),
+            f"{alert.status}\n{alert.severity}",
             lasted(now - alert.since) if alert.since else "",
-            Text("\n".join(one_line(line) for line in seen)),
+            Text("\n".join(one_line(line) for line in seen if line)),
             style="bold red" if alert.status == "firing" and not alert.acknowledged_by else "",
         )
     return table
