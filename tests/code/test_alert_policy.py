@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.alerts.conditions import Condition
 from monitoring.alerts.policy import load_policies, parse_policies
 from monitoring.alerts.state import Lasting
 from resunet.errors import SettingsError
@@ -98,3 +99,16 @@ def test_the_platform_s_own_policies_make_sense() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone\.yaml cannot be read: No such file .*--print"):
         load_policies(tmp_path / "gone.yaml")
+
+
+def test_what_the_manual_shows_makes_sense_and_names_each_condition() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "monitoring" / "alerts.md").read_text(encoding="utf-8")
+    [example] = [block.partition("```")[0] for block in manual.split("```yaml\n")[1:]]
+    assert len(parse_policies(example)) == 3
+    rows = [line.split("`")[1] for line in manual.splitlines() if line.startswith("| `{")]
+    for condition in rows:
+        policy = parse_policies(TEXT.replace("{verdict: drift}", condition).replace("    for: 2 windows\n", ""))[0]
+        how = next(line for line in manual.splitlines() if line.startswith(f"| `{condition}`"))
+        assert how.endswith("| windows |" if policy.when.by_windows else "| time |")
+    names = {condition.strip("{").partition(":")[0] for condition in rows}
+    assert names == set(Condition.model_fields)

@@ -46,7 +46,8 @@ def here(tmp_path: Path, tracking_uri: str, mail: MailServer, monkeypatch: pytes
         "RESUNET_MONITORING_ALERTS": str(tmp_path / "alerts.yaml"),
         "RESUNET_NOTIFY": mail.url(),
         "MLFLOW_TRACKING_URI": tracking_uri.replace("//", f"//ada:{PASSWORD}@"),
-        # The command sets these two where nobody has: here a test would find them.
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # The command sets these where nobody has: here a test would find them.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "no_proxy": "127.0.0.1",
