@@ -41,7 +41,7 @@ def about(alert: Alert) -> str:
 
 def subject(alert: Alert, event: Event) -> str:
     """One line, the most important words first."""
-    return one_line(f"[resunet] {_BEGINS[event]} {alert.policy}: {about(alert)}")
+    return f"[resunet] {_BEGINS[event]} {alert.policy}: {about(alert)}"
 
 
 def body(change: Change, event: Event, number: int, now: datetime) -> str:

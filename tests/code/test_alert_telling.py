@@ -190,6 +190,20 @@ def test_a_name_without_addresses_waits_for_them_and_is_told_of(here: World, mai
     assert hook.get()["title"].startswith("[resunet] ALERT")
 
 
+def test_nobody_hears_that_it_is_over_before_they_hear_that_it_began(here: World) -> None:
+    answers = [lambda handler: handler.send_error(503), take, take]
+
+    with webhook(lambda handler: answers.pop(0)(handler)) as hook:
+        to = Recipients({"RESUNET_NOTIFY": hook.url}, 30.0)
+        here.report(0, "drift")
+        here.look(MAIL_ALONE, DAY_0 + DAY + HOUR)
+        here.report(1, "no drift")
+        here.now = DAY_0 + 2 * DAY + HOUR
+        assert look(here, MAIL_ALONE, to).delivered == 0
+        assert look(here, MAIL_ALONE, to).delivered == 2
+        assert [hook.get()["title"].split()[1] for _ in range(3)] == ["ALERT", "ALERT", "RECOVERED"]
+
+
 def test_who_has_nobody_to_tell_queues_nothing(here: World) -> None:
     here.report(0, "drift")
     here.now = DAY_0 + DAY + HOUR
