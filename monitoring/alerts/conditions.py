@@ -98,7 +98,7 @@ class JobTrouble(BaseModel):
     """A job of the schedule has failed, or is late.
 
     Attributes:
-        name: of one job; None: each of them.
+        name: of a job, `*` stands for anything; None: each of them.
         late_by: so long after it was due it counts as late.
     """
 

@@ -5,7 +5,8 @@ for seen in observe_now(sources, policy, now):
 """
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -92,22 +93,18 @@ def _jobs(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observati
     settings = policy.when.job
     assert settings is not None and sources.jobs is not None
     for job in sources.jobs(sources.engine):
-        if settings.name in (None, job.name):
-            late = _is_late(job, now - settings.late_by)
-            yield Observation(Subject("", "", f"job {job.name}"), (_job_mark(job, late, now),))
+        if settings.name is None or fnmatchcase(job.name, settings.name):
+            yield Observation(Subject("", "", f"job {job.name}"), (_job_mark(job, settings.late_by, now),))
 
 
-def _is_late(job: Job, before: datetime) -> bool:
-    begun = job.last_started is not None and job.due is not None and job.last_started >= job.due
-    return job.due is not None and job.due < before and not begun
-
-
-def _job_mark(job: Job, late: bool, now: datetime) -> Mark:
-    if late and job.due is not None:
-        said = f"job {job.name} was due on {job.due:%Y-%m-%d %H:%M} UTC and has not begun"
+def _job_mark(job: Job, patience: timedelta, now: datetime) -> Mark:
+    if job.overdue(now, patience):
+        late = job.due is not None and job.due < now
+        begun = "" if job.last_started is None else f" on {job.last_started:%Y-%m-%d %H:%M} UTC"
+        said = f"was due on {job.due:%Y-%m-%d %H:%M} UTC and has not run" if late else f"began{begun} and never ended"
         hint = "is `python -m monitoring schedule` running? Where it is not, it cannot tell of itself"
-        return Mark(now, False, said, (hint,), job.due)
-    if job.last_outcome not in (None, "ok"):
+        return Mark(now, False, f"job {job.name} {said}", (hint,), job.due if late else job.last_started)
+    if job.failed:
         return Mark(now, False, f"job {job.name} has failed: {job.last_outcome}", (), job.last_finished)
     # Until it has ended once there is nothing to say of it.
     return Mark(now, None if job.last_outcome is None else True, f"job {job.name} is well")

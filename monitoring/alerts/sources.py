@@ -11,7 +11,7 @@ import importlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +60,9 @@ class Job(Protocol):
     def last_finished(self) -> datetime | None: ...
     @property
     def last_outcome(self) -> str | None: ...
+    @property
+    def failed(self) -> bool: ...
+    def overdue(self, now: datetime, patience: timedelta) -> bool: ...
 
 
 MeasureDice = Callable[[Engine, str, Window], Sequence[MeasuredDice]]

@@ -61,7 +61,7 @@ def body(change: Change, event: Event, number: int, now: datetime) -> str:
         lines.append(_acknowledged(change.before))
     lines += ["", f"policy {alert.policy}, severity {alert.severity}, alert {number}"]
     if event in ("firing", "repeat"):
-        lines.append(f"recovered is told after {_lasting(change.recovery)} that are good{_damping(change)}")
+        lines.append(f"recovery is told after {_lasting(change.recovery)}{_damping(change)}")
         lines.append(f'seen to: python -m monitoring alerts acknowledge {number} --reason "…" stops the repetition')
     return "\n".join(lines)
 
@@ -110,8 +110,8 @@ def _acknowledged(alert: Alert) -> str:
 
 def _lasting(lasting: Lasting) -> str:
     if lasting.time:
-        return span(lasting.time)
-    return f"{lasting.windows} window{'' if lasting.windows == 1 else 's'} in a row"
+        return f"{span(lasting.time)} without it"
+    return f"{lasting.windows} good windows in a row" if lasting.windows > 1 else "one good window"
 
 
 def _damping(change: Change) -> str:

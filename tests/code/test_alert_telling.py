@@ -124,7 +124,7 @@ looked at: windows of 1d, canary, production
 since 2026-03-03 00:00 UTC (2 days)
 
 policy input-drift, severity warning, alert 1
-recovered is told after 2 windows in a row that are good
+recovery is told after 2 good windows in a row
 seen to: python -m monitoring alerts acknowledge 1 --reason "…" stops the repetition
 
 report: https://mlflow.example/#/experiments/1/runs/0123456789abcdef0123456789abcdef"""
