@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import pytest
 from alert_scene import DAY, DAY_0, HOUR, World, policies, world
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
 from monitoring.alerts.moments import observe_now
 from monitoring.alerts.sources import Sources
 from monitoring.alerts.windows import observe_windows
 from monitoring.window import Window
+from records.schema import labels, predictions
 from records.watch.alerts import open_alerts
 
 ALERT = "actions: [{alert: {}}]"
@@ -198,3 +199,30 @@ def test_a_condition_that_is_gone_is_closed_and_one_that_cannot_be_read_is_not(h
     here.look(rules)
     assert [event for _, event, _ in here.told()] == ["firing", "ended"]
     assert open_alerts(here.engine) == []
+
+
+def test_labels_are_read_where_the_platform_measures_them(here: World) -> None:
+    pytest.importorskip("monitoring.performance.window")
+    here.now = DAY_0 + DAY
+    with here.engine.begin() as connection:
+        for number in range(40):
+            name = {"request_id": f"r{number}", "model_name": "resunet", "model_version": "7"}
+            more = {"answer_id": f"a{number}", "event_time": DAY_0, "model_digest": "abc", "status": "ok"}
+            connection.execute(insert(predictions).values(**name, **more, route="production"))
+            scores = dict.fromkeys(("dice", "iou", "precision", "recall"), 0.5 + number / 400)
+            connection.execute(insert(labels).values(**name, source="audit", label_time=here.now, **scores))
+    here.sources = Sources.of_platform(here.engine, Path())
+    assert seen(here, "{measured_dice: {below: 0.8}}") == {"7": False}
+    assert seen(here, "{measured_dice: {below: 0.5}}") == {"7": True}
+
+
+def test_jobs_are_read_where_the_platform_keeps_them(here: World) -> None:
+    table = pytest.importorskip("records.watch.jobs")
+    here.now = DAY_0 + DAY
+    table.prepare(here.engine)
+    usual = {"token": 0, "failing": 0, "failures": 0, "last_outcome": "ok"}
+    with here.engine.begin() as connection:
+        for name, due in (("late", here.now - 2 * HOUR), ("well", here.now + HOUR)):
+            connection.execute(insert(table.jobs).values(name=name, due=due, **usual))
+    here.sources = Sources.of_platform(here.engine, Path())
+    assert seen(here, "{job: {late_by: 1h}}") == {"job late": False, "job well": True}
