@@ -12,11 +12,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from monitoring.alerts.cli import register as register_alerts
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Compare what a version sees with what it was trained on, once or on a schedule.",
 )
+register_alerts(app)
 
 EXIT_CODES = {"no drift": 0, "too few rows": 2, "drift": 3}
 

@@ -4,6 +4,7 @@
 
     messenger = Messenger(NotifySettings.load().notify.get_secret_value())
     messenger.tell(Message("the gateway is degraded", "version 7 …", "warning"))        # returns at once
+    messenger.deliver(Message("drift", "…", attachments=(picture,)))    # waits; {1, 2}: the addresses that took it
 
 A message goes to each address in a thread of its own: a mail server that is away holds up nothing, and is told of in
 the log. A command that ends waits for its messages, but not for ever. No address is ever shown: it may hold a password
@@ -12,12 +13,14 @@ or a token.
 
 import atexit
 import logging
+import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, SecretStr
@@ -33,6 +36,8 @@ _NEXT: Final = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 # What may print an address, or a part of one, while it sends.
 _TALKATIVE: Final = ("apprise", "urllib3.connectionpool")
 
+_LARGEST_ATTACHMENT: Final = 10_000_000
+
 _logger = logging.getLogger(__name__)
 _silent = threading.local()
 _watchers: set[threading.Thread] = set()
@@ -47,12 +52,15 @@ class Message:
         body: text.
         kind: how urgent it is.
         lost: what is said in the log, before the subject, of one that could not be delivered.
+        attachments: files that go with it where the address takes files; they stay until it is out. One that cannot be
+            read, or is larger than 10 MB, is left out: the words go without it.
     """
 
     subject: str
     body: str
     kind: Literal["info", "warning", "failure"] = "info"
     lost: str = "It was"
+    attachments: tuple[Path, ...] = ()
 
 
 class NotifySettings(EnvironmentSettings):
@@ -77,6 +85,7 @@ class _Sending(threading.Thread):
     def run(self) -> None:
         with _silenced():
             import apprise
+            from apprise.attachment.file import AttachFile
 
             try:
                 sent = self._hub.notify(
@@ -84,22 +93,32 @@ class _Sending(threading.Thread):
                     body=self._message.body,
                     notify_type=apprise.NotifyType(self._message.kind),
                     body_format=apprise.NotifyFormat.TEXT,
+                    attach=[AttachFile(str(path)) for path in self._files()] or None,  # type: ignore[no-untyped-call]
                 )
             except Exception:
                 # Each kind of address has a library of its own, whose words may quote the address.
                 return
             self.delivered = bool(sent)
 
+    def _files(self) -> Iterator[Path]:
+        """The attachments that can be sent: one that cannot would take the words with it."""
+        for path in self._message.attachments:
+            with suppress(OSError), path.open("rb") as file:
+                if 0 < os.fstat(file.fileno()).st_size <= _LARGEST_ATTACHMENT:
+                    yield path.absolute()
+
 
 class Messenger:
-    """Sends messages; it neither waits nor raises.
+    """Sends messages; it does not raise, and `tell` does not wait.
 
     Args:
         addresses: of Apprise, comma-separated; one that makes no sense is told of in the log.
         deadline_s: seconds after which a message counts as lost, and an ending command waits no longer.
+        variable: where the addresses are from, for the log.
     """
 
-    def __init__(self, addresses: str, deadline_s: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, addresses: str, deadline_s: float = DEADLINE_SECONDS, variable: str = "RESUNET_NOTIFY") -> None:
+        self._variable = variable
         split = [one for one in _NEXT.split(addresses.strip(" \t\r\n,;")) if one]
         self._deadline_s = deadline_s
         self._count = len(split)
@@ -114,12 +133,38 @@ class Messenger:
             known = hub.add([address])
         if not known:
             _logger.warning(
-                "RESUNET_NOTIFY: address %d of %d is not one that Apprise understands, and nobody is told there; it "
-                "is not shown, since it may hold a password",
+                "%s: address %d of %d is not one that Apprise understands, and nobody is told there; it is not shown, "
+                "since it may hold a password",
+                self._variable,
                 number,
                 self._count,
             )
         return hub if known else None
+
+    @property
+    def count(self) -> int:
+        """How many addresses there are; they are numbered from 1 on."""
+        return self._count
+
+    def deliver(self, message: Message, to: Collection[int] | None = None) -> frozenset[int]:
+        """Send a message and wait for what comes of it, until the deadline.
+
+        Args:
+            to: numbers of the addresses; None: all of them.
+
+        Returns:
+            The numbers of those that took it. Of the others one may still take it after the deadline.
+        """
+        sendings = [_Sending(number, hub, message) for number, hub in self._hubs.items() if to is None or number in to]
+        ends = time.monotonic() + self._deadline_s
+        started = []
+        for sending in sendings:
+            with suppress(RuntimeError):  # no more threads, or the interpreter is ending
+                sending.start()
+                started.append(sending)
+        for sending in started:
+            sending.join(max(0.0, ends - time.monotonic()))
+        return frozenset(sending.number for sending in started if sending.delivered)
 
     def tell(self, message: Message) -> None:
         """Start to send a message to every address."""
@@ -134,7 +179,7 @@ class Messenger:
             watcher.start()
         except RuntimeError as error:
             _watchers.discard(watcher)
-            _logger.warning("RESUNET_NOTIFY: not everybody could be told (%s): %s", error, message.subject)
+            _logger.warning("%s: not everybody could be told (%s): %s", self._variable, error, message.subject)
 
     def _watch(self, sendings: Sequence[_Sending], message: Message) -> None:
         ends = time.monotonic() + self._deadline_s
@@ -143,7 +188,8 @@ class Messenger:
             if not sending.delivered:
                 late = sending.is_alive()
                 _logger.warning(
-                    "RESUNET_NOTIFY: address %d of %d %s. %s: %s",
+                    "%s: address %d of %d %s. %s: %s",
+                    self._variable,
                     sending.number,
                     self._count,
                     f"took no message within {self._deadline_s:g} s" if late else "is away, or takes no message",

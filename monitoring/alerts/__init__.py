@@ -1,0 +1,1 @@
+"""Policies: what is worth telling somebody, and the telling of it once."""
