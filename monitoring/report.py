@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from monitoring.live import LIVE_ROUTES, RowCounts, count_rows, sample_rows
 from monitoring.tracking import WatchedVersion, read_reference, report_run
 from monitoring.window import Window
 from monitoring.words import markdown, number, rule_text, shift_text, summary
+from records.watch.reports import WindowReport, add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import VersionError
 
@@ -109,6 +111,28 @@ class Answer:
             "not_compared": [asdict(left) for left in self.not_compared],
         }
 
+    def as_row(self, made: datetime) -> WindowReport:
+        """What the database keeps of it."""
+        question, drift = self.question, self.drift
+        return WindowReport(
+            model_name=question.version.name,
+            model_version=question.version.version,
+            version_digest=question.version.digest,
+            window_start=question.window.start,
+            window_end=question.window.end,
+            routes=question.routes,
+            verdict=drift.verdict,
+            p_value=drift.p_value,
+            rows=self.counts.compared,
+            moved=tuple(column.column for column in drift.moved),
+            summary=too_few(self) if drift.verdict == "too few rows" else summary(drift),
+            estimated_dice=None,
+            estimated_low=None,
+            estimated_high=None,
+            run_id=self.run_id,
+            made=made,
+        )
+
 
 def run_report(
     question: Question,
@@ -117,13 +141,15 @@ def run_report(
     open_engine: Callable[[], Engine],
     experiment: str,
     folder: Path | None = None,
+    made: datetime | None = None,
 ) -> Answer:
-    """Answer a question and keep the answer in an MLflow run, which is FAILED when this fails.
+    """Answer a question, and keep the answer in an MLflow run (FAILED when this fails) and in the log's database.
 
     Args:
         open_engine: opens the inference log, within the run: a database that is gone leaves a FAILED run.
         experiment: name of the MLflow experiment.
         folder: where the files go besides MLflow; made when missing.
+        made: the time of the report; now, if it is not given.
 
     Raises:
         ResunetError: the log, MLflow or the version's reference cannot be used.
@@ -143,12 +169,14 @@ def run_report(
         engine = open_engine()
         try:
             answer = _answer(question, client, engine, run_id, files, inbox)
+            (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
+            _log(client, answer, files)
+            if folder is not None:
+                shutil.copytree(files, folder, dirs_exist_ok=True)
+            # Last: whoever reads the row finds a run that has all its files.
+            add_report(engine, answer.as_row(made or datetime.now(UTC)))
         finally:
             engine.dispose()
-        (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
-        _log(client, answer, files)
-        if folder is not None:
-            shutil.copytree(files, folder, dirs_exist_ok=True)
     return answer
 
 

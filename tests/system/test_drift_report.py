@@ -12,6 +12,8 @@ from browser import FLAGS, chromium
 from drift_scene import NOON, UNTIL, Report, Scene, last_run, live, post, reference_frame, register
 
 from monitoring.evidently_report import Page, Row, run_evidently
+from records.log_database import open_log
+from records.watch.reports import latest_reports
 from resunet.descriptors import PREDICTION_DESCRIPTORS
 
 DEADLINE_S = 120.0
@@ -65,6 +67,12 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     }
     assert (out / "drift.png").read_bytes()[:4] == b"\x89PNG"
 
+    (row,) = latest_reports(open_log(scene.log), "resunet")
+    assert (row.verdict, row.rows, row.window_end, row.run_id) == ("drift", 150, NOON, entry.info.run_id)
+    assert row.moved == ("brightness", "confidence", "sharpness")
+    assert row.p_value == pytest.approx(metrics["drift.p_value"])
+    assert row.summary.startswith("drift: 3 of 22 descriptors moved, most of all brightness")
+
 
 def test_images_like_the_training_images_are_no_drift(scene: Scene, report: Report) -> None:
     post(scene, live(3, 150), version="1")
@@ -83,6 +91,8 @@ def test_too_few_rows_are_no_verdict(scene: Scene, report: Report) -> None:
     assert "holds 5 rows of resunet version 1 (left out: 30 rows on the route batch); at least 20" in errors
     entry = last_run(scene.client)
     assert (entry.info.status, entry.data.tags["verdict"]) == ("FINISHED", "too few rows")
+    (row,) = latest_reports(open_log(scene.log), "resunet")
+    assert (row.verdict, row.p_value, row.rows) == ("too few rows", None, 5)
     assert "share_drifted" not in entry.data.metrics
     assert report(*UNTIL, "--min-rows", "4", "--brief")[0] == 0
     assert report(*UNTIL, "--route", "batch", "--brief")[0] == 0
