@@ -22,6 +22,7 @@ TOLD = {
     "rollout": ("false aborts", "answers of the candidate until", "whole rollouts"),
     "gates": ("worse by the margin", "true difference", "one call on 300 images"),
     "fuzz": ("spoilt requests", "crashes", "memory at most", "in the log"),
+    "drift": ("false alarms", "Evidently, half"),
     "descriptors": ("describe_image", "plain numpy and scipy"),
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }
