@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from benchmarks.rounds import arguments, interleave, ratios, spread
 from resunet.descriptors import IMAGE_DESCRIPTORS, describe_image

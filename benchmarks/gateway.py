@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student  # type: ignore[import-untyped]
+from scipy.stats import t as student
 
 from benchmarks.engine import PROBE, drawn, make_version
 from benchmarks.gateway_bare import Bare

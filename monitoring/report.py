@@ -24,6 +24,7 @@ from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.drift import Drift, Family, LeftOut, Rule, Values
+from monitoring.explain import looks_like
 from monitoring.families import CLUSTER, EMBEDDING, make_families
 from monitoring.judge import judge
 from monitoring.live import LIVE_ROUTES, RowCounts, count_rows, sample_rows
@@ -84,6 +85,8 @@ class Answer:
         if self.counts.compared > self.question.sample_rows and self.drift.columns:
             looked_at = f"{self.question.sample_rows:,} of the {self.counts.compared:,}"
             notes.append(f"A sample of {looked_at} rows was compared.")
+        if guesses := looks_like(self.drift):
+            notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
         notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
         return notes
 
@@ -106,6 +109,7 @@ class Answer:
             **asdict(self.drift.rule),
             "p_value": self.drift.p_value,
             "share_drifted": self.drift.share_drifted,
+            "looks_like": looks_like(self.drift),
             "tests": [asdict(test) for test in self.drift.tests],
             "columns": [asdict(column) for column in self.drift.columns],
             "not_compared": [asdict(left) for left in self.not_compared],

@@ -27,6 +27,7 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     assert code == 3
     assert "drift: 3 of 22 descriptors moved, most of all brightness (58.6" in printed
     assert "Left out: 40 rows of other versions." in printed
+    assert "Looks like: brighter images: a longer exposure, more light; blurred: out of focus" in printed
     rows = [line for line in printed.splitlines() if "→ " in line and "SD" in line]
     assert ["brightness" in rows[0], "grey levels" in rows[0], "+1.6 SD" in rows[0]] == [True] * 3
     assert len(rows) == 3
