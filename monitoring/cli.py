@@ -98,7 +98,7 @@ def report(
     from monitoring.words import drift_table, summary
     from records.settings import RecordsSettings
 
-    settings, client = MonitoringSettings.load(), MlflowClient()
+    settings, records, client = MonitoringSettings.load(), RecordsSettings.load(), MlflowClient()
     watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
     question = Question(
         version=watched,
@@ -111,9 +111,10 @@ def report(
     answer = run_report(
         question,
         client=client,
-        open_engine=lambda: open_log(RecordsSettings.load()),
+        open_engine=lambda: open_log(records),
         experiment=settings.experiment,
         folder=out,
+        workspace=settings.workspace or records.home / "evidently",
     )
     console = Console(soft_wrap=brief, highlight=False)
     if answer.drift.verdict == "too few rows":

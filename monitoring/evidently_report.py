@@ -2,7 +2,7 @@
 
     rows = {"brightness": Row(0.004, moved=True, effect=0.4, cells=("54", "87", "+2.1 SD"))}
     page = Page(heading="resunet version 3", rule="…", verdict="drift", rows=rows)
-    run_evidently(values, page, folder)
+    run_evidently(values, page, folder, when=window.end)
 
 Importing this module takes seconds, Evidently's: import it where it is needed.
 
@@ -13,12 +13,14 @@ sentence, each descriptor is given a test of our own there: the p-value of the p
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.core.container import MetricContainer
+from evidently.core.report import Snapshot
 from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
 from evidently.legacy.renderers.html_widgets import CounterData, counter, table_data
@@ -78,13 +80,14 @@ class _DriftPage(MetricContainer):  # type: ignore[misc]
         return [counter(title=self.heading, counters=counters), table, *rest]
 
 
-def run_evidently(values: Mapping[str, Values], page: Page, folder: Path) -> None:
+def run_evidently(values: Mapping[str, Values], page: Page, folder: Path, when: datetime) -> Snapshot:
     """Run Evidently on descriptors without gaps, and keep its report in a folder.
 
     Args:
         values: at most some 10,000 a side, for the report to take seconds.
         page: its rows name the same descriptors.
         folder: where `evidently.html` and `evidently.json` go.
+        when: the time that the report is of.
     """
     ranked = sorted(page.rows.items(), key=lambda item: not item[1].moved)
     for column, row in ranked:
@@ -107,9 +110,13 @@ def run_evidently(values: Mapping[str, Values], page: Page, folder: Path) -> Non
         snapshot = Report([container]).run(
             Dataset.from_pandas(_frame({name: both[1] for name, both in values.items()}), definition),
             Dataset.from_pandas(_frame({name: both[0] for name, both in values.items()}), definition),
+            timestamp=when,
+            name=page.heading,
+            tags=[page.verdict],
         )
         snapshot.save_html(str(folder / HTML_FILE))
         snapshot.save_json(str(folder / JSON_FILE))
+    return snapshot
 
 
 def _register(column: str, row: Row) -> None:

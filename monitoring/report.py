@@ -145,6 +145,7 @@ def run_report(
     open_engine: Callable[[], Engine],
     experiment: str,
     folder: Path | None = None,
+    workspace: Path | None = None,
     made: datetime | None = None,
 ) -> Answer:
     """Answer a question, and keep the answer in an MLflow run (FAILED when this fails) and in the log's database.
@@ -153,6 +154,7 @@ def run_report(
         open_engine: opens the inference log, within the run: a database that is gone leaves a FAILED run.
         experiment: name of the MLflow experiment.
         folder: where the files go besides MLflow; made when missing.
+        workspace: of Evidently, that the report is added to; made when missing.
         made: the time of the report; now, if it is not given.
 
     Raises:
@@ -172,7 +174,7 @@ def run_report(
         files.mkdir()
         engine = open_engine()
         try:
-            answer = _answer(question, client, engine, run_id, files, inbox)
+            answer = _answer(question, client, engine, run_id, files, inbox, workspace)
             (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
             _log(client, answer, files)
             if folder is not None:
@@ -184,7 +186,15 @@ def run_report(
     return answer
 
 
-def _answer(question: Question, client: MlflowClient, engine: Engine, run_id: str, files: Path, inbox: Path) -> Answer:
+def _answer(
+    question: Question,
+    client: MlflowClient,
+    engine: Engine,
+    run_id: str,
+    files: Path,
+    inbox: Path,
+    workspace: Path | None,
+) -> Answer:
     counts = count_rows(engine, question.version, question.window, question.routes)
     if counts.compared < question.min_rows:
         return Answer(question, Drift("too few rows", question.rule), counts, (), run_id)
@@ -192,7 +202,7 @@ def _answer(question: Question, client: MlflowClient, engine: Engine, run_id: st
     families, not_compared = _families(question, engine, reference)
     drift = judge(families, question.rule)
     answer = Answer(question, drift, counts, tuple(not_compared), run_id)
-    _draw(answer, {name: values for family in families for name, values in family.values.items()}, files)
+    _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, workspace)
     return answer
 
 
@@ -224,7 +234,7 @@ def _unpacked(stored: bytes | None) -> Any:
     return None if stored is None else np.frombuffer(stored, "<f4")
 
 
-def _draw(answer: Answer, values: dict[str, Values], files: Path) -> None:
+def _draw(answer: Answer, values: dict[str, Values], files: Path, workspace: Path | None) -> None:
     from monitoring.evidently_report import Page, Row, run_evidently
     from monitoring.figure import PICTURE_FILE, draw
 
@@ -235,7 +245,12 @@ def _draw(answer: Answer, values: dict[str, Values], files: Path) -> None:
         )
         for c in drift.columns
     }
-    run_evidently(values, Page(answer.headline, f"{summary(drift)}. {rule_text(drift)}", drift.verdict, rows), files)
+    page = Page(answer.headline, f"{summary(drift)}. {rule_text(drift)}", drift.verdict, rows)
+    snapshot = run_evidently(values, page, files, answer.question.window.end)
+    if workspace is not None:
+        from monitoring.workspace import keep_snapshot
+
+        keep_snapshot(snapshot, workspace, answer.question.version.name)
     title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
     draw(values, drift, title=title, path=files / PICTURE_FILE)
 

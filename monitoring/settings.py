@@ -1,5 +1,7 @@
 """Settings of monitoring, from `RESUNET_MONITORING_*` environment variables."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -16,5 +18,8 @@ class MonitoringSettings(EnvironmentSettings):
         default=10_000,
         ge=100,
         description="most rows a side that a report looks at; a larger window is sampled",
+    )
+    workspace: Path | None = Field(
+        default=None, description="folder of the Evidently workspace [default: RESUNET_HOME/evidently]"
     )
     seed: int = Field(default=0, ge=0, description="of that sample")

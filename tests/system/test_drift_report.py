@@ -152,7 +152,7 @@ def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
         for name, shift in {"brightness": 0.0, "contrast": 1.0, "noise": 3.0}.items()
     }
     rows = {name: Row(0.004, name == "noise", 0.5, ("1", "2", "+1 SD")) for name in values}
-    run_evidently(values, Page("resunet version 5", "Moved: …", "drift", rows), tmp_path)
+    run_evidently(values, Page("resunet version 5", "Moved: …", "drift", rows), tmp_path, NOON)
     shown = subprocess.run(
         [*command, (tmp_path / "evidently.html").as_uri()],
         capture_output=True,
