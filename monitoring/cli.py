@@ -58,6 +58,10 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report's files, besides MLflow.", file_okay=False)
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data set that was trained on, for pictures.", file_okay=False, exists=True),
+    ] = None,
     min_rows: MinRows = 20,
     alpha: Alpha = 0.01,
     min_effect: MinEffect = 0.1,
@@ -90,12 +94,15 @@ def report(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
+    from monitoring.answer import Question, too_few
     from monitoring.drift import Rule
     from monitoring.live import open_log
-    from monitoring.report import Question, run_report, too_few
+    from monitoring.report import Places, run_report
     from monitoring.settings import MonitoringSettings
     from monitoring.tracking import find_version
     from monitoring.words import drift_table, summary
+    from records.images import ImageStore
+    from records.sealing import open_keyring
     from records.settings import RecordsSettings
 
     settings, records, client = MonitoringSettings.load(), RecordsSettings.load(), MlflowClient()
@@ -113,8 +120,12 @@ def report(
         client=client,
         open_engine=lambda: open_log(records),
         experiment=settings.experiment,
-        folder=out,
-        workspace=settings.workspace or records.home / "evidently",
+        places=Places(
+            folder=out,
+            workspace=settings.workspace or records.home / "evidently",
+            data=data,
+            kept=ImageStore(records.home / "images", open_keyring(records)).get,
+        ),
     )
     console = Console(soft_wrap=brief, highlight=False)
     if answer.drift.verdict == "too few rows":

@@ -43,6 +43,7 @@ class Family:
         reference, live: (R, D) and (L, D), finite.
         points: embeddings (R, E) and (L, E) of the same images.
         clusters: (R,) and (L,), images of the same number belong together; None: each stands alone.
+        names: (R,) and (L,), by which an image is found: the reference's files, the answers of the window.
     """
 
     side: Side
@@ -51,6 +52,7 @@ class Family:
     live: Floats
     points: tuple[Floats, Floats] | None = None
     clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    names: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None
 
     @property
     def values(self) -> dict[str, Values]:

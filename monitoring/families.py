@@ -21,6 +21,7 @@ from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 MIN_REFERENCE: Final = 10
 MOST_MISSING: Final = 0.05
 EMBEDDING, CLUSTER = "embedding", "cluster"
+FILE, ANSWER = "path", "answer_id"
 
 
 def make_families(
@@ -66,7 +67,8 @@ def _family(
             return None, left_out + [LeftOut(name, reason) for name in columns]
     of_reference, of_live = (rows[columns].to_numpy("float64") for rows in (whole, whole_live))
     points = _points(whole, whole_live) if side == "prediction" else None
-    return Family(side, tuple(columns), of_reference, of_live, points, _clusters(whole, whole_live)), left_out
+    clusters, found_by = _clusters(whole, whole_live), _names(whole, whole_live)
+    return Family(side, tuple(columns), of_reference, of_live, points, clusters, found_by), left_out
 
 
 def _why_not(name: str, sides: Sequence[tuple[str, pd.DataFrame, int]]) -> str:
@@ -104,6 +106,12 @@ def _stacked(rows: pd.DataFrame) -> Floats | None:
     if len({point.shape for point in points}) != 1 or not np.isfinite(points).all():
         return None
     return np.stack(points)
+
+
+def _names(reference: pd.DataFrame, live: pd.DataFrame) -> tuple[Any, Any] | None:
+    if FILE not in reference or ANSWER not in live:
+        return None
+    return reference[FILE].to_numpy(str), live[ANSWER].to_numpy(str)
 
 
 def _clusters(reference: pd.DataFrame, live: pd.DataFrame) -> tuple[Any, Any] | None:

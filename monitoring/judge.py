@@ -58,7 +58,7 @@ def judge(families: Sequence[Family], rule: Rule) -> Drift:
 
 def _judge_family(family: Family, rule: Rule, families: int) -> tuple[list[ColumnDrift], list[TestResult]]:
     rng = np.random.default_rng(rule.seed)
-    small = _sampled(family, rng)
+    small = sampled(family, rng)
     live = np.arange(len(small.reference) + len(small.live)) >= len(small.reference)
     pool = np.concatenate([small.reference, small.live])
     gaps, statistics = Gaps(pool), _statistics(small, pool)
@@ -108,7 +108,9 @@ def _effects(
     return effects
 
 
-def _sampled(family: Family, rng: np.random.Generator) -> Family:
+def sampled(family: Family, rng: np.random.Generator) -> Family:
+    """The same with no more images a side than are tested."""
+
     def chosen(count: int, most: int) -> NDArray[np.int64]:
         return np.sort(rng.choice(count, most, replace=False)) if count > most else np.arange(count)
 
@@ -125,6 +127,7 @@ def _sampled(family: Family, rng: np.random.Generator) -> Family:
         family.live[of_live],
         both(family.points),
         both(family.clusters),
+        both(family.names),
     )
 
 

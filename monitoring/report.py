@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,119 +23,39 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
-from monitoring.drift import Drift, Family, LeftOut, Rule, Values
-from monitoring.explain import looks_like
-from monitoring.families import CLUSTER, EMBEDDING, make_families
+from monitoring.answer import Answer, Question, too_few
+from monitoring.drift import Drift, Family, LeftOut, Values
+from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
+from monitoring.furthest import furthest
 from monitoring.judge import judge
-from monitoring.live import LIVE_ROUTES, RowCounts, count_rows, sample_rows
-from monitoring.tracking import WatchedVersion, read_reference, report_run
-from monitoring.window import Window
+from monitoring.live import count_rows, sample_rows
+from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
+from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
-from records.watch.reports import WindowReport, add_report
+from records.watch.reports import add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import VersionError
 
-FORMAT_VERSION = 2
 JSON_FILE = "drift.json"
+# Of so many of the furthest images those are shown that are kept.
+LOOKED_THROUGH = 200
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked.
+class Places:
+    """What a report finds and leaves on this machine.
 
     Attributes:
-        min_rows: with fewer live rows there is no verdict.
-        rule: what is worth an alarm.
-        sample_rows: most rows a side that are looked at, drawn with the rule's seed.
+        folder: for its files, besides MLflow; made when missing.
+        workspace: of Evidently, that it is added to; made when missing.
+        data: the data set that the version was trained on, for pictures.
+        kept: gives an answer's image as it was sent, where it is kept.
     """
 
-    version: WatchedVersion
-    window: Window
-    routes: tuple[str, ...] = LIVE_ROUTES
-    min_rows: int = 20
-    rule: Rule = field(default_factory=Rule)
-    sample_rows: int = 10_000
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came out.
-
-    Attributes:
-        counts: all rows of the window; at most `sample_rows` of the compared ones were looked at.
-        not_compared: descriptors for which a side holds too few values.
-        run_id: the MLflow run that keeps it.
-    """
-
-    question: Question
-    drift: Drift
-    counts: RowCounts
-    not_compared: tuple[LeftOut, ...]
-    run_id: str
-
-    @property
-    def headline(self) -> str:
-        window, rows = self.question.window, self.counts.compared
-        return f"{self.question.version}, {window}, {rows:,} images"
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader must know besides the table."""
-        notes = [f"Left out: {_left_out(self.counts)}."] if self.counts.left_out else []
-        if self.counts.compared > self.question.sample_rows and self.drift.columns:
-            looked_at = f"{self.question.sample_rows:,} of the {self.counts.compared:,}"
-            notes.append(f"A sample of {looked_at} rows was compared.")
-        if guesses := looks_like(self.drift):
-            notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
-        notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
-        return notes
-
-    def as_json(self) -> dict[str, Any]:
-        """`drift.json`."""
-        question = self.question
-        return {
-            "format_version": FORMAT_VERSION,
-            "verdict": self.drift.verdict,
-            "model_name": question.version.name,
-            "model_version": question.version.version,
-            "version_digest": question.version.digest,
-            "window_start": question.window.start.isoformat(),
-            "window_end": question.window.end.isoformat(),
-            "routes": list(question.routes),
-            "rows": self.counts.compared,
-            "rows_needed": question.min_rows,
-            "rows_looked_at": min(self.counts.compared, question.sample_rows),
-            "rows_left_out": self.counts.left_out,
-            **asdict(self.drift.rule),
-            "p_value": self.drift.p_value,
-            "share_drifted": self.drift.share_drifted,
-            "looks_like": looks_like(self.drift),
-            "tests": [asdict(test) for test in self.drift.tests],
-            "columns": [asdict(column) for column in self.drift.columns],
-            "not_compared": [asdict(left) for left in self.not_compared],
-        }
-
-    def as_row(self, made: datetime) -> WindowReport:
-        """What the database keeps of it."""
-        question, drift = self.question, self.drift
-        return WindowReport(
-            model_name=question.version.name,
-            model_version=question.version.version,
-            version_digest=question.version.digest,
-            window_start=question.window.start,
-            window_end=question.window.end,
-            routes=question.routes,
-            verdict=drift.verdict,
-            p_value=drift.p_value,
-            rows=self.counts.compared,
-            moved=tuple(column.column for column in drift.moved),
-            summary=too_few(self) if drift.verdict == "too few rows" else summary(drift),
-            estimated_dice=None,
-            estimated_low=None,
-            estimated_high=None,
-            run_id=self.run_id,
-            made=made,
-        )
+    folder: Path | None = None
+    workspace: Path | None = None
+    data: Path | None = None
+    kept: Kept = lambda answer: None
 
 
 def run_report(
@@ -144,8 +64,7 @@ def run_report(
     client: MlflowClient,
     open_engine: Callable[[], Engine],
     experiment: str,
-    folder: Path | None = None,
-    workspace: Path | None = None,
+    places: Places | None = None,
     made: datetime | None = None,
 ) -> Answer:
     """Answer a question, and keep the answer in an MLflow run (FAILED when this fails) and in the log's database.
@@ -153,14 +72,13 @@ def run_report(
     Args:
         open_engine: opens the inference log, within the run: a database that is gone leaves a FAILED run.
         experiment: name of the MLflow experiment.
-        folder: where the files go besides MLflow; made when missing.
-        workspace: of Evidently, that the report is added to; made when missing.
+        places: what it finds and leaves on this machine.
         made: the time of the report; now, if it is not given.
 
     Raises:
         ResunetError: the log, MLflow or the version's reference cannot be used.
     """
-    version, window = question.version, question.window
+    version, window, places = question.version, question.window, places or Places()
     tags = {
         "model_name": version.name,
         "model_version": version.version,
@@ -174,11 +92,11 @@ def run_report(
         files.mkdir()
         engine = open_engine()
         try:
-            answer = _answer(question, client, engine, run_id, files, inbox, workspace)
+            answer = _answer(question, client, engine, run_id, files, inbox, places)
             (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
             _log(client, answer, files)
-            if folder is not None:
-                shutil.copytree(files, folder, dirs_exist_ok=True)
+            if places.folder is not None:
+                shutil.copytree(files, places.folder, dirs_exist_ok=True)
             # Last: whoever reads the row finds a run that has all its files.
             add_report(engine, answer.as_row(made or datetime.now(UTC)))
         finally:
@@ -193,7 +111,7 @@ def _answer(
     run_id: str,
     files: Path,
     inbox: Path,
-    workspace: Path | None,
+    places: Places,
 ) -> Answer:
     counts = count_rows(engine, question.version, question.window, question.routes)
     if counts.compared < question.min_rows:
@@ -202,7 +120,11 @@ def _answer(
     families, not_compared = _families(question, engine, reference)
     drift = judge(families, question.rule)
     answer = Answer(question, drift, counts, tuple(not_compared), run_id)
-    _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, workspace)
+    _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
+    far = furthest(families[0], LOOKED_THROUGH, question.rule.seed) if families[0].side == "input" else []
+    draw_sheet(
+        far, places.kept, places.data, title=f"Furthest from the reference: {answer.headline}", path=files / SHEET_FILE
+    )
     return answer
 
 
@@ -212,7 +134,7 @@ def _families(question: Question, engine: Engine, reference: pd.DataFrame) -> tu
         question.version,
         question.window,
         routes=question.routes,
-        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, "image_digest", "embedding"),
+        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, ANSWER, "image_digest", "embedding"),
         limit=question.sample_rows,
         seed=question.rule.seed,
     )
@@ -234,7 +156,7 @@ def _unpacked(stored: bytes | None) -> Any:
     return None if stored is None else np.frombuffer(stored, "<f4")
 
 
-def _draw(answer: Answer, values: dict[str, Values], files: Path, workspace: Path | None) -> None:
+def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places) -> None:
     from monitoring.evidently_report import Page, Row, run_evidently
     from monitoring.figure import PICTURE_FILE, draw
 
@@ -247,10 +169,10 @@ def _draw(answer: Answer, values: dict[str, Values], files: Path, workspace: Pat
     }
     page = Page(answer.headline, f"{summary(drift)}. {rule_text(drift)}", drift.verdict, rows)
     snapshot = run_evidently(values, page, files, answer.question.window.end)
-    if workspace is not None:
+    if places.workspace is not None:
         from monitoring.workspace import keep_snapshot
 
-        keep_snapshot(snapshot, workspace, answer.question.version.name)
+        keep_snapshot(snapshot, places.workspace, answer.question.version.name)
     title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
     draw(values, drift, title=title, path=files / PICTURE_FILE)
 
@@ -275,18 +197,3 @@ def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
     client.set_tag(answer.run_id, "mlflow.note.content", "\n\n".join([note, *answer.notes]))
     # Last: whoever searches for a verdict finds a run that has all its files.
     client.set_tag(answer.run_id, "verdict", answer.drift.verdict)
-
-
-def too_few(answer: Answer) -> str:
-    """Why there is no verdict, and what to do about it."""
-    question = answer.question
-    others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
-    return (
-        f"too few rows: the window {question.window} holds {answer.counts.compared} rows of "
-        f"{question.version}{others}; at least {question.min_rows} are needed. Ask for a longer "
-        "--window, or check that the server logs to this database (RESUNET_INFERENCE_LOG)"
-    )
-
-
-def _left_out(counts: RowCounts) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.left_out.items())

@@ -52,6 +52,17 @@ class Strangers:
         """(B, N): of each image to its second nearest reference image; the furthest known one where there is none."""
         return np.concatenate([self._distances(block) for block in self._blocks(live)])
 
+    def nearest(self, live: Labels) -> NDArray[np.int64]:
+        """(N,): the nearest reference image of each image; itself where none is near.
+
+        Args:
+            live: (N,).
+        """
+        is_reference = ~live[self._who]
+        first = is_reference.argmax(axis=1)
+        found = self._who[np.arange(len(self._who)), first]
+        return np.where(is_reference.any(axis=1), found, np.arange(len(self._who)))
+
     def _blocks(self, live: Labels) -> Iterator[Labels]:
         rows = max(1, _BLOCK // self._near.size)
         for begun in range(0, len(live), rows):

@@ -1,22 +1,58 @@
 """What a drift report says: a real tracking store, a real inference log, Evidently, a real browser."""
 
 import json
+import os
 import re
 import subprocess
-from datetime import timedelta
+import sys
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from browser import FLAGS, chromium
 from drift_scene import NOON, UNTIL, Report, Scene, last_run, live, post, reference_frame, register
+from waiting import until
 
 from monitoring.evidently_report import Page, Row, run_evidently
+from pipelines.servers import free_port
 from records.log_database import open_log
 from records.watch.reports import latest_reports
 from resunet.descriptors import PREDICTION_DESCRIPTORS
 
 DEADLINE_S = 120.0
+
+
+def history(workspace: Path) -> list[tuple[str, datetime, list[str]]]:
+    """What `evidently ui` has to show: project, time and tags of each report. Its files are read by its own server."""
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("evidently")), "ui", "--workspace", str(workspace)]
+    environment = {**os.environ, "DO_NOT_TRACK": "1"}
+    with workspace.with_name("ui.log").open("wb") as log:
+        ui = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log, env=environment
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", trust_env=False, timeout=DEADLINE_S) as http:
+            until(lambda: answers(http), seconds=DEADLINE_S)
+            found = []
+            for project in http.get("/projects").json():
+                for report in http.get(f"/projects/{project['id']}/reports").json():
+                    page = http.get(f"/projects/{project['id']}/{report['id']}/data").json()
+                    assert page["widgets"]
+                    found.append((project["name"], datetime.fromisoformat(report["timestamp"]), report["tags"]))
+            return found
+    finally:
+        ui.terminate()
+        ui.wait(30)
+
+
+def answers(http: httpx.Client) -> bool:
+    with suppress(httpx.TransportError):
+        return http.get("/version").status_code == 200
+    return False
 
 
 def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: Report, tmp_path: Path) -> None:
@@ -67,6 +103,8 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
         "evidently.json",
     }
     assert (out / "drift.png").read_bytes()[:4] == b"\x89PNG"
+
+    assert history(scene.home / "evidently") == [("resunet", NOON, ["drift"])]
 
     (row,) = latest_reports(open_log(scene.log), "resunet")
     assert (row.verdict, row.rows, row.window_end, row.run_id) == ("drift", 150, NOON, entry.info.run_id)

@@ -1,0 +1,133 @@
+"""What is asked of a window of live images, and what came out.
+
+question = Question(version=find_version(client, "resunet"), window=window)
+answer.drift.verdict, answer.headline, answer.notes, answer.as_json()
+"""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from monitoring.drift import Drift, LeftOut, Rule
+from monitoring.explain import looks_like
+from monitoring.live import LIVE_ROUTES, RowCounts
+from monitoring.tracking import WatchedVersion
+from monitoring.window import Window
+from monitoring.words import summary
+from records.watch.reports import WindowReport
+
+FORMAT_VERSION: Final = 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        min_rows: with fewer live rows there is no verdict.
+        rule: what is worth an alarm.
+        sample_rows: most rows a side that are looked at, drawn with the rule's seed.
+    """
+
+    version: WatchedVersion
+    window: Window
+    routes: tuple[str, ...] = LIVE_ROUTES
+    min_rows: int = 20
+    rule: Rule = field(default_factory=Rule)
+    sample_rows: int = 10_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out.
+
+    Attributes:
+        counts: all rows of the window; at most `sample_rows` of the compared ones were looked at.
+        not_compared: descriptors for which a side holds too few values.
+        run_id: the MLflow run that keeps it.
+    """
+
+    question: Question
+    drift: Drift
+    counts: RowCounts
+    not_compared: tuple[LeftOut, ...]
+    run_id: str
+
+    @property
+    def headline(self) -> str:
+        window, rows = self.question.window, self.counts.compared
+        return f"{self.question.version}, {window}, {rows:,} images"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know besides the table."""
+        notes = [f"Left out: {_left_out(self.counts)}."] if self.counts.left_out else []
+        if self.counts.compared > self.question.sample_rows and self.drift.columns:
+            looked_at = f"{self.question.sample_rows:,} of the {self.counts.compared:,}"
+            notes.append(f"A sample of {looked_at} rows was compared.")
+        if guesses := looks_like(self.drift):
+            notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
+        notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
+        return notes
+
+    def as_json(self) -> dict[str, Any]:
+        """`drift.json`."""
+        question = self.question
+        return {
+            "format_version": FORMAT_VERSION,
+            "verdict": self.drift.verdict,
+            "model_name": question.version.name,
+            "model_version": question.version.version,
+            "version_digest": question.version.digest,
+            "window_start": question.window.start.isoformat(),
+            "window_end": question.window.end.isoformat(),
+            "routes": list(question.routes),
+            "rows": self.counts.compared,
+            "rows_needed": question.min_rows,
+            "rows_looked_at": min(self.counts.compared, question.sample_rows),
+            "rows_left_out": self.counts.left_out,
+            **asdict(self.drift.rule),
+            "p_value": self.drift.p_value,
+            "share_drifted": self.drift.share_drifted,
+            "looks_like": looks_like(self.drift),
+            "tests": [asdict(test) for test in self.drift.tests],
+            "columns": [asdict(column) for column in self.drift.columns],
+            "not_compared": [asdict(left) for left in self.not_compared],
+        }
+
+    def as_row(self, made: datetime) -> WindowReport:
+        """What the database keeps of it."""
+        question, drift = self.question, self.drift
+        return WindowReport(
+            model_name=question.version.name,
+            model_version=question.version.version,
+            version_digest=question.version.digest,
+            window_start=question.window.start,
+            window_end=question.window.end,
+            routes=question.routes,
+            verdict=drift.verdict,
+            p_value=drift.p_value,
+            rows=self.counts.compared,
+            moved=tuple(column.column for column in drift.moved),
+            summary=too_few(self) if drift.verdict == "too few rows" else summary(drift),
+            estimated_dice=None,
+            estimated_low=None,
+            estimated_high=None,
+            run_id=self.run_id,
+            made=made,
+        )
+
+
+def too_few(answer: Answer) -> str:
+    """Why there is no verdict, and what to do about it."""
+    question = answer.question
+    others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
+    return (
+        f"too few rows: the window {question.window} holds {answer.counts.compared} rows of "
+        f"{question.version}{others}; at least {question.min_rows} are needed. Ask for a longer "
+        "--window, or check that the server logs to this database (RESUNET_INFERENCE_LOG)"
+    )
+
+
+def _left_out(counts: RowCounts) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.left_out.items())
