@@ -67,6 +67,7 @@ class Answer:
             notes.append(f"A sample of {looked_at} rows was compared.")
         if guesses := looks_like(self.drift):
             notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
+        notes += [f"{finding.words[0].upper()}{finding.words[1:]}." for finding in self.drift.quality]
         notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
         return notes
 
@@ -90,6 +91,7 @@ class Answer:
             "p_value": self.drift.p_value,
             "share_drifted": self.drift.share_drifted,
             "looks_like": looks_like(self.drift),
+            "quality": [asdict(finding) | {"alarm": finding.alarm} for finding in self.drift.quality],
             "tests": [asdict(test) for test in self.drift.tests],
             "columns": [asdict(column) for column in self.drift.columns],
             "not_compared": [asdict(left) for left in self.not_compared],

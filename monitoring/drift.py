@@ -13,7 +13,8 @@ with held-out ones, since a network remembers what it was trained on. In each, o
 - strangers: are there a few images like none of the reference?
 - energy, of embeddings: have they another distribution?
 
-A window has drifted when an answer is as unlikely as the *level* allows, and its effect is worth an alarm. The level is
+A window has drifted when an answer is as unlikely as the *level* allows, and its effect is worth an alarm; or when its
+images are at fault (`monitoring.quality`). The level is
 alpha, shared between the families, and less in large windows (`monitoring.judge.level`). Effects are gaps between two
 cumulative distributions, 0 to 1; of strangers, the share of images that are further from the reference than all but 1 %
 of the reference itself.
@@ -25,6 +26,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.quality import Finding
 from monitoring.statistics.relabelling import Floats
 
 Verdict = Literal["no drift", "drift", "too few rows"]
@@ -132,6 +134,7 @@ class Drift:
     rule: Rule
     columns: tuple[ColumnDrift, ...] = ()
     tests: tuple[TestResult, ...] = ()
+    quality: tuple[Finding, ...] = ()
 
     @property
     def p_value(self) -> float | None:
@@ -147,6 +150,10 @@ class Drift:
     @property
     def alarms(self) -> tuple[TestResult, ...]:
         return tuple(test for test in self.tests if test.alarm)
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.quality if finding.alarm)
 
     @property
     def share_drifted(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.drift import ColumnDrift, Drift, Family, Rule, TestResult, Verdict
+from monitoring.quality import Finding
 from monitoring.statistics.energy import Energy
 from monitoring.statistics.gaps import Gaps
 from monitoring.statistics.relabelling import Floats, Statistic, permutation_test
@@ -42,7 +43,7 @@ def level(alpha: float, families: int, live: int, reference: int) -> float:
     return float(alpha / families * _LARGEST_WINDOW**shared)
 
 
-def judge(families: Sequence[Family], rule: Rule) -> Drift:
+def judge(families: Sequence[Family], rule: Rule, quality: Sequence[Finding] = ()) -> Drift:
     """Decide whether a window has drifted, and rank the descriptors by how far they moved."""
     columns: list[ColumnDrift] = []
     tests: list[TestResult] = []
@@ -52,8 +53,9 @@ def judge(families: Sequence[Family], rule: Rule) -> Drift:
         tests += of_family
     # Effects saturate at 1 where nothing overlaps: the distance in standard deviations tells those apart.
     columns.sort(key=lambda column: (column.moved, column.effect, _distance(column)), reverse=True)
-    verdict: Verdict = "drift" if any(test.alarm for test in tests) else "no drift"
-    return Drift(verdict, rule, tuple(columns), tuple(tests))
+    alarm = any(test.alarm for test in tests) or any(finding.alarm for finding in quality)
+    verdict: Verdict = "drift" if alarm else "no drift"
+    return Drift(verdict, rule, tuple(columns), tuple(tests), tuple(quality))
 
 
 def _judge_family(family: Family, rule: Rule, families: int) -> tuple[list[ColumnDrift], list[TestResult]]:

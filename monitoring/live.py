@@ -23,6 +23,7 @@ from resunet.errors import RecordsError
 
 # A batch job may score last year's archive: that is no sign of what clients send now.
 LIVE_ROUTES = ("production", "canary", "shadow")
+REFUSED = "refused images"
 _FILTERS = ("route", "model_digest")
 
 
@@ -80,7 +81,7 @@ def _why_not(
     if _is_foreign(version, digest):
         return "rows of other bytes under the same version number"
     if status != "ok":
-        return "refused images"
+        return REFUSED
     return None if route in routes else f"rows on the route {route}"
 
 

@@ -28,7 +28,8 @@ from monitoring.drift import Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import judge
-from monitoring.live import count_rows, sample_rows
+from monitoring.live import REFUSED, RowCounts, count_rows, sample_rows
+from monitoring.quality import Finding, findings
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
@@ -117,8 +118,9 @@ def _answer(
     if counts.compared < question.min_rows:
         return Answer(question, Drift("too few rows", question.rule), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
-    families, not_compared = _families(question, engine, reference)
-    drift = judge(families, question.rule)
+    live = _live(question, engine)
+    families, not_compared = _families(question, reference, live)
+    drift = judge(families, question.rule, _quality(reference, live, counts))
     answer = Answer(question, drift, counts, tuple(not_compared), run_id)
     _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
     far = furthest(families[0], LOOKED_THROUGH, question.rule.seed) if families[0].side == "input" else []
@@ -128,7 +130,12 @@ def _answer(
     return answer
 
 
-def _families(question: Question, engine: Engine, reference: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
+def _quality(reference: pd.DataFrame, live: pd.DataFrame, counts: RowCounts) -> list[Finding]:
+    refused = counts.left_out.get(REFUSED, 0) * len(live) // max(counts.compared, 1)
+    return findings(reference[reference["split"] == "train"], live, refused)
+
+
+def _live(question: Question, engine: Engine) -> pd.DataFrame:
     live = sample_rows(
         engine,
         question.version,
@@ -140,6 +147,10 @@ def _families(question: Question, engine: Engine, reference: pd.DataFrame) -> tu
     )
     live[EMBEDDING] = live["embedding"].map(_unpacked)
     live[CLUSTER] = live["image_digest"]
+    return live
+
+
+def _families(question: Question, reference: pd.DataFrame, live: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
     if len(reference) > question.sample_rows:
         reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
     families, left_out = make_families(reference, live, min_live=question.min_rows)

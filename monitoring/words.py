@@ -62,6 +62,8 @@ def summary(drift: Drift) -> str:
     """The verdict in one line."""
     if drift.verdict == "no drift":
         return f"no drift: none of {len(drift.columns)} descriptors moved"
+    if drift.faults:
+        return f"drift: {'; '.join(finding.words for finding in drift.faults)}"
     if drift.moved:
         share = f"{len(drift.moved)} of {len(drift.columns)}"
         return f"drift: {share} descriptors moved, most of all {_named(drift.moved)}"

@@ -1,0 +1,87 @@
+"""Input quality of a window: images that are refused, copies, blank, overexposed, or of a size that is far off.
+
+for finding in findings(reference, live, refused=3):
+    finding.words, finding.alarm
+
+These are rules, not tests. Their limits lie so far beyond what the reference holds that windows like it never reach
+them, so they add nothing to the stated rate of false alarms.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from monitoring.statistics.relabelling import Floats
+
+_FEWEST: Final = 2
+_REFUSED, _COPIES, _ODD = 0.2, 0.5, 0.05
+_BLANK_LEVELS: Final = 1.0
+_CLIPPED: Final = 0.5
+_BY_FAR: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule's count.
+
+    Attributes:
+        name: of the rule.
+        images: of the window that it counts.
+        of: how many there are.
+        limit: share of them from which on it is an alarm, if it is more than one image.
+        words: what is the case, for a person.
+    """
+
+    name: str
+    images: int
+    of: int
+    limit: float
+    words: str
+
+    @property
+    def alarm(self) -> bool:
+        return self.images >= _FEWEST and self.images >= self.limit * self.of
+
+
+def findings(reference: pd.DataFrame, live: pd.DataFrame, refused: int) -> list[Finding]:
+    """Count what is wrong with the images of a window, what is nowhere the case left out.
+
+    Args:
+        reference: a row a training image: descriptors.
+        live: a row an image: descriptors, and `image_digest` where it is known.
+        refused: how many others could not be read.
+    """
+    count = len(live)
+    sides, own = (_values(rows, "width", "height") for rows in (reference, live))
+    small, large = (sides.min(), sides.max()) if sides.size else (0.0, np.inf)
+    flattest = min(_BLANK_LEVELS, _values(reference, "contrast").min(initial=_BLANK_LEVELS))
+    clipped = max(_CLIPPED, _BY_FAR * _values(reference, "clipped_high").max(initial=0))
+    found = [
+        Finding("refused", refused, count + refused, _REFUSED, f"{refused} of {count + refused} images were refused"),
+        _counted("copies", _copies(live), _COPIES, "are copies of another"),
+        _counted("blank", (_values(live, "contrast") < flattest).any(axis=1), _ODD, "are blank"),
+        _counted("overexposed", (_values(live, "clipped_high") > clipped).any(axis=1), _ODD, "are overexposed"),
+        _counted("tiny", (own < small / _BY_FAR).any(axis=1), _ODD, "have a side below half the smallest trained on"),
+        _counted("huge", (own > large * _BY_FAR).any(axis=1), _ODD, "have a side above twice the largest trained on"),
+    ]
+    return [one for one in found if one.images]
+
+
+def _counted(name: str, which: Any, limit: float, words: str) -> Finding:
+    images = int(which.sum())
+    return Finding(name, images, which.size, limit, f"{images} of {which.size} images {words}")
+
+
+def _copies(live: pd.DataFrame) -> NDArray[np.bool_]:
+    if "image_digest" not in live:
+        return np.zeros(len(live), np.bool_)
+    digests = live["image_digest"]
+    return (digests.duplicated() & digests.notna()).to_numpy(np.bool_)
+
+
+def _values(rows: pd.DataFrame, *columns: str) -> Floats:
+    """(N, columns) of those that are there; what is no number is neither small nor large."""
+    return rows[[name for name in columns if name in rows]].to_numpy("float64")

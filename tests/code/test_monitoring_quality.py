@@ -1,0 +1,62 @@
+"""Rules of input quality: what is plainly wrong is said, and what is like the reference never."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.quality import findings
+
+
+def images(count: int, **changed: object) -> pd.DataFrame:
+    rng = np.random.default_rng(count)
+    frame = pd.DataFrame(
+        {
+            "width": rng.choice([128.0, 256.0], count),
+            "height": 256.0,
+            "contrast": rng.normal(30, 5, count),
+            "clipped_high": rng.uniform(0, 0.02, count),
+            "image_digest": [f"image {n}" for n in range(count)],
+        }
+    )
+    for name, value in changed.items():
+        frame.loc[: count // 4, name] = value
+    return frame
+
+
+def alarms(live: pd.DataFrame, refused: int = 0) -> list[str]:
+    return [one.name for one in findings(images(200), live, refused) if one.alarm]
+
+
+def test_images_like_the_reference_are_never_at_fault() -> None:
+    assert findings(images(200), images(80), refused=0) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("blank", {"contrast": 0.0}),
+        ("overexposed", {"clipped_high": 0.7}),
+        ("tiny", {"width": 40.0}),
+        ("huge", {"height": 900.0}),
+    ],
+)
+def test_each_fault_is_told_by_its_name(name: str, changed: dict[str, float]) -> None:
+    assert alarms(images(80, **changed)) == [name]
+    assert alarms(images(80)) == []
+
+
+def test_one_odd_image_is_no_alarm_and_is_told() -> None:
+    live = images(10)
+    live.loc[0, "contrast"] = 0.0
+    (found,) = findings(images(200), live, 0)
+    assert (found.words, found.alarm) == ("1 of 10 images are blank", False)
+
+
+def test_a_flood_of_copies_is_told_and_some_copies_are_not() -> None:
+    assert alarms(images(80).assign(image_digest="the same")) == ["copies"]
+    assert alarms(images(80, image_digest="the same")) == []
+
+
+def test_refused_images_count_beside_the_others() -> None:
+    assert alarms(images(80), refused=30) == ["refused"]
+    assert alarms(images(80), refused=10) == []
