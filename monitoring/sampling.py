@@ -18,6 +18,7 @@ import pandas as pd
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
     Engine,
     Float,
     Row,
@@ -99,7 +100,9 @@ def _choose(
     share = min(wanted / max(_rows_in(connection, version, window), 1), 1.0)
     while True:
         arc = _Arc(start, math.ceil(share * _CIRCLE))
-        query = _ids(version, window, routes) if share >= 1 else _ids_on(arc, connection, version, window, routes)
+        query = _on(arc, version, window, routes, connection.dialect)
+        if share >= 1:
+            query = _compared(version, routes).where(*_in_window(version, window))
         found: list[str] = list(connection.scalars(query))
         if len(found) >= limit or share >= 1:
             return sorted(found, key=arc.place)[:limit]
@@ -115,21 +118,19 @@ def _in_window(version: WatchedVersion, window: Window) -> tuple[ColumnElement[b
     return (predictions.c.model_name == version.name, time >= window.start, time < window.end)
 
 
-def _ids(version: WatchedVersion, window: Window, routes: Sequence[str]) -> Select[Any]:
-    """The ids of all rows that are compared."""
+def _compared(version: WatchedVersion, routes: Sequence[str]) -> Select[Any]:
+    """Ids of rows that are compared, of any time."""
     of_version = predictions.c.model_version == version.version
     compared = (of_version, predictions.c.status == "ok", predictions.c.route.in_(list(routes)))
-    query = select(predictions.c.answer_id).where(*_in_window(version, window), *compared)
+    query = select(predictions.c.answer_id).where(*compared)
     return query.where(predictions.c.model_digest.in_(["", version.digest])) if version.digest else query
 
 
-def _ids_on(
-    arc: _Arc, connection: Connection, version: WatchedVersion, window: Window, routes: Sequence[str]
-) -> Select[Any]:
-    """Those of them that are on an arc."""
-    query = _ids(version, window, routes).where(arc.holds())
-    if connection.dialect.name == "postgresql":
-        return query
+def _on(arc: _Arc, version: WatchedVersion, window: Window, routes: Sequence[str], dialect: Dialect) -> Select[Any]:
+    """Those of them in the window whose ids are on an arc."""
+    query = _compared(version, routes)
+    if dialect.name == "postgresql":
+        return query.where(arc.holds(), *_in_window(version, window))
     # SQLite uses one index a table, and would read every row of the window: two indexes hold all that is asked here.
     row: ColumnElement[int] = literal_column("predictions.rowid")
     both = intersect(

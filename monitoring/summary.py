@@ -86,7 +86,7 @@ class ColumnSummary:
         low = max(self.minimum, float(self.edges[place - 1]) if place else -math.inf)
         high = min(self.maximum, float(self.edges[place]) if place < len(self.edges) else math.inf)
         within = (rank - (upto[place] - self.counts[place])) / self.counts[place]
-        return Estimate(low + float(within) * (high - low), low, high)
+        return Estimate(max(high - (1 - float(within)) * (high - low), low), low, high)
 
     def gap(self, reference: Floats) -> Gap:
         """How far the window is from a reference; reference: (R,), what is not finite does not count.
