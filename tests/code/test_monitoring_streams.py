@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sketch_scene import END, START, log, rows
+from sketch_scene import END, START, clear, held, log, rows
 from sqlalchemy import event
 
 from monitoring.drift import effect
@@ -85,6 +85,10 @@ def test_rows_of_whole_hours_are_not_read_again(tmp_path: Path) -> None:
 
     read_stream(engine, "resunet", RAGGED)
     assert [tuple(text[11:16] for text in times) for times in read] == [("10:20", "11:00"), ("13:00", "13:10")]
+    clear(engine)
+    read_stream(engine, "resunet", RAGGED)
+    assert {key.hour for key in held(engine)} == {START + timedelta(hours=1), START + timedelta(hours=2)}
+    read_stream(engine, "resunet", Window(START, END))
     read.clear()
     whole = read_stream(engine, "resunet", Window(START, END))
     assert read == [] and sum(sketch.rows for sketch in whole.groups.values()) == 200

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from records_release_2 import log_as_release_2, open_as_release_2
 from records_rows import NOON, prediction
 from sketch_scene import END, START, assert_same, clear, held, log, rows, stored
 from sqlalchemy import make_url
+from waiting import until
 
 from records import sketches as table
+from records.insert import read_record
 from records.log_database import open_log
+from records.rows import to_record
 from records.sketch_hours import read_sketches, refresh
 
 HERE = Path(__file__).parent
@@ -86,6 +90,26 @@ def test_processes_that_drain_at_once_wait_for_each_other_and_miss_nothing(postg
     clear(engine)
     refresh(engine, "resunet", START, END)
     assert_same(held(engine), kept)
+    engine.dispose()
+
+
+def test_who_adds_to_a_sketch_waits_for_who_is_adding_to_it(postgres_url: str, tmp_path: Path) -> None:
+    log(postgres_url, tmp_path / "home", [prediction("there", mask_rle=None)])
+    engine = open_log(postgres_url)
+    new = [read_record(to_record(prediction(name))).values for name in "ab"]
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+    def add_the_other() -> None:
+        with engine.begin() as connection:
+            table.add(connection, new[1:])
+
+    with ThreadPoolExecutor(1) as pool, engine.connect() as looking:
+        with engine.begin() as connection:
+            table.add(connection, new[:1])
+            other = pool.submit(add_the_other)
+            until(lambda: looking.exec_driver_sql(waits).scalar_one())
+        other.result(timeout=60)
+    assert [sketch.rows for sketch in held(engine).values()] == [3]
     engine.dispose()
 
 
