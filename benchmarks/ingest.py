@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import delete, func, select
 
-from benchmarks.monitoring_log import database
+from benchmarks.postgres import database
 from benchmarks.rounds import arguments, interleave, spread
 from records import sketches
 from records.drain import Drain

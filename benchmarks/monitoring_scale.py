@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
-from benchmarks.monitoring_log import COLUMNS, REFERENCE, VERSION, WINDOW, database, fill
+from benchmarks.monitoring_log import COLUMNS, REFERENCE, VERSION, WINDOW, fill
+from benchmarks.postgres import database
 from benchmarks.rounds import interleave, ratios, spread
 from monitoring.window import Window
 from records.engines import make_engine
@@ -92,8 +93,8 @@ def preset(engine: Engine) -> Callable[[], int]:
     return run
 
 
-def side(name: str, url: str) -> None:
-    """One side, in this process: prints rows, seconds and the peak of memory in MB."""
+def side(name: str, url: str) -> dict[str, float]:
+    """One side, in this process: rows, seconds and the peak of memory in MB."""
     engine = make_engine(url)
     run = (report if name == OURS else preset)(engine)
     with engine.connect():
@@ -103,7 +104,8 @@ def side(name: str, url: str) -> None:
     seconds = time.perf_counter() - began
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(json.dumps({"rows": rows, "seconds": seconds, "mb": peak * 1024 / 1e6}))
+    engine.dispose()
+    return {"rows": rows, "seconds": seconds, "mb": peak * 1024 / 1e6}
 
 
 def measured(name: str, url: str, rows: int) -> dict[str, float]:
@@ -115,13 +117,15 @@ def measured(name: str, url: str, rows: int) -> dict[str, float]:
     return told
 
 
-def compare(url: str, rows: int, rounds: int, console: Console) -> tuple[bool, float]:
+def compare(
+    url: str, rows: int, rounds: int, console: Console, measure: Callable[[str, str, int], dict[str, float]]
+) -> tuple[bool, float]:
     """Measure both sides in turn, print a table, and tell whether the figures hold and our memory in MB."""
     memory: dict[str, list[float]] = {OURS: [], PEER: []}
 
     def timed(name: str) -> Callable[[], float]:
         def call() -> float:
-            told = measured(name, url, rows)
+            told = measure(name, url, rows)
             memory[name].append(told["mb"])
             return told["seconds"]
 
@@ -165,13 +169,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args(given)
     if options.side:
-        side(options.side, options.url)
+        print(json.dumps(side(options.side, options.url)))
         return 0
     console = Console()
     rows, rounds = (2_000, 1) if options.smoke else (options.rows, 3)
     with database() as url:
         filled(url, rows, console)
-        held, small = compare(url, rows, rounds, console)
+        # A fresh process each takes a while to start: a smoke run goes without.
+        measure = (lambda name, url, _: side(name, url)) if options.smoke else measured
+        held, small = compare(url, rows, rounds, console, measure)
     if options.ten_times:
         with database() as url:
             filled(url, 10 * rows, console)

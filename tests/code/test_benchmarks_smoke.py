@@ -22,6 +22,8 @@ TOLD = {
     "rollout": ("false aborts", "answers of the candidate until", "whole rollouts"),
     "gates": ("worse by the margin", "true difference", "one call on 300 images"),
     "fuzz": ("spoilt requests", "crashes", "memory at most", "in the log"),
+    "monitoring_scale": ("ours", "DataDriftPreset / ours", "peak of memory"),
+    "ingest": ("PostgreSQL, a mask each", "SQLite", "rows/s"),
     "descriptors": ("describe_image", "plain numpy and scipy"),
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }

@@ -82,7 +82,7 @@ def test_ids_are_uniform_whatever_the_rows_say() -> None:
     made = [row for seed in range(3) for row in rows(700, mark=f"{seed}", seed=seed)]
     share = np.array([int(answer(row), 16) / 16**64 for row in made])
     assert stats.kstest(share, "uniform").pvalue > 0.001
-    order = np.argsort([row.event_time for row in made])
+    order = np.argsort([row.event_time.timestamp() for row in made])
     assert abs(stats.spearmanr(share[order], np.arange(len(made))).statistic) < 0.08
 
 

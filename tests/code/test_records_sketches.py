@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from forgotten_scene import LATER, MINE, Scene, mine, theirs
 from records_release_2 import log_as_release_2, open_as_release_2
 from records_rows import NOON, prediction
 from sketch_scene import END, START, assert_same, clear, held, log, rows, stored
-from sqlalchemy import make_url
-from waiting import until
+from sqlalchemy import event, make_url
 
 from records import sketches as table
 from records.insert import read_record
@@ -93,22 +94,23 @@ def test_processes_that_drain_at_once_wait_for_each_other_and_miss_nothing(postg
     engine.dispose()
 
 
-def test_who_adds_to_a_sketch_waits_for_who_is_adding_to_it(postgres_url: str, tmp_path: Path) -> None:
+def test_two_who_add_to_a_sketch_at_once_both_count(postgres_url: str, tmp_path: Path) -> None:
     log(postgres_url, tmp_path / "home", [prediction("there", mask_rle=None)])
     engine = open_log(postgres_url)
-    new = [read_record(to_record(prediction(name))).values for name in "ab"]
-    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    both = threading.Barrier(2)
 
-    def add_the_other() -> None:
-        with engine.begin() as connection:
-            table.add(connection, new[1:])
+    @event.listens_for(engine, "before_cursor_execute")
+    def together(_c: Any, _u: Any, statement: str, *_: Any) -> None:
+        if "sketches.content" in statement:
+            both.wait(timeout=60)
 
-    with ThreadPoolExecutor(1) as pool, engine.connect() as looking:
+    def add(name: str) -> None:
         with engine.begin() as connection:
-            table.add(connection, new[:1])
-            other = pool.submit(add_the_other)
-            until(lambda: looking.exec_driver_sql(waits).scalar_one())
-        other.result(timeout=60)
+            table.add(connection, [read_record(to_record(prediction(name))).values])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, "ab"))
+    event.remove(engine, "before_cursor_execute", together)
     assert [sketch.rows for sketch in held(engine).values()] == [3]
     engine.dispose()
 
