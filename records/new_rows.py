@@ -83,4 +83,4 @@ _ARRAYS = ", ".join(f"%b::{_array_of(column)}" for column in _COLUMNS)
 _POSTGRESQL: Final = (
     f"INSERT INTO predictions ({_NAMES}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT DO NOTHING RETURNING answer_id"
 )
-_SQLITE: Final = f"INSERT INTO predictions ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
+_SQLITE: Final = f"INSERT INTO predictions ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))})"
