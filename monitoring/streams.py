@@ -21,7 +21,7 @@ from monitoring.summary import Summary
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.sketch import Sketch
-from records.sketch_hours import read_sketches, refresh
+from records.sketch_hours import read_sketches
 from records.sketches import OTHER_SLICES, Key
 
 By = Literal["model_version", "route", "slice"]
@@ -82,8 +82,8 @@ def read_stream(engine: Engine, model_name: str, window: Window, *, all_slices: 
     Raises:
         RecordsError: the database does not answer.
     """
-    refresh(engine, model_name, window.start, window.end)
-    return Stream(read_sketches(engine, model_name, window.start, window.end, all_slices=all_slices))
+    found = read_sketches(engine, model_name, window.start, window.end, all_slices=all_slices, mend=True)
+    return Stream(found)
 
 
 def _why_not(key: Key, version: WatchedVersion, routes: Sequence[str]) -> str | None:

@@ -38,27 +38,21 @@ def refresh(engine: Engine, model_name: str, start: datetime, end: datetime) -> 
     Raises:
         RecordsError: a time has no zone, or the database does not answer.
     """
-    first, last = whole_hours(start, end)
-    if not table.prepare(engine):
-        return 0
     with explained(engine):
         with _one_moment(engine) as connection:
-            if not table.replaceable(connection):
-                return 0
-            stale = _stale(connection, model_name, first, last)
-        for hour in stale:
-            _rebuild(engine, model_name, hour)
-    return len(stale)
+            stale = _stale(connection, model_name, *whole_hours(start, end))
+        return _mend(engine, model_name, stale)
 
 
 def read_sketches(
-    engine: Engine, model_name: str, start: datetime, end: datetime, *, all_slices: bool = False
+    engine: Engine, model_name: str, start: datetime, end: datetime, *, all_slices: bool = False, mend: bool = False
 ) -> dict[Key, Sketch]:
     """Sum a window up; memory does not grow with its rows.
 
     Args:
         start, end: aware; the end is not part of the window.
         all_slices: each slice by its name, however many there are; else those that are too many of an hour share one.
+        mend: `refresh` before, if there is need.
 
     Returns:
         a sketch a group, whose `hour` is the start of the window.
@@ -66,16 +60,36 @@ def read_sketches(
     Raises:
         RecordsError: a time has no zone, or the database does not answer.
     """
-    first, last = whole_hours(start, end)
-    with explained(engine), _one_moment(engine) as connection:
-        kept = _kept(connection, model_name, first, last, all_slices)
-        found: dict[Key, Sketch] = {}
-        for key, content in _stored(connection, model_name, first, last):
-            if key.hour in kept:
-                _merge_into(found, key._replace(hour=start), Sketch.from_bytes(content))
-        for part in _gaps(start, end, kept):
-            for key, sketch in _of_rows(connection, model_name, *part, every=all_slices):
-                _merge_into(found, key._replace(hour=start), sketch)
+    whole = whole_hours(start, end)
+    with explained(engine):
+        with _one_moment(engine) as connection:
+            stale = _stale(connection, model_name, *whole)
+            if not (stale and mend):
+                return _sum_up(connection, model_name, (start, end), stale, all_slices)
+        _mend(engine, model_name, stale)
+        with _one_moment(engine) as connection:
+            # It may be that nothing could be mended, or that rows came meanwhile.
+            stale = _stale(connection, model_name, *whole)
+            return _sum_up(connection, model_name, (start, end), stale, all_slices)
+
+
+def _sum_up(
+    connection: Connection,
+    model_name: str,
+    window: tuple[datetime, datetime],
+    stale: Sequence[datetime],
+    all_slices: bool,
+) -> dict[Key, Sketch]:
+    """The hours that fit from their sketches, all else from the rows."""
+    start, whole = window[0], whole_hours(*window)
+    kept = _kept(connection, model_name, *whole, all_slices) - set(stale)
+    found: dict[Key, Sketch] = {}
+    for key, content in _stored(connection, model_name, *whole):
+        if key.hour in kept:
+            _merge_into(found, key._replace(hour=start), Sketch.from_bytes(content))
+    for part in _gaps(*window, kept):
+        for key, sketch in _of_rows(connection, model_name, *part, every=all_slices):
+            _merge_into(found, key._replace(hour=start), sketch)
     return found
 
 
@@ -89,6 +103,18 @@ def whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
         raise RecordsError("a window needs aware times: pass datetime.now(UTC)")
     first = hour_of(start)
     return (first if first == start else first + HOUR), hour_of(end)
+
+
+def _mend(engine: Engine, model_name: str, stale: Sequence[datetime]) -> int:
+    """Sum hours up again where this role may, and return how many."""
+    if not stale or not table.prepare(engine):
+        return 0
+    with engine.connect() as connection:
+        if not table.replaceable(connection):
+            return 0
+    for hour in stale:
+        _rebuild(engine, model_name, hour)
+    return len(stale)
 
 
 def _rebuild(engine: Engine, model_name: str, hour: datetime) -> None:
@@ -114,11 +140,10 @@ def _stale(connection: Connection, model_name: str, first: datetime, last: datet
 
 
 def _kept(connection: Connection, model_name: str, first: datetime, last: datetime, all_slices: bool) -> set[datetime]:
-    """The whole hours that are taken from their sketches; those without any row among them."""
+    """The whole hours that are taken from their sketches if those fit; also those without any row."""
     if first >= last or not table.readable(connection):
         return set()
     hours = {first + number * HOUR for number in range((last - first) // HOUR)}
-    hours -= set(_stale(connection, model_name, first, last))
     if all_slices:
         shared = select(sketches.c.hour).where(
             *_of_hours(model_name, first, last), sketches.c.part == table.OTHER_SLICES
@@ -149,6 +174,8 @@ def _as_hour(found: Any) -> datetime:
 
 
 def _held_by_hour(connection: Connection, model_name: str, first: datetime, last: datetime) -> dict[datetime, int]:
+    if not table.readable(connection):
+        return {}
     query = select(sketches.c.hour, func.sum(sketches.c.rows)).where(*_of_hours(model_name, first, last))
     return {hour: int(count) for hour, count in connection.execute(query.group_by(sketches.c.hour))}
 
