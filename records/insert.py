@@ -18,7 +18,7 @@ from records import sketches
 from records.new_rows import insert_new
 from records.putting_by import put_by
 from records.rows import Attached, from_record
-from records.stores import Stores
+from records.stores import Stores, Waiting
 from records.tombstones import adding, known_forgotten
 
 # A transaction holds SQLite's one writer: some 0.05 s for so many.
@@ -70,7 +70,7 @@ def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> lis
     unused = set(waiting)
     try:
         with adding(engine) as connection:
-            rows = list(zip(_remembered(connection, stores, batch), waiting, strict=True))
+            rows = _remembered(connection, stores, list(zip(batch, waiting, strict=True)))
             # In one order everywhere: two processes that store the same answers must not wait for each other.
             rows.sort(key=lambda one: str(one[0].values["answer_id"]))
             new = insert_new(connection, [row.values for row, _ in rows])
@@ -98,13 +98,16 @@ def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> lis
     return []
 
 
-def _remembered(connection: Connection, stores: Stores, batch: Sequence[Spooled]) -> list[Spooled]:
+def _remembered(
+    connection: Connection, stores: Stores, batch: Sequence[tuple[Spooled, Waiting]]
+) -> list[tuple[Spooled, Waiting]]:
     """The rows as they may be stored: of what was forgotten nothing but an anonymous row."""
     rows = []
-    for row, anonymous in zip(batch, known_forgotten(connection, [row.values for row in batch]), strict=True):
+    known = known_forgotten(connection, [row.values for row, _ in batch])
+    for (row, put), anonymous in zip(batch, known, strict=True):
         if anonymous is None:
-            rows.append(row)
+            rows.append((row, put))
         else:
             stores.delete([row.values["answer_id"]])
-            rows.append(replace(row, values=anonymous, attached=Attached()))
+            rows.append((replace(row, values=anonymous, attached=Attached()), Waiting()))
     return rows
