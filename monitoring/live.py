@@ -65,7 +65,7 @@ def count_rows(engine: Engine, version: WatchedVersion, window: Window, routes: 
     compared, left_out = 0, dict[str, int]()
     with explained(engine), engine.connect() as connection:
         for number, digest, route, status, count in connection.execute(query):
-            reason = _why_not(version, routes, str(number), digest, route, status)
+            reason = why_not_compared(version, routes, str(number), digest, route, status)
             if reason is None:
                 compared += count
             else:
@@ -73,9 +73,10 @@ def count_rows(engine: Engine, version: WatchedVersion, window: Window, routes: 
     return RowCounts(compared, dict(sorted(left_out.items())))
 
 
-def _why_not(
+def why_not_compared(
     version: WatchedVersion, routes: Sequence[str], number: str, digest: str, route: str, status: str
 ) -> str | None:
+    """Why a row is not among those that are compared; None where it is."""
     if number != version.version:
         return "rows of other versions"
     if _is_foreign(version, digest):

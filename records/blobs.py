@@ -10,15 +10,15 @@ A blob is one file below a folder of its UTC day: a day too old is deleted as a 
 
 import gzip
 import logging
-import os
 import re
 import shutil
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 
+from records.blob_files import is_older, utc_day, write_new
 from records.sealing import Keyring
 from resunet.errors import RecordsError
 
@@ -62,7 +62,7 @@ class BlobStore:
             RecordsError: the file cannot be written, or the name is no answer's.
         """
         day = self._day(when)
-        return self._move(self._receive(answer_id, content, sealed), answer_id, day)
+        return self._move(self.put_by(answer_id, content, sealed), answer_id, day)
 
     def read(self, answer_id: str, when: datetime | None = None) -> bytes | None:
         """Return a blob, or None when it was never kept or is already deleted.
@@ -101,6 +101,26 @@ class BlobStore:
         """Files that are on their way to a day, or were when their process died."""
         return list((self.root / INCOMING).glob("*"))
 
+    def bring(self, path: Path, answer_id: str, when: datetime) -> bool:
+        """Bring a blob that was put by to its day; False where it is gone.
+
+        Raises:
+            RecordsError: the file cannot be moved, or the name is no answer's.
+        """
+        day = self._day(when)
+        if not path.exists():
+            return False
+        self._move(path, answer_id, day)
+        return True
+
+    def drop(self, path: Path) -> None:
+        """Delete a blob that was put by, if it is still there.
+
+        Raises:
+            UndeletedError: it cannot be deleted.
+        """
+        self._removed(path)
+
     def delete_lost(self, wanted: Collection[str], before: datetime) -> int:
         """Delete files that have been on their way for long and that no row will come for; return how many went.
 
@@ -111,11 +131,13 @@ class BlobStore:
         Raises:
             UndeletedError: one cannot be deleted.
         """
-        return sum(self._removed(path) for path in self.incoming() if path.name not in wanted and _older(path, before))
+        return sum(
+            self._removed(path) for path in self.incoming() if path.name not in wanted and is_older(path, before)
+        )
 
     def purge(self, before: datetime) -> int:
         """Delete the days that ended before the UTC day of `before`, and return how many blobs went."""
-        limit = _utc_day(before)
+        limit = utc_day(before)
         removed = 0
         for day, path in self._days():
             if day < limit:
@@ -125,17 +147,21 @@ class BlobStore:
                     _log.warning("%s, which is too old, cannot be deleted: mend its rights", path)
         for path in self.incoming():
             with suppress(RecordsError):
-                removed += _older(path, before) and self._removed(path)
+                removed += is_older(path, before) and self._removed(path)
         return removed
 
-    def _receive(self, answer_id: str, content: bytes, sealed: bool = False) -> Path:
-        """Write a blob among those on their way, under a name of its own."""
+    def put_by(self, answer_id: str, content: bytes, sealed: bool = False) -> Path:
+        """Write a blob among those on their way, under a name of its own; safe from several threads at once.
+
+        Raises:
+            RecordsError: the file cannot be written, or the name is no answer's.
+        """
         name = checked_name(answer_id)
         path = self.root / INCOMING / f"{name}.{uuid.uuid4().hex}"
         if self._keyring.seals and not sealed:
             content = self._keyring.seal(self._sealed_name(name), content)
         try:
-            _write(path, content)
+            write_new(path, content)
         except OSError as error:
             raise self._unwritable(error) from error
         return path
@@ -145,11 +171,12 @@ class BlobStore:
         target = self._path(day, checked_name(answer_id))
         for left in reversed(range(_TRIES)):
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                if left < _TRIES - 1:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
                 break
             except OSError as error:
-                # Another process may be deleting this very day: it is made again.
+                # The first of its day; or another process is deleting this very day: it is made again.
                 if isinstance(error, FileNotFoundError) and left and path.exists():
                     continue
                 with suppress(OSError):
@@ -175,7 +202,7 @@ class BlobStore:
         return sealed_name(self._kind, name)
 
     def _day(self, when: datetime) -> Path:
-        return self.root / _utc_day(when).isoformat()
+        return self.root / utc_day(when).isoformat()
 
     def _days(self) -> list[tuple[date, Path]]:
         found = []
@@ -261,31 +288,3 @@ def checked_name(answer_id: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", answer_id):
         raise RecordsError("a blob is named by its row's answer_id, 64 hexadecimal digits: read it from `predictions`")
     return answer_id
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file, for its owner alone, and bring it to the disk; its folder is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with suppress(OSError):
-            path.unlink()
-        raise
-
-
-def _older(path: Path, before: datetime) -> bool:
-    try:
-        return path.stat().st_mtime < before.timestamp()
-    except OSError:
-        return False
-
-
-def _utc_day(when: datetime) -> date:
-    if when.tzinfo is None:
-        raise RecordsError("a blob needs an aware time: pass datetime.now(UTC)")
-    return when.astimezone(UTC).date()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from records import sketches
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows, read_record
 from records.log_database import prepare_log
@@ -58,6 +59,7 @@ class Drain:
         if not self._prepared:
             # First of all: while the database is dead, segments are not sealed, so few are made.
             prepare_log(self._engine)
+            sketches.prepare(self._engine)
             self._prepared = True
         self._spool.seal()
         rows = 0

@@ -7,7 +7,8 @@ window would look as if the others had drifted. The order is such that it may be
 
 1. a tombstone: of what happened until now, nothing but anonymous rows are stored any more, wherever they wait;
 2. rows in this home's spool, also in that of living processes: stored from here, anonymously;
-3. rows in the database: first their blobs, then in one transaction rows, labels, and a tombstone for each answer;
+3. rows in the database: first their blobs, then in one transaction rows, labels, the sums of their hours, and a
+   tombstone for each answer;
 4. segments of dead processes, what was rejected, and files whose row never came.
 
 The segment of a living process is its own: a line stays in it, without effect, until that process has drained it. What
@@ -23,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 
-from records import tombstones
+from records import sketches, tombstones
 from records.drain import Drain
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows
@@ -183,6 +184,8 @@ class _Forgetting:
                 rows = [dict(row) for row in connection.execute(query.where(*mine)).mappings()]
                 self._bury(connection, rows)
                 _make_anonymous(connection, self._salt, rows)
+                # A slice's name is in them, and of what range the slice's values were.
+                sketches.drop(connection, rows)
             self._done.predictions += len(rows)
 
     def _bury(self, connection: Connection, rows: list[dict[str, Any]]) -> None:

@@ -76,7 +76,7 @@ class ImageStore(BlobStore):
         Raises:
             RecordsError: the file cannot be written, or the name is no answer's.
         """
-        return self._receive(answer_id, image).name
+        return self.put_by(answer_id, image).name
 
     def settle(self, file: str, answer_id: str, when: datetime) -> bool:
         """Bring an image that was received to its day, and return whether it is there.

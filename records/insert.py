@@ -2,8 +2,9 @@
 
     refused = insert_rows(engine, stores, [read_record(line), …])
 
-Mask and image are written within their row's transaction, and only for a row that was not there: of a request that was
-sent again, all of it is the first one's. Of what was forgotten meanwhile only an anonymous row is stored.
+Mask and image are brought to the disk before their row's transaction and to their place within it, and only for a row
+that was not there: of a request that was sent again, all of it is the first one's. Of what was forgotten meanwhile only
+an anonymous row is stored. The row's hour is summed up in the same transaction (`records.sketches`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from records import sketches
+from records.new_rows import insert_new
+from records.putting_by import put_by
 from records.rows import Attached, from_record
-from records.schema import predictions
-from records.stores import Stores
+from records.stores import Stores, Waiting
 from records.tombstones import adding, known_forgotten
 
-# A transaction holds SQLite's one writer while masks are brought to the disk: some 0.1 s for so many.
-_BATCH_ROWS = 100
+# A transaction holds SQLite's one writer: some 0.05 s for so many.
+_BATCH_ROWS = 500
 _BATCH_BYTES = 8 * 2**20
 
 
@@ -64,36 +66,48 @@ def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> lis
         SQLAlchemyError: the database does not answer; nothing of the batch, or of its second half, is stored.
         RecordsError: a mask or an image cannot be written.
     """
-    dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(predictions).on_conflict_do_nothing().returning(predictions.c.answer_id)
+    waiting = put_by(stores, [(row.values["answer_id"], row.attached) for row in batch])
+    unused = set(waiting)
     try:
         with adding(engine) as connection:
+            rows = _remembered(connection, stores, list(zip(batch, waiting, strict=True)))
             # In one order everywhere: two processes that store the same answers must not wait for each other.
-            rows = sorted(_remembered(connection, stores, batch), key=lambda row: str(row.values["answer_id"]))
-            new = set(connection.execute(statement, [row.values for row in rows]).scalars())
-            for row in rows:
+            rows.sort(key=lambda one: str(one[0].values["answer_id"]))
+            new = insert_new(connection, [row.values for row, _ in rows])
+            stored = []
+            for row, put in rows:
                 if row.values["answer_id"] in new:
                     new.remove(row.values["answer_id"])
-                    stores.keep(row.values["answer_id"], row.attached, row.values["event_time"])
+                    stores.keep(row.values["answer_id"], row.attached, row.values["event_time"], put)
+                    unused.discard(put)
+                    stored.append(row.values)
                 else:
                     stores.discard(row.attached)
+            sketches.add(connection, stored)
     except StatementError as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise
         if len(batch) == 1:
             return [batch[0].record]
         # One row that no database takes must not hold back the others.
-        return [record for one in batch for record in insert_rows(engine, stores, [one])]
+        middle = len(batch) // 2
+        return insert_rows(engine, stores, batch[:middle]) + insert_rows(engine, stores, batch[middle:])
+    finally:
+        for put in unused:
+            stores.clear(put)
     return []
 
 
-def _remembered(connection: Connection, stores: Stores, batch: Sequence[Spooled]) -> list[Spooled]:
+def _remembered(
+    connection: Connection, stores: Stores, batch: Sequence[tuple[Spooled, Waiting]]
+) -> list[tuple[Spooled, Waiting]]:
     """The rows as they may be stored: of what was forgotten nothing but an anonymous row."""
     rows = []
-    for row, anonymous in zip(batch, known_forgotten(connection, [row.values for row in batch]), strict=True):
+    known = known_forgotten(connection, [row.values for row, _ in batch])
+    for (row, put), anonymous in zip(batch, known, strict=True):
         if anonymous is None:
-            rows.append(row)
+            rows.append((row, put))
         else:
             stores.delete([row.values["answer_id"]])
-            rows.append(replace(row, values=anonymous, attached=Attached()))
+            rows.append((replace(row, values=anonymous, attached=Attached()), Waiting()))
     return rows

@@ -40,6 +40,7 @@ _TEXTS = (
 _NUMBERS = ("latency_ms", "width", "height")
 # An earlier release of the same format did not write them.
 _LATER = ("image_digest", "threshold")
+_FLOATS = ("latency_ms", "threshold", *schema.DESCRIPTORS)
 # What makes an answer: the same image under the same id is a retry, another image (or threshold) is not.
 # A release that changes this list counts twice what lies in a spool while it is installed.
 _ANSWER = (
@@ -182,12 +183,14 @@ def from_record(line: bytes) -> tuple[dict[str, Any], Attached]:
         values |= {name: record.get(name) for name in _LATER}
         _check_texts(values)
         values["answer_id"] = answer_id(values)
+        # Databases, and their drivers, differ in what they make of anything else.
+        values |= {name: None if values[name] is None else _number(values[name]) for name in _FLOATS}
         values["event_time"] = _aware(record["event_time"])
         values["embedding"] = _from_text(record["embedding"])
         blobs = {name: _from_text(record.get(name)) for name in ("mask_sealed", "image", "image_sealed")}
         file = record.get("image_file")
         attached = Attached(record["mask_rle"], **blobs, image_file=None if file is None else checked_file(file))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecordsError(f"a spooled record cannot be read ({type(error).__name__})") from error
     return values, attached
 
@@ -226,6 +229,12 @@ def answer_id(values: Mapping[str, Any]) -> str:
 def _check_texts(values: Mapping[str, Any]) -> None:
     if values["request_id"] is None or not all(isinstance(values[name], str | None) for name in _TEXTS):
         raise TypeError("an id that is no text")
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError("a number that is none")
+    return float(value)
 
 
 def _aware(text: str) -> datetime:

@@ -1,8 +1,10 @@
 """The masks and images of a home, together: what comes with a row and is not for the database.
 
 stores = Stores.of(home, keyring)
-stores.keep(answer_id, attached, when)      # of a row that is new in the database
-stores.discard(attached)                    # of one that is not
+waiting = stores.put_by(answer_id, attached)            # before there is a row: this is what takes time
+stores.keep(answer_id, attached, when, waiting)         # of a row that is new in the database
+stores.discard(attached)                                # of one that is not
+stores.clear(waiting)                                   # in any case
 """
 
 import logging
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from records.blobs import MaskStore
+from records.blobs import MaskStore, packed
 from records.images import ImageStore
 from records.rows import Attached
 from records.sealing import Keyring
@@ -31,6 +33,14 @@ class Deleted:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Where blobs were put by; None where there is none."""
+
+    mask: Path | None = None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
 class Stores:
     """Both stores of a home."""
 
@@ -42,22 +52,48 @@ class Stores:
         """Those below a home's folder."""
         return cls(MaskStore(home / "masks", keyring), ImageStore(home / "images", keyring))
 
-    def keep(self, answer_id: str, attached: Attached, when: datetime) -> None:
-        """Put what came with a row; what is sealed already stays as it is.
+    def put_by(self, answer_id: str, attached: Attached) -> Waiting:
+        """Bring what came with a row to the disk; what is sealed already stays as it is. Thread-safe.
 
         Raises:
             RecordsError: a file cannot be written.
         """
+        mask = image = None
         if attached.mask_rle is not None:
-            self.masks.put(answer_id, attached.mask_rle, when)
+            mask = self.masks.put_by(answer_id, packed(attached.mask_rle))
         elif attached.mask_sealed is not None:
-            self.masks.write(answer_id, attached.mask_sealed, when, sealed=True)
+            mask = self.masks.put_by(answer_id, attached.mask_sealed, sealed=True)
         if attached.image is not None:
-            self.images.put(answer_id, attached.image, when)
+            image = self.images.put_by(answer_id, attached.image)
         elif attached.image_sealed is not None:
-            self.images.write(answer_id, attached.image_sealed, when, sealed=True)
-        elif attached.image_file is not None and not self.images.settle(attached.image_file, answer_id, when):
+            image = self.images.put_by(answer_id, attached.image_sealed, sealed=True)
+        return Waiting(mask, image)
+
+    def keep(self, answer_id: str, attached: Attached, when: datetime, waiting: Waiting | None = None) -> None:
+        """Bring a row's blobs to their day; what was not put by, or is gone again, is written now.
+
+        Raises:
+            RecordsError: a file cannot be moved or written.
+        """
+        if waiting is None or not self._bring(answer_id, waiting, when):
+            self._bring(answer_id, self.put_by(answer_id, attached), when)
+        if attached.image_file is not None and not self.images.settle(attached.image_file, answer_id, when):
             _log.warning("an image is gone before its row came: it is older than its retention, or was deleted")
+
+    def _bring(self, answer_id: str, waiting: Waiting, when: datetime) -> bool:
+        mask = waiting.mask is None or self.masks.bring(waiting.mask, answer_id, when)
+        return (waiting.image is None or self.images.bring(waiting.image, answer_id, when)) and mask
+
+    def clear(self, waiting: Waiting) -> None:
+        """Delete what was put by and is still there.
+
+        Raises:
+            RecordsError: it cannot be deleted.
+        """
+        if waiting.mask is not None:
+            self.masks.drop(waiting.mask)
+        if waiting.image is not None:
+            self.images.drop(waiting.image)
 
     def discard(self, attached: Attached) -> None:
         """Delete the file that waits for a row which is none.

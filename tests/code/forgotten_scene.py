@@ -118,7 +118,7 @@ class Scene:
         engine = self.engine()
         with engine.connect() as connection:
             found = []
-            for table in ("predictions", "labels", "forgotten", "forgettings"):
+            for table in ("predictions", "labels", "sketches", "forgotten", "forgettings"):
                 if engine.dialect.has_table(connection, table):
                     for values in connection.exec_driver_sql(f"SELECT * FROM {table}"):
                         found += [str(value) for value in values]

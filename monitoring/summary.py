@@ -1,0 +1,126 @@
+"""What a sketch says of a column: exact count, mean, spread and range; quantiles and distances within stated bounds.
+
+column = Summary(sketch)["brightness"]
+column.quantile(0.5)                # Estimate(value=87.3, low=86.0, high=88.0)
+column.gap(reference)               # Gap(effect=0.41, most=0.43, at=92.0)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records.sketch import Sketch
+from records.sketch_bins import COLUMNS, EDGES
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, and between which bounds the true one lies."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far two distributions are apart.
+
+    Attributes:
+        effect: largest distance of the distribution functions at the edges of the bins, 0 to 1: exact there, and never
+            more than the Kolmogorov-Smirnov statistic.
+        most: what that statistic is at most, whatever lies within the bins.
+        at: the edge where they are `effect` apart.
+    """
+
+    effect: float
+    most: float
+    at: float
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSummary:
+    """One column of a window.
+
+    Attributes:
+        count: values; missing: rows without one.
+        mean, std: nan where there is no value; the standard deviation is that of all values, not of a sample.
+        minimum, maximum: nan where there is no value.
+        edges: (E,) of the bins; counts: (E + 1,), see `records.sketch_bins`.
+    """
+
+    name: str
+    count: int
+    missing: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    edges: Floats
+    counts: NDArray[np.int64]
+
+    def histogram(self) -> tuple[Floats, NDArray[np.int64]]:
+        """(B + 1,) edges and (B,) counts, from the smallest to the largest value, without the empty ends."""
+        used = np.flatnonzero(self.counts)
+        if not used.size:
+            return np.empty(0), np.empty(0, np.int64)
+        first, last = int(used[0]), int(used[-1])
+        inner = self.edges[first:last]
+        return np.concatenate([[self.minimum], inner, [self.maximum]]), self.counts[first : last + 1]
+
+    def quantile(self, share: float) -> Estimate:
+        """The value that so large a share of the values does not exceed, 0 to 1; nan where there is no value.
+
+        Within their bin values are taken to be spread evenly; the bounds are the bin's, or the smallest and the largest
+        value.
+        """
+        if not self.count:
+            return Estimate(math.nan, math.nan, math.nan)
+        rank = min(max(math.ceil(share * self.count), 1), self.count)
+        upto = np.cumsum(self.counts)
+        place = int(np.searchsorted(upto, rank))
+        low = max(self.minimum, float(self.edges[place - 1]) if place else -math.inf)
+        high = min(self.maximum, float(self.edges[place]) if place < len(self.edges) else math.inf)
+        within = (rank - (upto[place] - self.counts[place])) / self.counts[place]
+        return Estimate(max(high - (1 - float(within)) * (high - low), low), low, high)
+
+    def gap(self, reference: Floats) -> Gap:
+        """How far the window is from a reference; reference: (R,), what is not finite does not count.
+
+        Where either has no value the gap is nan.
+        """
+        known = np.sort(reference[np.isfinite(reference)])
+        if not known.size or not self.count:
+            return Gap(math.nan, math.nan, math.nan)
+        ours = np.concatenate([[0], np.cumsum(self.counts)]) / self.count
+        theirs = np.concatenate([[0], np.searchsorted(known, self.edges, side="right"), [known.size]]) / known.size
+        apart = np.abs(ours - theirs)[1:-1]
+        at = int(apart.argmax())
+        # Within a bin one may rise at its beginning and the other at its end.
+        most = max(float((ours[1:] - theirs[:-1]).max()), float((theirs[1:] - ours[:-1]).max()))
+        return Gap(float(apart[at]), min(most, 1.0), float(self.edges[at]))
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Rows of a window, summed up."""
+
+    sketch: Sketch
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.sketch.rows
+
+    def __getitem__(self, name: str) -> ColumnSummary:
+        place = COLUMNS.index(name)
+        sketch = self.sketch
+        count = int(sketch.values[place])
+        numbers = (sketch.mean, np.sqrt(sketch.squares / max(count, 1)), sketch.minimum, sketch.maximum)
+        mean, std, minimum, maximum = (float(of[place]) if count else math.nan for of in numbers)
+        missing = sketch.rows - count
+        return ColumnSummary(name, count, missing, mean, std, minimum, maximum, EDGES[name], sketch.counts[place])
