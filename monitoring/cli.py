@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from monitoring.performance.cli import register as register_performance
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -158,6 +160,9 @@ def schedule(
     with single(RecordsSettings.load().home, model) as lock:
         code = run_schedule(Reports(command, longest, lock), every=pause, grace=patience, once=once)
     raise typer.Exit(code)
+
+
+register_performance(app)
 
 
 def _routes(given: list[str] | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from records import tombstones
 from records.drain import Drain
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows
+from records.picks import drop_picks
 from records.rejected import take_out
 from records.schema import labels, predictions
 from records.sealing import Keyring
@@ -191,6 +192,7 @@ class _Forgetting:
         requests = [tombstones.digest(self._salt, "request", row["request_id"]) for row in rows]
         tombstones.bury(connection, "label", requests, self._until)
         self._done.labels += tombstones.drop_labels(connection, rows)
+        drop_picks(connection, [row["answer_id"] for row in rows])
 
     def _drain_the_dead(self) -> None:
         spool = Spool(self._home / "spool")
