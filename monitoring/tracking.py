@@ -113,16 +113,7 @@ def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | No
     Raises:
         VersionError: the version has none, or it is not the file the version was registered with.
     """
-    path = _download(version, REFERENCE_PATH, folder, tracking_uri)
-    if version.digest is not None:
-        # The reference decides what counts as drift: it is believed only as part of the version's digest.
-        _download(version, DIGESTS_FILE, folder, tracking_uri)
-        listing = read_digests(folder)
-        if version_digest(listing) != version.digest or listing.get(REFERENCE_PATH) != _sha256(path):
-            raise VersionError(
-                f"the reference of {version} is not the one it was registered with ({version.digest}): "
-                "look for who changed its artifacts, and promote a version that is whole"
-            )
+    path = fetch(version, REFERENCE_PATH, folder, tracking_uri)
     try:
         wanted = [name for name in pq.read_schema(path).names if name not in ("embedding", "path")]
         reference = pd.read_parquet(path, columns=wanted)
@@ -131,6 +122,29 @@ def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | No
     if "split" not in reference:
         raise VersionError(f"the reference of {version} has no column 'split'; train it anew")
     return reference
+
+
+def fetch(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None = None) -> Path:
+    """Download one of a version's files, and make sure that it is the one it was registered with.
+
+    Args:
+        path: in the model's folder, such as REFERENCE_PATH.
+        folder: to download to; the file lies there at the same path.
+
+    Raises:
+        VersionError: the version has none, or it is not the file the version was registered with.
+    """
+    found = _download(version, path, folder, tracking_uri)
+    if version.digest is not None:
+        # It decides what counts as drift: it is believed only as part of the version's digest.
+        _download(version, DIGESTS_FILE, folder, tracking_uri)
+        listing = read_digests(folder)
+        if version_digest(listing) != version.digest or listing.get(path) != _sha256(found):
+            raise VersionError(
+                f"the {Path(path).stem} of {version} is not the one it was registered with ({version.digest}): "
+                "look for who changed its artifacts, and promote a version that is whole"
+            )
+    return found
 
 
 def _download(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None) -> Path:

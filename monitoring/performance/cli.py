@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     app.command()(label)
     app.command()(performance)
+    app.command()(pick)
 
 
 def label(
@@ -135,6 +136,63 @@ def performance(
     console.print(f"MLflow experiment {settings.experiment}, run {', '.join(runs)}", markup=False, soft_wrap=True)
     if out is not None:
         console.print(f"files: {out}", markup=False, soft_wrap=True)
+
+
+def pick(
+    out: Annotated[Path, typer.Option(help="New folder for images, masks to correct and labels.csv.", file_okay=False)],
+    n: Annotated[int, typer.Option("--n", min=1, max=2000, help="How many images.")] = 50,
+    window: Window = "7d",
+    until: Until = None,
+    model: Model = "resunet",
+    version: Annotated[int | None, typer.Option(help="Answers of this version; instead of --stage.")] = None,
+    stage: Annotated[str, typer.Option(help="Answers of the newest version in this stage.")] = "Production",
+    random: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share drawn uniformly at random: the audits of window figures.")
+    ] = 0.3,
+    route: Annotated[
+        list[str] | None, typer.Option(help="Answers on these routes; repeatable. [default: all but batch]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same draws again. [default: new ones]")] = None,
+) -> None:
+    """Choose the kept images that are most worth labelling, and write them with the model's masks as drafts.
+
+    Uncertain ones, ones far from the version's reference, and these unlike each other; beside them a share at random,
+    by which windows are measured. Correct the masks, then: python -m monitoring label --csv OUT/labels.csv
+
+    Needs images that were kept (RESUNET_KEEP_IMAGES). What is written lies outside of retention and `records forget`.
+
+    Exit code: 0 chosen, 2 there is nothing to choose from, or an error.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import secrets
+    import tempfile
+
+    from mlflow import MlflowClient
+
+    from monitoring.performance.export import LABELS_FILE
+    from monitoring.performance.pick import PickQuestion
+    from monitoring.performance.pick import pick as run
+    from monitoring.performance.version_files import reference_space
+    from monitoring.performance.words import pick_table
+    from monitoring.tracking import find_version
+
+    asked, routes = _window(window, until), _routes(route)
+    client = MlflowClient()
+    watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
+    question = PickQuestion(watched, asked, n, random, routes, secrets.randbits(32) if seed is None else seed)
+    engine, stores = _open()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            space = reference_space(watched, Path(scratch), client.tracking_uri)
+        done = run(question, engine, stores, space, out, datetime.now(UTC))
+    finally:
+        engine.dispose()
+    console = Console(highlight=False)
+    console.print(pick_table(done.chosen, f"{watched}, {asked}: pick {done.pick_id}"))
+    for note in done.notes:
+        console.print(note, markup=False)
+    then = f"correct the masks in {out / 'masks'}, then: python -m monitoring label --csv {out / LABELS_FILE}"
+    console.print(then, markup=False, soft_wrap=True)
 
 
 def _open() -> "tuple[Engine, Stores]":

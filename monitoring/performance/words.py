@@ -1,10 +1,12 @@
 """How measured performance reads: a table for a terminal, and why there is none."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.table import Table
 
+from monitoring.performance.choice import Chosen
 from monitoring.performance.intervals import FEW, FEW_WEIGHTED
 from monitoring.performance.labelled import Labelled
 from monitoring.performance.window import Measured, Score, Weighing
@@ -80,6 +82,18 @@ def notes(weighing: Weighing, *, named: bool = True) -> list[str]:
 
 def _counted(weighing: Weighing) -> set[str]:
     return {row.source for row in weighing.labelled.rows}
+
+
+def pick_table(chosen: Sequence[Chosen], title: str) -> Table:
+    """How many images were chosen for what."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("source", no_wrap=True)
+    table.add_column("why", no_wrap=True)
+    table.add_column("images", justify="right")
+    reasons = Counter((one.source, one.why.partition(":")[0]) for one in chosen)
+    for (source, why), count in sorted(reasons.items()):
+        table.add_row(source, why, str(count))
+    return table
 
 
 def no_labels(model: str, window: Window, labelled: Labelled) -> str:
