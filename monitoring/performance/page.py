@@ -52,7 +52,7 @@ def _row(one: Measured) -> dict[str, Any]:
         "part": part_text(one),
         "whole": one.slice is None and one.route is None,
         "images": f"{one.images:,}",
-        "cells": [score_text(getattr(one, name)) for name in SHOWN],
+        "cells": [score_text(getattr(one, name), "|").split("|") for name in SHOWN],
     }
 
 
@@ -62,6 +62,7 @@ def _shown(one: Shown) -> dict[str, Any]:
         picture = _embedded(cv2.imencode(".png", one.picture[..., ::-1])[1].tobytes())
     return {
         "picture": picture,
+        "image_kept": one.image_kept,
         "dice": f"{row.dice:.3f}",
         "confidence": "" if row.confidence is None else f"{row.confidence:.2f}",
         "version": row.model_version,

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from monitoring.performance.choice import Chosen
@@ -13,12 +14,13 @@ from monitoring.performance.window import Measured, Score, Weighing
 from monitoring.window import Window
 
 _NAMED = 5
+_IN_TABLE = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall"}
 SHOWN = ("dice", "iou", "precision", "recall", "boundary_f1")
 
 
-def score_text(score: Score) -> str:
+def score_text(score: Score, between: str = "\n") -> str:
     """A mean with its interval; empty where no label tells it."""
-    return "" if math.isnan(score.mean) else f"{score.mean:.3f} [{score.low:.2f}, {score.high:.2f}]"
+    return "" if math.isnan(score.mean) else f"{score.mean:.3f}{between}{score.low:.2f}–{score.high:.2f}"
 
 
 def part_text(one: Measured) -> str:
@@ -29,16 +31,16 @@ def part_text(one: Measured) -> str:
 
 def performance_table(rows: Sequence[Measured], headline: str) -> Table:
     """Scores of versions and their parts."""
-    table = Table(title=headline, title_justify="left", caption=method_text(rows), caption_justify="left")
-    table.add_column("version", no_wrap=True)
-    table.add_column("of", overflow="fold")
-    table.add_column("images", justify="right", no_wrap=True)
-    for heading in ("Dice", "IoU", "precision", "recall", "boundary F1"):
-        table.add_column(heading, justify="right")
+    # In 80 columns; boundary F1 is on the page and in MLflow.
+    table = Table(title=headline, title_justify="left", caption=method_text(rows), caption_justify="left", box=SIMPLE)
+    table.add_column("version", overflow="fold")
+    for heading in ("images", *_IN_TABLE):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in rows:
-        cells = [score_text(getattr(one, name)) for name in SHOWN]
         whole = one.slice is None and one.route is None
-        table.add_row(one.version, part_text(one), f"{one.images:,}", *cells, style="bold" if whole else "")
+        of = one.version if whole else f"{one.version}, {part_text(one)}"
+        cells = [score_text(getattr(one, name)) for name in _IN_TABLE.values()]
+        table.add_row(of, f"{one.images:,}", *cells, style="bold" if whole else "")
     return table
 
 
@@ -46,12 +48,12 @@ def method_text(rows: Sequence[Measured]) -> str:
     """How means and intervals came about."""
     if any(one.weighted for one in rows):
         return (
-            "Mean [95 % interval] of audited and picked images, each weighted by the inverse of the probability with "
+            "Mean and 95 % interval of audited and picked images, each weighted by the inverse of the probability with "
             f"which it was chosen (Hájek); no interval below {FEW_WEIGHTED} images."
         )
     source = "labels that clients sent: no sample of anything" if _is_client(rows) else "random audits"
     return (
-        f"Mean [95 % interval] over images, from {source}. Interval: bootstrap over images; below {FEW} of them one "
+        f"Mean and 95 % interval over images, from {source}. Interval: bootstrap over images; below {FEW} of them one "
         "that holds for every distribution (Waudby-Smith & Ramdas 2024), which is wider."
     )
 

@@ -116,4 +116,5 @@ def caption(one: Shown) -> str:
     row = one.row
     expected = "" if row.confidence is None else f", expected {row.confidence:.2f}"
     name = row.request_id if len(row.request_id) <= 36 else f"{row.request_id[:33]}…"
-    return f"Dice {row.dice:.3f}{expected}\nversion {row.model_version}, {row.source}\n{name}"
+    alone = ", image not kept" if one.picture is not None and not one.image_kept else ""
+    return f"Dice {row.dice:.3f}{expected}\nversion {row.model_version}, {row.source}{alone}\n{name}"
