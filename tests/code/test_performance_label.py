@@ -8,11 +8,14 @@ from records_release_2 import labels as labels_of_release_2
 from records_rows import NOON
 from sqlalchemy import insert, inspect, select, text, update
 
-from monitoring.performance.label_file import draft_mark
+from monitoring.performance.label_file import Defaults, LabelRow, draft_mark
+from monitoring.performance.labelling import label_all
 from records.labels import pixels_of
 from records.log_database import open_log
 from records.picks import Pick, PickedAnswer, add_picks
 from records.schema import labels, predictions
+from records.stores import Stores
+from resunet.errors import RecordsError
 
 DICE = round(2 * 5 / 15, 4)
 
@@ -97,14 +100,24 @@ def test_a_file_that_is_no_table_of_labels_is_refused(watched_lite: Scene, conte
 
 
 def test_a_database_that_is_gone_ends_the_file_at_once(watched_lite: Scene) -> None:
-    watched_lite.answer("a")
-    engine = watched_lite.engine
-    with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE predictions RENAME TO taken_away"))
+    engine, masks = watched_lite.engine, Stores.of(watched_lite.home).masks
     engine.dispose()
-    path = watched_lite.csv([{"request_id": name, "dice": 1} for name in "abc"])
+    database = watched_lite.folder / "records.db"
+    database.write_bytes(b"no database any more" * 100)
+    rows = [LabelRow(number, f"r{number}", dice="1") for number in range(2, 10)]
+    with pytest.raises(RecordsError, match="cannot be used"):
+        label_all(
+            rows, Defaults(watched_lite.folder, "audit", "resunet"), engine=engine, masks=masks, now=NOON, dry_run=False
+        )
+
+
+def test_one_damaged_mask_does_not_end_the_file(watched_lite: Scene) -> None:
+    watched_lite.answer("a", "b")
+    (first, *_) = sorted((watched_lite.home / "masks").rglob("*.json.gz"))
+    first.write_bytes(b"damaged")
+    path = watched_lite.csv([{"request_id": name, "mask": 5} for name in "ab"])
     done = watched_lite.typed("label", "--csv", str(path))
-    assert done.code == 2 and "line 2" not in done.err
+    assert done.code == 2 and "damaged" in done.err and len(watched_lite.stored()) == 1
 
 
 def test_an_unchanged_draft_is_no_label_unless_somebody_checked_it(watched_lite: Scene) -> None:

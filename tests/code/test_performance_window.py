@@ -128,6 +128,15 @@ def test_picked_labels_are_weighted_by_the_inverse_of_their_probability(watched:
     assert told.code == 0 and "1 audits for which no probability" in told.out and "Hájek" in told.out
 
 
+def test_an_image_with_two_labels_counts_once_by_the_stronger_one(watched_lite: Scene) -> None:
+    watched_lite.answer("a")
+    label(watched_lite, "picked", a=0.3)
+    label(watched_lite, a=0.9)
+    choose(watched_lite, "p", WEEK, a=0.5)
+    (found,) = ask(watched_lite, picked=True)
+    assert (found.images, found.dice.mean, found.sources) == (1, pytest.approx(0.9), ("audit",))
+
+
 def test_picks_from_the_same_hours_are_not_mixed(watched_lite: Scene) -> None:
     watched_lite.answer("a", "b")
     label(watched_lite, "picked", a=0.3, b=0.9)
