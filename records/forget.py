@@ -219,7 +219,8 @@ class _Forgetting:
         before = _now() - _LOST_AFTER
         wanted = files_wanted(self._home) if self._stores.images.incoming() else set()
         images = self._stores.images.delete_lost(wanted, before)
-        self._done.add(Deleted(self._stores.masks.delete_lost((), before), images))
+        masks = self._stores.masks.delete_lost((), before) + self._stores.truths.delete_lost(before)
+        self._done.add(Deleted(masks, images))
 
 
 def _make_anonymous(connection: Connection, salt: bytes, rows: list[dict[str, Any]]) -> None:

@@ -3,9 +3,9 @@
     added = add_label(engine, stores.masks, Label("a1", source="client", truth=mask), datetime.now(UTC))
     added[0].model_version, added[0].scores["dice"]
 
-The truth itself is not kept: it is scored against the mask that was answered, which the store has for a while. A label
-that is sent again replaces the one before of the same source, and is counted once. `check_label` finds out the same
-and writes nothing.
+The truth itself is not kept, unless that is asked for (`records.truths`): it is scored against the mask that was
+answered, which the store has for a while. A label that is sent again replaces the one before of the same source, and is
+counted once. `check_label` finds out the same and writes nothing.
 """
 
 import json
@@ -22,10 +22,11 @@ from sqlalchemy import Connection, Engine, Row, select
 from records.blobs import MaskStore
 from records.engines import explained
 from records.schema import labels, predictions
+from records.stores import Stores
 from records.tombstones import adding, refuse_label
 from records.upsert import upsert
 from resunet.errors import DataError, ResunetError
-from resunet.masks import decode_classes_rle, from_rle
+from resunet.masks import decode_classes_rle, encode_classes_rle, from_rle, to_rle
 from resunet.metrics import confusion, overlap_scores
 
 Source = Literal["audit", "picked", "client"]
@@ -74,7 +75,18 @@ class Added:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime) -> list[Added]:
+@dataclass(frozen=True)
+class _Worth:
+    """What a label says of one answer; `truth` as it would be kept."""
+
+    answer_id: str
+    event_time: datetime
+    scores: dict[str, float]
+    pixels: str | None = None
+    truth: str | None = None
+
+
+def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime, kept: Stores | None = None) -> list[Added]:
     """Score what was answered to a request, by every version that answered it, and write it down.
 
     Args:
@@ -82,23 +94,25 @@ def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime) -> 
         masks: predicted masks that are still kept.
         label: truth, or a score.
         now: aware.
+        kept: where the truth is kept, if the image is kept there; None: nowhere.
 
     Raises:
         UnknownAnswerError: nothing was answered under that id, as far as the database knows by now.
         LabelRefusedError: the id stands for several answers of a version, or the mask is kept no more.
         ForgottenError: the request was forgotten.
         DataError: the truth is not of the mask's size, or the score no number from 0 to 1.
-        RecordsError: the database does not answer.
+        RecordsError: the database does not answer, or the truth cannot be written.
     """
     with explained(engine), adding(engine) as connection:
         refuse_label(connection, label.request_id)
         worth = _worth(connection, masks, label)
-        for version, (scores, pixels) in worth.items():
+        for version, one in worth.items():
             key = {"request_id": label.request_id, "model_name": label.model_name, "model_version": version}
-            blank = dict.fromkeys(SCORES)
-            told = {"source": label.source, "label_time": now, "pixels": pixels}
-            upsert(connection, labels, {**key, **told, **blank, **scores})
-    return [Added(version, label.source, scores) for version, (scores, _) in worth.items()]
+            told = {"source": label.source, "label_time": now, "pixels": one.pixels}
+            upsert(connection, labels, {**key, **told, **dict.fromkeys(SCORES), **one.scores})
+            if kept is not None:
+                _keep(kept, one, label.source)
+    return [Added(version, label.source, one.scores) for version, one in worth.items()]
 
 
 def check_label(engine: Engine, masks: MaskStore, label: Label) -> list[Added]:
@@ -106,7 +120,15 @@ def check_label(engine: Engine, masks: MaskStore, label: Label) -> list[Added]:
     with explained(engine), engine.connect() as connection:
         refuse_label(connection, label.request_id)
         worth = _worth(connection, masks, label)
-    return [Added(version, label.source, scores) for version, (scores, _) in worth.items()]
+    return [Added(version, label.source, one.scores) for version, one in worth.items()]
+
+
+def _keep(kept: Stores, one: _Worth, source: Source) -> None:
+    """Within the label's transaction: whoever forgets the request waits for it, or was there before it."""
+    if one.truth is None:
+        kept.truths.drop(one.answer_id, source, one.event_time)
+    elif kept.images.holds(one.answer_id, one.event_time):
+        kept.truths.put(one.answer_id, source, one.truth, one.event_time)
 
 
 def pixels_of(stored: str | None, dice: float | None) -> dict[tuple[int, int], int] | None:
@@ -134,8 +156,8 @@ def _dice_of(table: Mapping[tuple[int, int], int], index: int) -> float:
     return 2 * table.get((index, index), 0) / total
 
 
-def _worth(connection: Connection, masks: MaskStore, label: Label) -> dict[str, tuple[dict[str, float], str | None]]:
-    """Scores and pixel counts of a label, by version."""
+def _worth(connection: Connection, masks: MaskStore, label: Label) -> dict[str, _Worth]:
+    """What a label says, by version."""
     if label.dice is not None and not (math.isfinite(label.dice) and 0 <= label.dice <= 1):
         raise DataError("a Dice is a number from 0 to 1")
     columns = (predictions.c[name] for name in ("answer_id", "model_version", "event_time", "client"))
@@ -145,7 +167,7 @@ def _worth(connection: Connection, masks: MaskStore, label: Label) -> dict[str, 
         predictions.c.status == "ok",
     )
     answers = [row for row in connection.execute(query) if _is_theirs(row.client, label.caller)]
-    return {row.model_version: _scores(row, masks, label) for row in _one_a_version(answers)}
+    return {row.model_version: _scored(row, masks, label) for row in _one_a_version(answers)}
 
 
 def _is_theirs(client: str | None, caller: str | None) -> bool:
@@ -166,9 +188,9 @@ def _one_a_version(answers: Sequence[Row[Any]]) -> list[Row[Any]]:
     return list(answers)
 
 
-def _scores(answer: Row[Any], masks: MaskStore, label: Label) -> tuple[dict[str, float], str | None]:
+def _scored(answer: Row[Any], masks: MaskStore, label: Label) -> _Worth:
     if label.truth is None:
-        return ({} if label.dice is None else {"dice": label.dice}), None
+        return _Worth(answer.answer_id, answer.event_time, {} if label.dice is None else {"dice": label.dice})
     stored = masks.get(answer.answer_id, answer.event_time)
     if stored is None:
         raise LabelRefusedError(
@@ -178,10 +200,22 @@ def _scores(answer: Row[Any], masks: MaskStore, label: Label) -> tuple[dict[str,
     if predicted.shape != label.truth.shape:
         height, width = predicted.shape
         raise DataError(f"the mask must have the image's size, {width} x {height} pixels")
-    scores = overlap_scores(predicted, label.truth)
+    found = overlap_scores(predicted, label.truth)
     table = confusion(predicted, label.truth, _CLASSES)
-    pixels = [[int(true), int(found), int(table[true, found])] for true, found in np.argwhere(table)]
-    return {name: float(scores[name]) for name in SCORES}, json.dumps(pixels, separators=(",", ":"))
+    pixels = [[int(true), int(guess), int(table[true, guess])] for true, guess in np.argwhere(table)]
+    return _Worth(
+        answer.answer_id,
+        answer.event_time,
+        {name: float(found[name]) for name in SCORES},
+        json.dumps(pixels, separators=(",", ":")),
+        _to_stored(label.truth, binary=predicted.dtype == np.bool_),
+    )
+
+
+def _to_stored(truth: NDArray[np.uint8], *, binary: bool) -> str:
+    if binary:
+        return to_rle(truth > 0)
+    return json.dumps(encode_classes_rle(truth, int(truth.max(initial=0)) + 1), separators=(",", ":"))
 
 
 def from_stored(mask_rle: str) -> NDArray[np.uint8] | NDArray[np.bool_]:

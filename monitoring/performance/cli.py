@@ -53,6 +53,7 @@ def label(
     from monitoring.performance.label_file import Defaults, read_label_file
     from monitoring.performance.labelling import label_all, outcome_table
     from records.labels import SOURCES
+    from records.settings import RecordsSettings
     from resunet.errors import DataError, SettingsError
 
     known = {name: name for name in SOURCES}
@@ -65,7 +66,8 @@ def label(
     try:
         shown = track(rows, "Labelling", console=errors, transient=True, disable=not errors.is_terminal)
         now = datetime.now(UTC)
-        done = label_all(shown, defaults, engine=engine, masks=stores.masks, now=now, dry_run=dry_run)
+        keep = RecordsSettings.load().keep_labels
+        done = label_all(shown, defaults, engine=engine, stores=stores, keep=keep, now=now, dry_run=dry_run)
     finally:
         engine.dispose()
     for one in done.refused[:_TOLD]:

@@ -1,6 +1,6 @@
 """Labels of a file, written down one by one: what one row has wrong costs the others nothing.
 
-    done = label_all(rows, defaults, engine=engine, masks=stores.masks, now=datetime.now(UTC))
+    done = label_all(rows, defaults, engine=engine, stores=stores, keep=False, now=datetime.now(UTC))
     done.refused[0].number, done.refused[0].why
 
 A label that is there is replaced by one of the same source, so a file that was cut off is simply run again.
@@ -14,10 +14,10 @@ from rich.table import Table
 from sqlalchemy import Engine, select
 
 from monitoring.performance.label_file import Defaults, LabelRow, label_of
-from records.blobs import MaskStore
 from records.engines import explained
 from records.labels import Added, Label, add_label, check_label
 from records.picks import PickedRequest, picked_requests
+from records.stores import Stores
 from resunet.errors import DataError, RecordsError, ResunetError
 
 
@@ -43,7 +43,8 @@ def label_all(
     defaults: Defaults,
     *,
     engine: Engine,
-    masks: MaskStore,
+    stores: Stores,
+    keep: bool,
     now: datetime,
     dry_run: bool = False,
 ) -> Outcome:
@@ -52,7 +53,8 @@ def label_all(
     Args:
         rows: as `read_label_file` gives them.
         engine: of the inference log.
-        masks: predicted masks that are still kept.
+        stores: of this home, with the predicted masks that are still kept.
+        keep: whether truths are kept, where images are.
         now: aware.
         dry_run: find out the same, and write nothing.
 
@@ -71,8 +73,10 @@ def label_all(
             before = seen.setdefault((label.request_id, label.model_name, label.source), row.number)
             if before != row.number:
                 raise DataError(f"line {before} labels this request already: leave one of the two")
-            added = check_label(engine, masks, label) if dry_run else add_label(engine, masks, label, now)
-            outcome.added += added
+            if dry_run:
+                outcome.added += check_label(engine, stores.masks, label)
+            else:
+                outcome.added += add_label(engine, stores.masks, label, now, stores if keep else None)
         except ResunetError as error:
             _end_if_dead(engine, error)
             outcome.refused.append(Refused(row.number, row.request_id, str(error)))

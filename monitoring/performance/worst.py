@@ -24,7 +24,7 @@ from records.labels import from_stored
 from records.stores import Stores
 from resunet.errors import ResunetError
 from resunet.images import decode_image
-from resunet.palette import CLASS_COLOURS, INK, levels
+from resunet.palette import CLASS_COLOURS, INK, SKY, levels
 
 WORST_FILE: Final = "worst.png"
 _SIDE: Final = 480
@@ -58,6 +58,11 @@ def _show(row: LabelledAnswer, stores: Stores) -> Shown:
     except ResunetError:
         mask = None
     try:
+        truth_rle = stores.truths.get(row.answer_id, row.source, row.event_time)
+        truth = None if truth_rle is None else from_stored(truth_rle).astype(np.uint8)
+    except ResunetError:
+        truth = None
+    try:
         kept = stores.images.get(row.answer_id, row.event_time)
         rgb = None if kept is None else decode_image(kept)
     except ResunetError:
@@ -66,11 +71,15 @@ def _show(row: LabelledAnswer, stores: Stores) -> Shown:
         return Shown(row, None, False)
     if rgb is not None and mask is not None and rgb.shape[:2] != mask.shape:
         mask = None
-    return Shown(row, _picture(rgb, mask), rgb is not None)
+    if rgb is not None and truth is not None and rgb.shape[:2] != truth.shape:
+        truth = None
+    return Shown(row, _picture(rgb, mask, truth), rgb is not None)
 
 
-def _picture(rgb: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The mask's outline over the image, or the mask alone."""
+def _picture(
+    rgb: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None, truth: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Outlines of mask and truth over the image, or the mask alone."""
     height, width = mask.shape if mask is not None else rgb.shape[:2]  # type: ignore[union-attr]
     scale = _SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -80,6 +89,11 @@ def _picture(rgb: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None) -> N
         out = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
         top = float(np.quantile(out.max(axis=2), 0.995))
         out = np.clip(out * (min(_MOST, _BRIGHT / max(top, 1.0)) if top < _DARK else 1.0), 0, 255).astype(np.uint8)
+    if truth is not None and rgb is not None:
+        # Wider: where the two agree, it shows on both sides.
+        small = cv2.resize((truth > 0).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, contours, -1, levels(SKY), 5, cv2.LINE_AA)
     if mask is not None:
         small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
         for index in np.unique(small[small > 0]):

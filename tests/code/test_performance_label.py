@@ -1,6 +1,7 @@
 """`python -m monitoring label --csv`: every row counts once, and what one has wrong costs the others nothing."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from performance_scene import ANSWERED, Scene, mask_of
@@ -10,12 +11,17 @@ from sqlalchemy import insert, inspect, select, text, update
 
 from monitoring.performance.label_file import Defaults, LabelRow, draft_mark
 from monitoring.performance.labelling import label_all
+from records.forget import forget
 from records.labels import pixels_of
 from records.log_database import open_log
 from records.picks import Pick, PickedAnswer, add_picks
 from records.schema import labels, predictions
+from records.sealing import new_key
 from records.stores import Stores
+from records.subject import Subject
+from records.upkeep import Retention, Upkeep
 from resunet.errors import RecordsError
+from resunet.masks import to_rle
 
 DICE = round(2 * 5 / 15, 4)
 
@@ -100,15 +106,14 @@ def test_a_file_that_is_no_table_of_labels_is_refused(watched_lite: Scene, conte
 
 
 def test_a_database_that_is_gone_ends_the_file_at_once(watched_lite: Scene) -> None:
-    engine, masks = watched_lite.engine, Stores.of(watched_lite.home).masks
+    engine, stores = watched_lite.engine, Stores.of(watched_lite.home)
     engine.dispose()
     database = watched_lite.folder / "records.db"
     database.write_bytes(b"no database any more" * 100)
     rows = [LabelRow(number, f"r{number}", dice="1") for number in range(2, 10)]
+    defaults = Defaults(watched_lite.folder, "audit", "resunet")
     with pytest.raises(RecordsError, match="cannot be used"):
-        label_all(
-            rows, Defaults(watched_lite.folder, "audit", "resunet"), engine=engine, masks=masks, now=NOON, dry_run=False
-        )
+        label_all(rows, defaults, engine=engine, stores=stores, keep=False, now=NOON)
 
 
 def test_one_damaged_mask_does_not_end_the_file(watched_lite: Scene) -> None:
@@ -184,4 +189,51 @@ def test_a_table_of_labels_of_an_earlier_release_gets_the_column(watched: Scene)
     assert "pixels" in {column["name"] for column in inspect(engine).get_columns("labels")}
     with engine.connect() as connection:
         assert connection.execute(select(labels.c.dice, labels.c.pixels)).one() == (0.5, None)
+    engine.dispose()
+
+
+def kept(scene: Scene, request: str) -> dict[str, str | None]:
+    """The truths that are kept of a request, by source."""
+    engine = scene.engine
+    with engine.connect() as connection:
+        answer = connection.scalar(select(predictions.c.answer_id).where(predictions.c.request_id == request))
+    engine.dispose()
+    truths = Stores.of(scene.home).truths
+    return {source: truths.get(str(answer), source) for source in ("audit", "client")}
+
+
+def test_truths_are_kept_where_that_is_asked_for_and_the_image_is_kept(watched_lite: Scene) -> None:
+    watched_lite.answer("a", image=b"an image", keep_images=1.0)
+    watched_lite.answer("b")
+    path = str(watched_lite.csv([{"request_id": name, "mask": 5} for name in "ab"]))
+    assert watched_lite.typed("label", "--csv", path, "--source", "audit").code == 0
+    assert kept(watched_lite, "a") == {"audit": None, "client": None}
+    assert watched_lite.typed("label", "--csv", path, "--source", "audit", RESUNET_KEEP_LABELS="1").code == 0
+    assert kept(watched_lite, "a") == {"audit": to_rle(mask_of(5)), "client": None}
+    assert kept(watched_lite, "b") == {"audit": None, "client": None}
+    # What a client says takes the place of no audit, and a score leaves no older truth behind.
+    other = str(watched_lite.csv([{"request_id": "a", "mask": 10}], "other.csv"))
+    assert watched_lite.typed("label", "--csv", other, RESUNET_KEEP_LABELS="1").code == 0
+    assert kept(watched_lite, "a") == {"audit": to_rle(mask_of(5)), "client": to_rle(mask_of(10))}
+    score = str(watched_lite.csv([{"request_id": "a", "dice": 0.5}], "score.csv"))
+    assert watched_lite.typed("label", "--csv", score, "--source", "audit", RESUNET_KEEP_LABELS="1").code == 0
+    assert kept(watched_lite, "a") == {"audit": None, "client": to_rle(mask_of(10))}
+
+
+def test_kept_truths_are_sealed_forgotten_and_deleted_after_their_time(watched_lite: Scene) -> None:
+    key = new_key()
+    watched_lite.answer("a", "b", image=b"an image", keep_images=1.0)
+    path = str(watched_lite.csv([{"request_id": name, "mask": 5} for name in "ab"]))
+    assert watched_lite.typed("label", "--csv", path, RESUNET_KEEP_LABELS="1", RESUNET_BLOB_KEY=key).code == 0
+    files = sorted((watched_lite.home / "truths").rglob("*.json.gz"))
+    assert len(files) == 2 and not any(file.read_bytes().startswith(b"\x1f\x8b") for file in files)
+
+    engine = watched_lite.engine
+    after = NOON + timedelta(days=1)
+    done = forget(engine, watched_lite.home, Subject("request", "a"), actor="ada", clock=lambda: after)
+    assert done.masks == 2 and [file.exists() for file in files].count(True) == 1
+    stores = Stores.of(watched_lite.home)
+    for days, left in ((30, 1), (32, 0)):
+        Upkeep(engine, watched_lite.home, stores, Retention(), lambda days=days: NOON + timedelta(days=days)).run()  # type: ignore[misc]
+        assert sum(file.exists() for file in files) == left
     engine.dispose()
