@@ -62,14 +62,14 @@ def test_versions_slices_and_routes_are_measured_apart(watched: Scene) -> None:
         ask(watched, by=("hour",))
 
 
-def test_a_label_counts_in_the_window_of_its_image_however_late_it_comes(watched: Scene) -> None:
-    watched.answer("old", event_time=at(10))
-    watched.answer("new", event_time=at(1))
+def test_a_label_counts_in_the_window_of_its_image_however_late_it_comes(watched_lite: Scene) -> None:
+    watched_lite.answer("old", event_time=at(10))
+    watched_lite.answer("new", event_time=at(1))
     # Written now, in 2026 or whenever this runs: long after both.
-    label(watched, old=0.2, new=0.8)
-    assert means(ask(watched)) == {("3", None, None): (1, 0.8)}
+    label(watched_lite, old=0.2, new=0.8)
+    assert means(ask(watched_lite)) == {("3", None, None): (1, 0.8)}
     earlier = Window(WEEK.start - timedelta(days=7), WEEK.start)
-    assert means(ask(watched, earlier)) == {("3", None, None): (1, 0.2)}
+    assert means(ask(watched_lite, earlier)) == {("3", None, None): (1, 0.2)}
 
 
 def test_only_audits_count_unless_others_are_asked_for(watched_lite: Scene) -> None:
@@ -115,16 +115,16 @@ def choose(scene: Scene, name: str, window: Window, **chances: float) -> None:
     engine.dispose()
 
 
-def test_picked_labels_are_weighted_by_the_inverse_of_their_probability(watched: Scene) -> None:
-    watched.answer("a", "b", "unknown")
-    label(watched, "picked", a=0.3, b=0.9)
-    label(watched, unknown=0.1)
-    choose(watched, "p", WEEK, a=1.0, b=0.25)
-    (found,) = ask(watched, picked=True)
+def test_picked_labels_are_weighted_by_the_inverse_of_their_probability(watched_lite: Scene) -> None:
+    watched_lite.answer("a", "b", "unknown")
+    label(watched_lite, "picked", a=0.3, b=0.9)
+    label(watched_lite, unknown=0.1)
+    choose(watched_lite, "p", WEEK, a=1.0, b=0.25)
+    (found,) = ask(watched_lite, picked=True)
     assert found.weighted and found.images == 2
     assert found.dice.mean == pytest.approx((0.3 + 4 * 0.9) / 5)
     assert (found.dice.low, found.dice.high) == (0, 1)
-    told = watched.typed("performance", "--picked", "--until", WEEK.end.isoformat())
+    told = watched_lite.typed("performance", "--picked", "--until", WEEK.end.isoformat())
     assert told.code == 0 and "1 audits for which no probability" in told.out and "Hájek" in told.out
 
 
