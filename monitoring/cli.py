@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from monitoring.alerts.cli import register as register_alerts
+from monitoring.performance.cli import register as register_performance
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -179,6 +180,9 @@ def schedule(
     with single(RecordsSettings.load().home, model) as lock:
         code = run_schedule(Reports(command, longest, lock), every=pause, grace=patience, once=once)
     raise typer.Exit(code)
+
+
+register_performance(app)
 
 
 def _routes(given: list[str] | None) -> tuple[str, ...]:

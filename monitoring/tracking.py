@@ -114,30 +114,36 @@ def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | No
     Raises:
         VersionError: the version has none, or it is not the file the version was registered with.
     """
-    listing = None
-    if version.digest is not None:
-        _download(version, DIGESTS_FILE, folder, tracking_uri)
-        listing = read_digests(folder)
-    reference = _read(version, _believed(version, REFERENCE_PATH, listing, folder, tracking_uri), None)
+    reference = _read(version, fetch(version, REFERENCE_PATH, folder, tracking_uri), None)
     if "split" not in reference:
         raise VersionError(f"the reference of {version} has no column 'split'; train it anew")
-    if listing is not None and MANIFEST_PATH in listing and "path" in reference:
-        manifest = _read(version, _believed(version, MANIFEST_PATH, listing, folder, tracking_uri), ["path", "group"])
+    if version.digest is not None and MANIFEST_PATH in read_digests(folder) and "path" in reference:
+        manifest = _read(version, fetch(version, MANIFEST_PATH, folder, tracking_uri), ["path", "group"])
         reference["cluster"] = reference["path"].map(manifest.set_index("path")["group"])
     return reference
 
 
-def _believed(
-    version: WatchedVersion, path: str, listing: dict[str, str] | None, folder: Path, tracking_uri: str | None
-) -> Path:
-    """Download a file that decides what counts as drift: it is believed only as part of the version's digest."""
-    got = _download(version, path, folder, tracking_uri)
-    if listing is not None and (version_digest(listing) != version.digest or listing.get(path) != _sha256(got)):
-        raise VersionError(
-            f"the reference of {version} is not the one it was registered with ({version.digest}): "
-            "look for who changed its artifacts, and promote a version that is whole"
-        )
-    return got
+def fetch(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None = None) -> Path:
+    """Download one of a version's files, and make sure that it is the one it was registered with.
+
+    Args:
+        path: in the model's folder, such as REFERENCE_PATH.
+        folder: to download to; the file lies there at the same path.
+
+    Raises:
+        VersionError: the version has none, or it is not the file the version was registered with.
+    """
+    found = _download(version, path, folder, tracking_uri)
+    if version.digest is not None:
+        # It decides what counts as drift: it is believed only as part of the version's digest.
+        _download(version, DIGESTS_FILE, folder, tracking_uri)
+        listing = read_digests(folder)
+        if version_digest(listing) != version.digest or listing.get(path) != _sha256(found):
+            raise VersionError(
+                f"the {Path(path).stem} of {version} is not the one it was registered with ({version.digest}): "
+                "look for who changed its artifacts, and promote a version that is whole"
+            )
+    return found
 
 
 def _read(version: WatchedVersion, path: Path, columns: list[str] | None) -> pd.DataFrame:

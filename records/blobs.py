@@ -85,6 +85,10 @@ class BlobStore:
             return self._keyring.unseal(self._sealed_name(name), blob)
         return None
 
+    def holds(self, answer_id: str, when: datetime) -> bool:
+        """Whether there is a file of a blob; see `read`."""
+        return self._path(self._day(when), checked_name(answer_id)).is_file()
+
     def delete(self, answer_ids: Collection[str]) -> int:
         """Delete answers' blobs of every day, also those that are on their way, and return how many went.
 

@@ -28,6 +28,7 @@ from records import sketches, tombstones
 from records.drain import Drain
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows
+from records.picks import drop_picks
 from records.rejected import take_out
 from records.schema import labels, predictions
 from records.sealing import Keyring
@@ -194,6 +195,7 @@ class _Forgetting:
         requests = [tombstones.digest(self._salt, "request", row["request_id"]) for row in rows]
         tombstones.bury(connection, "label", requests, self._until)
         self._done.labels += tombstones.drop_labels(connection, rows)
+        drop_picks(connection, [row["answer_id"] for row in rows])
 
     def _drain_the_dead(self) -> None:
         spool = Spool(self._home / "spool")
@@ -220,7 +222,8 @@ class _Forgetting:
         before = _now() - _LOST_AFTER
         wanted = files_wanted(self._home) if self._stores.images.incoming() else set()
         images = self._stores.images.delete_lost(wanted, before)
-        self._done.add(Deleted(self._stores.masks.delete_lost((), before), images))
+        masks = self._stores.masks.delete_lost((), before) + self._stores.truths.delete_lost(before)
+        self._done.add(Deleted(masks, images))
 
 
 def _make_anonymous(connection: Connection, salt: bytes, rows: list[dict[str, Any]]) -> None:

@@ -81,6 +81,7 @@ class InferenceLog:
         home: folder of the spool, the masks and the images, on a local disk, shared by the processes of one machine.
         mask_retention_days, image_retention_days: masks and images of older predictions are deleted.
         keep_images: share of the answers whose image is kept, 0 … 1, of those rows that come with one.
+        keep_labels: whether true masks are kept beside kept images.
         keyring: seals masks and images from the spool on, if it has a key.
         spool_max_bytes: `append` refuses above it.
         sync_interval_s, drain_interval_s: how long a row may wait for the disk and for the database.
@@ -99,6 +100,7 @@ class InferenceLog:
         mask_retention_days: int = 30,
         image_retention_days: int = 30,
         keep_images: float = 0.0,
+        keep_labels: bool = False,
         keyring: Keyring | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
         sync_interval_s: float = SYNC_INTERVAL_S,
@@ -110,6 +112,7 @@ class InferenceLog:
         self._stores = Stores.of(home, self._keyring)
         self.masks, self.images = self._stores.masks, self._stores.images
         self._policy = ImagePolicy(keep_images)
+        self._keep_labels = keep_labels
         self._url = url
         self._home = home
         self._retention = Retention(timedelta(days=mask_retention_days), timedelta(days=image_retention_days))
@@ -165,7 +168,8 @@ class InferenceLog:
     def label(self, label: Label) -> list[Added]:
         """Write down what an answer was worth; see `records.labels.add_label`."""
         self._start_if_forked()
-        return add_label(self._engine, self.masks, label, self._clock())
+        kept = self._stores if self._keep_labels else None
+        return add_label(self._engine, self.masks, label, self._clock(), kept)
 
     def drain_now(self) -> int:
         """Bring every spooled row to the database, also those of dead processes, and return how many.
@@ -308,6 +312,7 @@ def open_inference_log(settings: RecordsSettings) -> InferenceLog | None:
         mask_retention_days=settings.mask_retention_days,
         image_retention_days=settings.image_retention_days,
         keep_images=settings.keep_images,
+        keep_labels=settings.keep_labels,
         keyring=open_keyring(settings),
         spool_max_bytes=settings.spool_max_mb * 2**20,
     )

@@ -3,8 +3,9 @@
     added = add_label(engine, stores.masks, Label("a1", source="client", truth=mask), datetime.now(UTC))
     added[0].model_version, added[0].scores["dice"]
 
-The truth itself is not kept: it is scored against the mask that was answered, which the store has for a while. A label
-that is sent again replaces the one before of the same source, and is counted once.
+The truth itself is not kept, unless that is asked for (`records.truths`): it is scored against the mask that was
+answered, which the store has for a while. A label that is sent again replaces the one before of the same source, and is
+counted once. `check_label` finds out the same and writes nothing.
 """
 
 import json
@@ -16,20 +17,24 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from records.blobs import MaskStore
 from records.engines import explained
 from records.schema import labels, predictions
+from records.stores import Stores
 from records.tombstones import adding, refuse_label
 from records.upsert import upsert
 from resunet.errors import DataError, ResunetError
-from resunet.masks import decode_classes_rle, from_rle
-from resunet.metrics import overlap_scores
+from resunet.masks import decode_classes_rle, encode_classes_rle, from_rle, to_rle
+from resunet.metrics import confusion, overlap_scores
 
 Source = Literal["audit", "picked", "client"]
 SOURCES: Final[tuple[Source, ...]] = ("audit", "picked", "client")
-_SCORES: Final = ("dice", "iou", "precision", "recall", "boundary_f1")
+SCORES: Final = ("dice", "iou", "precision", "recall", "boundary_f1")
+_CLASSES: Final = 256
+# The scores of an image are means over its classes, computed from the same counts: they agree to rounding.
+_SAME: Final = 1e-9
 
 
 class UnknownAnswerError(ResunetError):
@@ -70,7 +75,18 @@ class Added:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime) -> list[Added]:
+@dataclass(frozen=True)
+class _Worth:
+    """What a label says of one answer; `truth` as it would be kept."""
+
+    answer_id: str
+    event_time: datetime
+    scores: dict[str, float]
+    pixels: str | None = None
+    truth: str | None = None
+
+
+def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime, kept: Stores | None = None) -> list[Added]:
     """Score what was answered to a request, by every version that answered it, and write it down.
 
     Args:
@@ -78,31 +94,80 @@ def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime) -> 
         masks: predicted masks that are still kept.
         label: truth, or a score.
         now: aware.
+        kept: where the truth is kept, if the image is kept there; None: nowhere.
 
     Raises:
         UnknownAnswerError: nothing was answered under that id, as far as the database knows by now.
         LabelRefusedError: the id stands for several answers of a version, or the mask is kept no more.
         ForgottenError: the request was forgotten.
         DataError: the truth is not of the mask's size, or the score no number from 0 to 1.
-        RecordsError: the database does not answer.
+        RecordsError: the database does not answer, or the truth cannot be written.
     """
+    with explained(engine), adding(engine) as connection:
+        refuse_label(connection, label.request_id)
+        worth = _worth(connection, masks, label)
+        for version, one in worth.items():
+            key = {"request_id": label.request_id, "model_name": label.model_name, "model_version": version}
+            told = {"source": label.source, "label_time": now, "pixels": one.pixels}
+            upsert(connection, labels, {**key, **told, **dict.fromkeys(SCORES), **one.scores})
+            if kept is not None:
+                _keep(kept, one, label.source)
+    return [Added(version, label.source, one.scores) for version, one in worth.items()]
+
+
+def check_label(engine: Engine, masks: MaskStore, label: Label) -> list[Added]:
+    """What `add_label` would write down; raises what it would raise."""
+    with explained(engine), engine.connect() as connection:
+        refuse_label(connection, label.request_id)
+        worth = _worth(connection, masks, label)
+    return [Added(version, label.source, one.scores) for version, one in worth.items()]
+
+
+def _keep(kept: Stores, one: _Worth, source: Source) -> None:
+    """Within the label's transaction: whoever forgets the request waits for it, or was there before it."""
+    if one.truth is None:
+        kept.truths.drop(one.answer_id, source, one.event_time)
+    elif kept.images.holds(one.answer_id, one.event_time):
+        kept.truths.put(one.answer_id, source, one.truth, one.event_time)
+
+
+def pixels_of(stored: str | None, dice: float | None) -> dict[tuple[int, int], int] | None:
+    """Pixels of a label by true and predicted class; None where they are not known.
+
+    A release that does not write them leaves those of the label that it replaces: they count only where they give the
+    label's own Dice.
+
+    Args:
+        stored: of the column `pixels`.
+        dice: of the same row.
+    """
+    if stored is None or dice is None:
+        return None
+    table = {(int(true), int(predicted)): int(count) for true, predicted, count in json.loads(stored)}
+    present = sorted({index for pair in table for index in pair if index > 0})
+    parts = [_dice_of(table, index) for index in present]
+    same = abs((sum(parts) / len(parts) if parts else 1.0) - dice) <= _SAME
+    return table if same else None
+
+
+def _dice_of(table: Mapping[tuple[int, int], int], index: int) -> float:
+    # 2 TP + FP + FN: what lies in the row or the column of a class, its diagonal twice.
+    total = sum(count * ((true == index) + (predicted == index)) for (true, predicted), count in table.items())
+    return 2 * table.get((index, index), 0) / total
+
+
+def _worth(connection: Connection, masks: MaskStore, label: Label) -> dict[str, _Worth]:
+    """What a label says, by version."""
     if label.dice is not None and not (math.isfinite(label.dice) and 0 <= label.dice <= 1):
         raise DataError("a Dice is a number from 0 to 1")
-    with explained(engine), adding(engine) as connection:
-        columns = (predictions.c[name] for name in ("answer_id", "model_version", "event_time", "client"))
-        query = select(*columns).where(
-            predictions.c.model_name == label.model_name,
-            predictions.c.request_id == label.request_id,
-            predictions.c.status == "ok",
-        )
-        refuse_label(connection, label.request_id)
-        answers = [row for row in connection.execute(query) if _is_theirs(row.client, label.caller)]
-        added = [Added(row.model_version, label.source, _scores(row, masks, label)) for row in _one_a_version(answers)]
-        for one in added:
-            key = {"request_id": label.request_id, "model_name": label.model_name, "model_version": one.model_version}
-            blank = dict.fromkeys(_SCORES)
-            upsert(connection, labels, {**key, "source": one.source, "label_time": now, **blank, **one.scores})
-        return added
+    columns = (predictions.c[name] for name in ("answer_id", "model_version", "event_time", "client"))
+    query = select(*columns).where(
+        predictions.c.model_name == label.model_name,
+        predictions.c.request_id == label.request_id,
+        predictions.c.status == "ok",
+    )
+    answers = [row for row in connection.execute(query) if _is_theirs(row.client, label.caller)]
+    return {row.model_version: _scored(row, masks, label) for row in _one_a_version(answers)}
 
 
 def _is_theirs(client: str | None, caller: str | None) -> bool:
@@ -123,17 +188,36 @@ def _one_a_version(answers: Sequence[Row[Any]]) -> list[Row[Any]]:
     return list(answers)
 
 
-def _scores(answer: Row[Any], masks: MaskStore, label: Label) -> dict[str, float]:
+def _scored(answer: Row[Any], masks: MaskStore, label: Label) -> _Worth:
     if label.truth is None:
-        return {} if label.dice is None else {"dice": label.dice}
+        return _Worth(answer.answer_id, answer.event_time, {} if label.dice is None else {"dice": label.dice})
     stored = masks.get(answer.answer_id, answer.event_time)
     if stored is None:
         raise LabelRefusedError(
             "the mask that was answered is kept no more (RESUNET_MASK_RETENTION_DAYS): send the Dice, if you have it"
         )
-    predicted = from_rle(stored) if stored.startswith("{") else decode_classes_rle(json.loads(stored))
+    predicted = from_stored(stored)
     if predicted.shape != label.truth.shape:
         height, width = predicted.shape
         raise DataError(f"the mask must have the image's size, {width} x {height} pixels")
-    scores = overlap_scores(predicted, label.truth)
-    return {name: float(scores[name]) for name in _SCORES}
+    found = overlap_scores(predicted, label.truth)
+    table = confusion(predicted, label.truth, _CLASSES)
+    pixels = [[int(true), int(guess), int(table[true, guess])] for true, guess in np.argwhere(table)]
+    return _Worth(
+        answer.answer_id,
+        answer.event_time,
+        {name: float(found[name]) for name in SCORES},
+        json.dumps(pixels, separators=(",", ":")),
+        _to_stored(label.truth, binary=predicted.dtype == np.bool_),
+    )
+
+
+def _to_stored(truth: NDArray[np.uint8], *, binary: bool) -> str:
+    if binary:
+        return to_rle(truth > 0)
+    return json.dumps(encode_classes_rle(truth, int(truth.max(initial=0)) + 1), separators=(",", ":"))
+
+
+def from_stored(mask_rle: str) -> NDArray[np.uint8] | NDArray[np.bool_]:
+    """A mask as the mask store keeps it: (H, W), bool for a binary version, else class indices."""
+    return from_rle(mask_rle) if mask_rle.startswith("{") else decode_classes_rle(json.loads(mask_rle))

@@ -7,7 +7,9 @@ it, each that of the release which made it, and all of them write to one log: wh
 older ones their way (`records.schema`).
 """
 
-from sqlalchemy import Connection, Engine, inspect, select, text
+from typing import Any
+
+from sqlalchemy import Column, Connection, Engine, inspect, select, text
 
 from records import schema
 from records.engines import describe, exclusive, explained, make_engine, make_folder
@@ -70,20 +72,23 @@ def _is_complete(engine: Engine, connection: Connection) -> bool:
             "another database URL, and keep the old one for reading"
         )
     tables = inspect(connection).get_table_names()
-    return set(schema.metadata.tables) <= set(tables) and not _missing_descriptors(connection)
+    return set(schema.metadata.tables) <= set(tables) and not _missing_columns(connection)
 
 
 def _make(connection: Connection) -> None:
     schema.metadata.create_all(connection)
     if stored_format(connection) is None:
         connection.execute(schema.schema_version.insert().values(id=1, version=schema.SCHEMA_VERSION))
-    # A release may add descriptors: older rows have NULL there.
-    kind = schema.predictions.c[schema.DESCRIPTOR_COLUMNS[0]].type.compile(connection.dialect)
+    # A release may add descriptors, or what it notes of a label: older rows have NULL there.
     quote = connection.dialect.identifier_preparer.quote
-    for name in _missing_descriptors(connection):
-        connection.execute(text(f"ALTER TABLE predictions ADD COLUMN {quote(name)} {kind}"))
+    for column in _missing_columns(connection):
+        kind = column.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {quote(column.name)} {kind}"))
 
 
-def _missing_descriptors(connection: Connection) -> list[str]:
-    present = {column["name"] for column in inspect(connection).get_columns(schema.predictions.name)}
-    return [name for name in schema.DESCRIPTOR_COLUMNS if name not in present]
+def _missing_columns(connection: Connection) -> list[Column[Any]]:
+    inspector, missing = inspect(connection), []
+    for table, names in ((schema.predictions, schema.DESCRIPTOR_COLUMNS), (schema.labels, schema.LABEL_COLUMNS)):
+        present = {column["name"] for column in inspector.get_columns(table.name)}
+        missing += [table.c[name] for name in names if name not in present]
+    return missing

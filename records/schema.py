@@ -96,6 +96,8 @@ _FIXED_NAMES = frozenset(column.name for column in _PREDICTION_COLUMNS)
 
 # `width` and `height` are descriptors and known of refused images too: stored once.
 DESCRIPTOR_COLUMNS: tuple[str, ...] = tuple(name for name in DESCRIPTORS if name not in _FIXED_NAMES)
+# Of `labels`, added by a later release.
+LABEL_COLUMNS: tuple[str, ...] = ("pixels",)
 
 predictions = Table(
     "predictions",
@@ -121,5 +123,8 @@ labels = Table(
     Column("precision", Float),
     Column("recall", Float),
     Column("boundary_f1", Float),
+    # Pixels by true and predicted class, JSON [[true, predicted, pixels], …] of those that are not 0. An earlier
+    # release does not write them, and leaves those of the label before: see `records.labels.pixels_of`.
+    Column("pixels", Text),
     Index("labels_time", "model_name", "label_time"),
 )

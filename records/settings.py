@@ -28,7 +28,10 @@ class RecordsSettings(EnvironmentSettings):
     )
     mask_retention_days: int = Field(default=30, ge=1, description="predicted masks older than this are deleted")
     keep_images: float = Field(default=0.0, ge=0.0, le=1.0, description="share of answers whose image is kept")
-    image_retention_days: int = Field(default=30, ge=1, description="kept images older than this are deleted")
+    keep_labels: bool = Field(default=False, description="true masks sent as labels are kept, where the image is")
+    image_retention_days: int = Field(
+        default=30, ge=1, description="kept images, and true masks of them, older than this are deleted"
+    )
     blob_key: SecretStr | None = Field(
         default=None,
         description="keys of masks and images, in base64, comma-separated: the first seals, all of them unseal",

@@ -1,4 +1,4 @@
-"""The masks and images of a home, together: what comes with a row and is not for the database.
+"""The masks, images and truths of a home, together: what is kept of answers and is not for the database.
 
 stores = Stores.of(home, keyring)
 waiting = stores.put_by(answer_id, attached)            # before there is a row: this is what takes time
@@ -17,13 +17,14 @@ from records.blobs import MaskStore, packed
 from records.images import ImageStore
 from records.rows import Attached
 from records.sealing import Keyring
+from records.truths import TruthStore
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """How many blobs went."""
+    """How many blobs went; true masks count as masks."""
 
     masks: int = 0
     images: int = 0
@@ -42,15 +43,17 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Stores:
-    """Both stores of a home."""
+    """The stores of a home."""
 
     masks: MaskStore
     images: ImageStore
+    truths: TruthStore
 
     @classmethod
     def of(cls, home: Path, keyring: Keyring | None = None) -> "Stores":
         """Those below a home's folder."""
-        return cls(MaskStore(home / "masks", keyring), ImageStore(home / "images", keyring))
+        masks, images = MaskStore(home / "masks", keyring), ImageStore(home / "images", keyring)
+        return cls(masks, images, TruthStore(home / "truths", keyring))
 
     def put_by(self, answer_id: str, attached: Attached) -> Waiting:
         """Bring what came with a row to the disk; what is sealed already stays as it is. Thread-safe.
@@ -110,4 +113,5 @@ class Stores:
         Raises:
             RecordsError: a file is there and cannot be deleted.
         """
-        return Deleted(self.masks.delete(answer_ids), self.images.delete(answer_ids))
+        masks = self.masks.delete(answer_ids) + self.truths.delete(answer_ids)
+        return Deleted(masks, self.images.delete(answer_ids))

@@ -67,6 +67,8 @@ class Upkeep:
             self._purged = now
             self._stores.masks.purge(now - self._retention.masks)
             self._stores.images.purge(now - self._retention.images)
+            # A truth is of use with its image.
+            self._stores.truths.purge(now - self._retention.images)
         sweep(self._engine, self._home, self._stores)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records_rows import NOON, prediction
+from records_rows import NOON, answer, prediction
 from sqlalchemy import select
 
 from records.forget import forget
 from records.inference import InferenceLog
-from records.labels import Label, LabelRefusedError, UnknownAnswerError
+from records.labels import Label, LabelRefusedError, UnknownAnswerError, from_stored
 from records.schema import labels
 from records.subject import Subject
 from records.tombstones import ForgottenError
@@ -110,3 +110,16 @@ def test_what_was_forgotten_takes_no_label(log: InferenceLog, tmp_path: Path) ->
     with pytest.raises(ForgottenError, match="was forgotten"):
         log.label(label("a"))
     assert stored(log) == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_log_keeps_truths_where_that_is_asked_for(url: str, tmp_path: Path, keep: bool) -> None:
+    truth = np.uint8([[0, 1], [2, 0]])
+    answered = json.dumps(encode_classes_rle(np.uint8([[0, 1], [2, 2]]), 3))
+    log = InferenceLog.open(url, tmp_path / "home", keep_images=1.0, keep_labels=keep, clock=lambda: NOON)
+    log.append([prediction("a", mask_rle=answered, image=b"an image")])
+    log.drain_now()
+    log.label(label("a", truth=truth))
+    found = log._stores.truths.get(answer(prediction("a")), "client", NOON)
+    log.close()
+    assert (None if found is None else from_stored(found).tolist()) == (truth.tolist() if keep else None)

@@ -1,0 +1,163 @@
+"""Dice without labels: the interval holds what it states, and under drift there is no estimate."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+from performance_scene import Scene
+from records_rows import NOON, prediction
+
+from monitoring.performance import estimated
+from monitoring.performance.distance import ReferenceSpace
+from monitoring.performance.estimated import OUTSIDE, estimate_window
+from monitoring.performance.live_confidence import live_confidence
+from monitoring.performance.version_files import HeldOutScores, held_out_scores, reference_space
+from monitoring.tracking import WatchedVersion
+from monitoring.window import Window
+from records.digests import write_digests
+from resunet.errors import VersionError
+
+Numbers = NDArray[np.float64]
+
+
+def draw(rng: np.random.Generator, count: int) -> tuple[Numbers, Numbers]:
+    """Confidence, a little too high, and Dice: unsure images vary more, and one in fifty fails unforeseen."""
+    confidence = rng.beta(20, 2, count)
+    unsure = rng.random(count) < 0.08
+    confidence[unsure] = rng.beta(5, 4, int(unsure.sum()))
+    dice = np.clip(confidence - 0.01 + rng.normal(0, 1, count) * (0.03 + 0.25 * (1 - confidence)), 0, 1)
+    failed = rng.random(count) < 0.02
+    dice[failed] = rng.random(int(failed.sum())) / 2
+    return confidence, dice
+
+
+def scores(rng: np.random.Generator, count: int) -> HeldOutScores:
+    return HeldOutScores(*draw(rng, count), (None,) * count)
+
+
+@pytest.mark.parametrize(("tested", "window"), [(100, 20), (100, 2000), (200, 50)])
+def test_the_interval_holds_the_mean_of_the_window(tested: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimated, "_DRAWS", 300)
+    rng = np.random.default_rng(tested + window)
+    held, errors, plain = 0, [], []
+    for seed in range(100):
+        confidence, dice = draw(rng, window)
+        found = estimate_window(confidence, scores(rng, tested), drifted=False, far_share=0.01, seed=seed)
+        held += found.low <= dice.mean() <= found.high
+        errors.append(abs(found.dice - dice.mean()))
+        plain.append(abs(confidence.mean() - dice.mean()))
+    assert held >= 83
+    # What the test images say of the confidence is made use of.
+    assert np.mean(errors) < 0.02 + 0.01 * (window == 20) and np.mean(errors) < np.mean(plain)
+
+
+def test_the_interval_shrinks_with_the_window_but_not_below_what_the_test_images_tell() -> None:
+    rng = np.random.default_rng(0)
+    known = scores(rng, 100)
+    confidence = draw(rng, 200_000)[0]
+    widths = []
+    for count in (20, 200, 20_000, 200_000):
+        found = estimate_window(confidence[:count], known, drifted=False, far_share=None)
+        widths.append(found.high - found.low)
+    assert widths[0] > 1.5 * widths[1] > 1.5 * widths[2]
+    assert widths[3] > 0.8 * widths[2]
+
+
+def test_images_of_one_patient_are_one_piece_of_evidence() -> None:
+    rng = np.random.default_rng(0)
+    patients = rng.normal(0, 0.05, 10)
+    group = np.repeat(np.arange(10), 10)
+    confidence = np.full(100, 0.8) + rng.normal(0, 0.01, 100)
+    dice = confidence + patients[group]
+    live = np.full(5000, 0.8)
+    widths = []
+    for groups in ((None,) * 100, tuple(str(one) for one in group)):
+        found = estimate_window(live, HeldOutScores(confidence, dice, groups), drifted=False, far_share=None)
+        widths.append(found.high - found.low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_under_drift_there_is_no_estimate() -> None:
+    rng = np.random.default_rng(0)
+    known, (confidence, _) = scores(rng, 100), draw(rng, 100)
+    assert estimate_window(confidence, known, drifted=False, far_share=0.02).declined is None
+    for options, told in (
+        ({"drifted": True, "far_share": 0.0}, f"{OUTSIDE}: the window has drifted"),
+        ({"drifted": False, "far_share": 0.4}, f"{OUTSIDE}: 40% of the images are unlike any"),
+    ):
+        found = estimate_window(confidence, known, **options)  # type: ignore[arg-type]
+        assert found.declined is not None and found.declined.startswith(told)
+        assert np.isnan([found.dice, found.low, found.high]).all()
+
+
+def test_images_less_sure_than_any_that_was_tested_are_not_estimated() -> None:
+    rng = np.random.default_rng(0)
+    known = scores(rng, 100)
+    confidence = np.concatenate([draw(rng, 80)[0], np.full(20, 0.01)])
+    found = estimate_window(confidence, known, drifted=False, far_share=None)
+    assert found.declined is not None and "20% of the images have less confidence" in found.declined
+
+
+@pytest.mark.parametrize(("tested", "window", "told"), [(100, 9, "too few images: 9"), (19, 50, "tested on 19 images")])
+def test_too_little_is_said_to_be_too_little(tested: int, window: int, told: str) -> None:
+    rng = np.random.default_rng(0)
+    found = estimate_window(draw(rng, window)[0], scores(rng, tested), drifted=False, far_share=None)
+    assert found.declined is not None and told in found.declined
+
+
+def test_a_windows_confidence_and_distance_come_from_the_log(watched: Scene) -> None:
+    rng = np.random.default_rng(0)
+    space = ReferenceSpace(rng.normal(size=(100, 64)).astype(np.float32))
+    rows = []
+    for place in range(30):
+        middle = 20.0 if place < 6 else 0.0
+        embedding = None if place == 29 else rng.normal(middle, 1, 64).astype("<f4").tobytes()
+        guess = {"foreground_fraction": 0.5, "component_count": 1, "confidence": place / 100, "boundary_uncertainty": 0}
+        route = "batch" if place == 28 else "production"
+        rows.append(prediction(f"r{place}", embedding=embedding, prediction_descriptors=guess, route=route))
+    rows.append(prediction("other bytes", model_digest="sha256:bb"))
+    watched.log(rows)
+    engine = watched.engine
+    window = Window(NOON, NOON + timedelta(minutes=1))
+    version = WatchedVersion("resunet", "3", "sha256:aa")
+    seen = live_confidence(engine, version, window, space=space)
+    without = live_confidence(engine, version, window)
+    engine.dispose()
+    assert sorted(seen.confidence) == pytest.approx([place / 100 for place in range(30) if place != 28])
+    assert seen.far_share == pytest.approx(6 / 28, abs=0.05)
+    assert without.far_share is None and without.confidence.size == 29
+
+
+def test_scores_and_embeddings_are_read_from_the_version_as_it_was_registered(
+    mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    uri = f"sqlite:///{mlflow_store / 'mlflow.db'}"
+    monkeypatch.chdir(mlflow_store)
+    root = tmp_path / "model"
+    (root / "artifacts/version").mkdir(parents=True)
+    images = [{"path": f"{i}.png", "dice": 0.9, "confidence": 0.8, "group": "p1" if i else None} for i in range(3)]
+    (root / "artifacts/version/evaluation.json").write_text(json.dumps({"per_image": images}))
+    embeddings = [None, *np.random.default_rng(0).normal(size=(9, 64)).astype(np.float32).tolist()]
+    pd.DataFrame({"split": "test", "embedding": embeddings}).to_parquet(root / "artifacts/version/reference.parquet")
+    digest = write_digests(root)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    name = f"scored {tmp_path.name}"
+    client.create_registered_model(name)
+    run = client.create_run(client.create_experiment(name)).info.run_id
+    client.log_artifacts(run, str(root), "model")
+    source = f"{client.get_run(run).info.artifact_uri}/model"
+    number = str(client.create_model_version(name, source, run).version)
+    monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", uri)
+
+    found = held_out_scores(WatchedVersion(name, number, digest), tmp_path / "a", uri)
+    assert found.dice == pytest.approx([0.9] * 3) and found.groups == (None, "p1", "p1")
+    space = reference_space(WatchedVersion(name, number, digest), tmp_path / "b", uri)
+    assert space is not None and space.radius > 0
+    with pytest.raises(VersionError, match=r"the evaluation of .* is not the one it was registered with"):
+        held_out_scores(WatchedVersion(name, number, "sha256:" + "0" * 64), tmp_path / "c", uri)
