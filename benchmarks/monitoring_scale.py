@@ -47,7 +47,7 @@ _ROUTES: Final = ("production", "canary", "shadow")
 
 def report(engine: Engine) -> Callable[[], int]:
     """What a report of this platform computes; returns rows."""
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     from monitoring.sampling import sample_rows
     from monitoring.streams import read_stream

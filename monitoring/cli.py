@@ -14,6 +14,7 @@ from rich.console import Console
 
 from monitoring.alerts.cli import register as register_alerts
 from monitoring.performance.cli import register as register_performance
+from monitoring.trend_cli import register as register_trend
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -182,6 +183,7 @@ def schedule(
     raise typer.Exit(code)
 
 
+register_trend(app)
 register_performance(app)
 
 

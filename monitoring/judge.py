@@ -163,8 +163,11 @@ def _measure(family: Family, place: int, p_value: float, limit: float, rule: Rul
 
 def effect(reference: Floats, live: Floats) -> float:
     """The largest gap between the two empirical distribution functions (Kolmogorov–Smirnov statistic)."""
-    live_ones = np.arange(reference.size + live.size) >= reference.size
-    return float(Gaps(np.concatenate([reference, live])[:, None])(live_ones[None])[0])
+    reference, live = np.sort(reference), np.sort(live)
+    at = np.concatenate([reference, live])
+    below_reference = np.searchsorted(reference, at, side="right") / reference.size
+    below_live = np.searchsorted(live, at, side="right") / live.size
+    return float(np.abs(below_reference - below_live).max())
 
 
 def _distance(column: ColumnDrift) -> float:

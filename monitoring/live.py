@@ -1,15 +1,12 @@
-"""The rows of a window: how many there are of what, and a bounded sample of those that are compared.
+"""The rows of a window: how many there are of what. `monitoring.sampling` draws from those that are compared.
 
 counts = count_rows(engine, version, window, routes=LIVE_ROUTES)
-rows = sample_rows(engine, version, window, routes=LIVE_ROUTES, columns=("brightness",), limit=10_000, seed=0)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Engine, func, select
 
 from monitoring.tracking import WatchedVersion
@@ -18,7 +15,6 @@ from records import log_database
 from records.engines import describe, explained, make_engine
 from records.schema import predictions
 from records.settings import RecordsSettings
-from records.window import read_window
 from resunet.errors import RecordsError
 
 # A batch job may score last year's archive: that is no sign of what clients send now.
@@ -88,49 +84,3 @@ def why_not_compared(
 
 def _is_foreign(version: WatchedVersion, digest: str) -> bool:
     return bool(version.digest and digest and digest != version.digest)
-
-
-def sample_rows(
-    engine: Engine,
-    version: WatchedVersion,
-    window: Window,
-    *,
-    routes: Sequence[str],
-    columns: Sequence[str],
-    limit: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Read what `count_rows` calls compared, in order of time; of more than `limit` rows a uniform sample."""
-    chunks = read_window(
-        engine,
-        window.start,
-        window.end,
-        version.name,
-        version.version,
-        columns=[*columns, *_FILTERS],
-        status="ok",
-    )
-    wanted = (
-        chunk.loc[
-            chunk["route"].isin(list(routes))
-            & ~chunk["model_digest"].map(lambda digest: _is_foreign(version, digest)).astype(bool),
-            list(columns),
-        ]
-        for chunk in chunks
-    )
-    rows = sample_chunks(wanted, limit, seed)
-    return rows if not rows.empty else pd.DataFrame(columns=list(columns), dtype="float64")
-
-
-def sample_chunks(chunks: Iterable[pd.DataFrame], limit: int, seed: int) -> pd.DataFrame:
-    """Draw at most `limit` rows, each with the same chance; holds no more than those and one chunk."""
-    rng = np.random.default_rng(seed)
-    kept, keys = pd.DataFrame(), np.empty(0)
-    for chunk in chunks:
-        kept = chunk if kept.empty else pd.concat([kept, chunk], ignore_index=True)
-        keys = np.concatenate([keys, rng.random(len(chunk))])
-        if len(kept) > limit:
-            # Each row has one random key; those with the smallest keys stay, in the order they came in.
-            stay = np.sort(np.argpartition(keys, limit)[:limit])
-            kept, keys = kept.iloc[stay], keys[stay]
-    return kept.reset_index(drop=True)

@@ -28,8 +28,9 @@ from monitoring.drift import Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import judge
-from monitoring.live import REFUSED, RowCounts, count_rows, sample_rows
+from monitoring.live import REFUSED, RowCounts, count_rows
 from monitoring.quality import Finding, findings
+from monitoring.sampling import sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from resunet.errors import SettingsError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST = timedelta(days=3650)
 
 
@@ -32,6 +33,11 @@ class Window:
 
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+
+
+def last_end(now: datetime, length: timedelta) -> datetime:
+    """The end of the last window that is over, of those that follow each other from 1970-01-01 (UTC) on."""
+    return now - (now - _EPOCH) % length
 
 
 def parse_duration(text: str) -> timedelta:

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 
 from drift_scene import NOON, Scene, draw_descriptors, post
 
-from monitoring.live import LIVE_ROUTES, count_rows, open_log, sample_chunks, sample_rows
+from monitoring.live import LIVE_ROUTES, count_rows, open_log
+from monitoring.sampling import sample_rows
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.settings import RecordsSettings
@@ -84,19 +85,3 @@ def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(RecordsError, match="RESUNET_INFERENCE_LOG"):
         open_log(RecordsSettings(home=tmp_path, inference_log=f"sqlite:///{path}"))
     assert not path.exists()
-
-
-def test_a_sample_of_chunks_is_bounded_ordered_and_repeatable() -> None:
-    chunks = [pd.DataFrame({"at": np.arange(start, start + 70)}) for start in range(0, 700, 70)]
-    sample = sample_chunks(chunks, 100, seed=1)["at"].to_numpy()
-    assert sample.size == 100 == np.unique(sample).size
-    assert (np.diff(sample) > 0).all()
-    assert (sample == sample_chunks(chunks, 100, seed=1)["at"]).all()
-    assert (sample != sample_chunks(chunks, 100, seed=2)["at"]).any()
-
-
-def test_each_row_of_a_window_has_the_same_chance() -> None:
-    chunks = [pd.DataFrame({"at": np.arange(start, start + 20)}) for start in range(0, 100, 20)]
-    drawn = np.concatenate([sample_chunks(chunks, 10, seed)["at"].to_numpy() for seed in range(400)])
-    share_of_chunk = np.histogram(drawn, bins=5, range=(0, 100))[0] / drawn.size
-    assert np.allclose(share_of_chunk, 0.2, atol=0.03)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sketch_scene import END, START, clear, held, log, rows
 from sqlalchemy import event
 
-from monitoring.drift import effect
-from monitoring.live import LIVE_ROUTES, count_rows, sample_rows
+from monitoring.judge import effect
+from monitoring.live import LIVE_ROUTES, count_rows
+from monitoring.sampling import sample_rows
 from monitoring.streams import read_stream
 from monitoring.summary import Summary
 from monitoring.tracking import WatchedVersion
