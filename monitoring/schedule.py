@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -152,7 +152,8 @@ def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[
         timezone=UTC,
     )
     for job in jobs:
-        scheduler.add_job(looks.look, IntervalTrigger(seconds=_LOOK_S), [job], id=job.name)
+        look = IntervalTrigger(seconds=_LOOK_S)
+        scheduler.add_job(looks.look, look, [job], id=job.name, next_run_time=datetime.now(UTC))
     scheduler.add_job(looks.alive, IntervalTrigger(seconds=_HEARTBEAT_S))
     try:
         scheduler.start()

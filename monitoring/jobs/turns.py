@@ -26,6 +26,8 @@ from records.watch.leases import Lease, holding
 
 # However far the next run is: rows come late, and another schedule may have died.
 _LONGEST_PAUSE: Final = timedelta(minutes=1)
+# For a job that somebody else has: it may be free in a moment.
+_LONGEST_WAIT: Final = timedelta(seconds=10)
 _NONE: Final = timedelta(0)
 
 Run = Callable[[Task, Callable[[], bool]], Ran]
@@ -75,7 +77,7 @@ class Turns:
         asked = time.monotonic()
         lease = leases.acquire(engine, job.name, self._holder, self._clock(engine), self._length)
         if lease is None:
-            return Turn(None, min(self._length / 2, _LONGEST_PAUSE))
+            return Turn(None, min(self._length / 2, _LONGEST_WAIT))
         with kept(engine, lease, self._length, self._clock, asked) as held:
             now = self._clock(engine)
             task, due = self._next(engine, job, lease, now, insist)

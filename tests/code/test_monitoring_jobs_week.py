@@ -1,14 +1,17 @@
 """A schedule through weeks on a fake clock: every window is reported once, whatever happens meanwhile."""
 
 import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from jobs_scene import DAY, HOUR, LEASE, MONDAY, REPORT, FakeWeek, Report, fake_week, report_job
 
-from monitoring.jobs.job import Task
+from monitoring.jobs.job import Ran, Task
+from monitoring.jobs.turns import Turns
 from records.engines import make_engine
 from records.watch.jobs import jobs_state
 from records.watch.leases import LostLeaseError
@@ -221,6 +224,35 @@ def test_of_two_schedules_one_runs_a_window_and_the_other_follows_when_it_dies(w
     assert other.turn(week.engine, job).ran is not None
     (state,) = jobs_state(week.engine)
     assert len(week.reports) == 1 and (state.holder, state.failures) == (None, 1)
+
+
+def test_many_schedules_that_look_at_the_same_time_report_each_window_once(database_url: str) -> None:
+    with fake_week(database_url) as week:
+        job, end = report_job(timedelta(minutes=1), watermark=timedelta(seconds=1)), MONDAY + HOUR / 2
+        made, over = list[datetime](), threading.Event()
+        running = threading.Semaphore(1)
+
+        def run(task: Task, _held: object) -> Ran:
+            assert task.window is not None
+            assert running.acquire(blocking=False), "two reports at once"
+            made.append(task.window.window_end)
+            running.release()
+            return Ran(0, "no drift")
+
+        def look(holder: str) -> None:
+            turns = Turns(run, week.clock, holder, LEASE)
+            while not over.is_set():
+                turns.turn(week.engine, job)
+
+        with ThreadPoolExecutor(3) as pool:
+            looking = [pool.submit(look, name) for name in ("one", "two", "three")]
+            while len(made) < 20 and not any(future.done() for future in looking):
+                week.now = min(week.now + timedelta(seconds=20), end)
+                over.wait(0.01)
+            over.set()
+            for future in looking:
+                future.result()
+        assert made == every(made[0], made[-1], timedelta(minutes=1))
 
 
 def test_a_report_that_ends_after_its_lease_was_lost_changes_nothing(week: FakeWeek) -> None:
