@@ -139,9 +139,11 @@ def test_of_several_processes_the_one_that_is_asked_tells_the_jobs_once(url: str
         "    time.sleep(0.02)\n"
         "print(text.decode())\n"
     )
+    shared = tmp_path / "shared"
+    shared.mkdir()
     told = subprocess.run(
         [sys.executable, "-c", program, url],
-        env={**os.environ, SHARED: str(tmp_path)},
+        env={**os.environ, SHARED: str(shared)},
         cwd=DASHBOARD.parents[1],
         capture_output=True,
         text=True,
