@@ -104,9 +104,12 @@ class _Looks:
 
     def alive(self) -> None:
         """Say in the database that there is a schedule."""
-        with self._reach.engine() as engine:
-            if engine is not None:
-                self._turns.alive(engine, list(self._again))
+        try:
+            with self._reach.engine() as engine:
+                if engine is not None:
+                    self._turns.alive(engine, list(self._again))
+        except Exception:
+            log.exception("the heartbeat: this was not foreseen")
 
 
 def run_schedule(

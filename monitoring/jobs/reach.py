@@ -20,7 +20,7 @@ from resunet.errors import RecordsError
 log = logging.getLogger("monitoring.schedule")
 
 _FIRST_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 15.0
 
 
 class Reach:
@@ -53,13 +53,13 @@ class Reach:
     def engine(self) -> Iterator[Engine | None]:
         """Yield the database's engine; an error of the block's, or of opening it, is told once and ends here.
 
-        After an error it is left alone for a while: a second at first, then twice as long each time, up to a minute.
+        After an error it is left alone for a while: a second at first, then twice as long each time, up to 15 seconds.
 
         Raises:
             LostLeaseError: the block does; it is no sign of the database being away.
         """
+        engine = self._opened()
         try:
-            engine = self._opened()
             yield engine
             if engine is not None:
                 self._found()
@@ -72,7 +72,11 @@ class Reach:
         with self._guard:
             if self._clock() < self._again:
                 return None
-        return self.open()
+        try:
+            return self.open()
+        except RecordsError as error:
+            self._lost(error)
+            return None
 
     def _found(self) -> None:
         with self._guard:
