@@ -113,13 +113,21 @@ class _Looks:
 
 
 def run_schedule(
-    jobs: Sequence[Job], turns: Turns, commands: Commands, reach: Reach, *, grace: timedelta, once: bool = False
+    jobs: Sequence[Job],
+    turns: Turns,
+    commands: Commands,
+    reach: Reach,
+    *,
+    grace: timedelta,
+    once: bool = False,
+    only_errors: bool = False,
 ) -> int:
     """Run the jobs when they are due, until SIGTERM or SIGINT; to be called in the main thread.
 
     Args:
         grace: how long a running command may go on after the signal.
         once: run what is due now, a job after the other, and return.
+        only_errors: with `once`, return 0 where all commands came to an answer, whichever it was.
 
     Returns:
         0 when it was stopped; with `once` 3 when a command exited 3, else 2 when one failed or had too few rows, else
@@ -139,7 +147,8 @@ def run_schedule(
     }
     try:
         if once:
-            return _run_once(jobs, turns, commands, asked, grace, reach)
+            ran = _run_once(jobs, turns, commands, asked, grace, reach)
+            return 128 + signal.SIGTERM if asked else _exit_code(ran, only_errors)
         _run_on(jobs, _Looks(jobs, turns, reach), commands, asked, grace)
         log.info("stopped")
         return 0
@@ -170,15 +179,15 @@ def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[
 
 def _run_once(
     jobs: Sequence[Job], turns: Turns, commands: Commands, asked: list[str], grace: timedelta, reach: Reach
-) -> int:
-    codes: list[int] = []
+) -> list[Ran]:
+    ran: list[Ran] = []
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
             engine = reach.open()
             for job in jobs:
-                codes.extend(_turns_at_once(job, turns, engine))
+                ran.extend(_turns_at_once(job, turns, engine))
         except BaseException as error:
             failed.append(error)
 
@@ -190,18 +199,21 @@ def _run_once(
     worker.join(grace.total_seconds())
     if failed:
         raise failed[0]
-    if asked:
-        return 128 + signal.SIGTERM
-    if not codes:
+    if not ran and not asked:
         log.info("nothing is due, or another schedule is at it: see `python -m monitoring jobs`")
+    return ran
+
+
+def _exit_code(ran: Sequence[Ran], only_errors: bool) -> int:
+    codes = [0 if only_errors and one.answered else one.code for one in ran]
     return 3 if 3 in codes else 2 if any(codes) else 0
 
 
-def _turns_at_once(job: Job, turns: Turns, engine: Engine) -> Iterator[int]:
-    """Run a job, or the report of each window that is due, and yield the exit codes, up to the first failure."""
+def _turns_at_once(job: Job, turns: Turns, engine: Engine) -> Iterator[Ran]:
+    """Run a job, or the report of each window that is due, and yield what became of each, up to the first failure."""
     insist = True
     while (ran := turns.turn(engine, job, insist=insist).ran) is not None:
-        yield ran.code
+        yield ran
         if job.windows is None or not ran.answered:
             return
         insist = False

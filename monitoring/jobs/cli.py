@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
         ] = 0.1,
         route: Annotated[list[str] | None, typer.Option(help=_ROUTES)] = None,
         once: Annotated[bool, typer.Option("--once", help="Run what is due now, then exit (for cron).")] = False,
+        only_errors: Annotated[
+            bool, typer.Option("--only-errors", help="With --once, drift and too few rows exit 0 as well.")
+        ] = False,
         limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
         grace: Annotated[str, typer.Option(help="How long a running job may go on after SIGTERM or Ctrl-C.")] = "20s",
         lease: Annotated[
@@ -83,7 +86,7 @@ def register(app: typer.Typer) -> None:
             commands = Commands(lock)
             turns = Turns(commands.run, database_time, holder_name(), term)
             reach = Reach(lambda: open_log(RecordsSettings.load()))
-            code = run_schedule(jobs, turns, commands, reach, grace=patience, once=once)
+            code = run_schedule(jobs, turns, commands, reach, grace=patience, once=once, only_errors=only_errors)
         raise typer.Exit(code)
 
     @app.command()
