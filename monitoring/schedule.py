@@ -173,8 +173,10 @@ def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[
         while not asked:
             time.sleep(_POLL_S)
     finally:
-        scheduler.shutdown(wait=False)
+        scheduler.pause()
         commands.stop(grace.total_seconds())
+        # What became of the last runs is still to be written down.
+        scheduler.shutdown(wait=True)
 
 
 def _run_once(

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         route: Annotated[list[str] | None, typer.Option(help=_ROUTES)] = None,
         once: Annotated[bool, typer.Option("--once", help="Run what is due now, then exit (for cron).")] = False,
         only_errors: Annotated[
-            bool, typer.Option("--only-errors", help="With --once, drift and too few rows exit 0 as well.")
+            bool, typer.Option("--only-errors", help="With --once, only an error exits with something else than 0.")
         ] = False,
         limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
         grace: Annotated[str, typer.Option(help="How long a running job may go on after SIGTERM or Ctrl-C.")] = "20s",
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         RESUNET_DATABASE): windows that were missed are made up once, and of several schedules on several machines one
         runs a job. In one RESUNET_HOME a second one exits 2. `python -m monitoring jobs` shows how they are.
 
-        Exit code: 0 when it was stopped. With --once: 3 drift, 2 an error or too few rows, 0 neither, or nothing due.
+        Exit code: 0 when it was stopped. With --once: 3 drift or an alert, 2 an error or too few rows, else 0.
         """
         from monitoring.jobs.commands import Commands
         from monitoring.jobs.reach import Reach

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -38,8 +37,7 @@ def check(command: list[str]) -> None:
     """Parse a command without running it: it exists, and knows its options."""
     module, *words = command[command.index("-m") + 1 :]
     program = typer.main.get_command(PROGRAMS[module])
-    assert isinstance(program, click.Group) or hasattr(program, "commands")
-    name, found, rest = program.resolve_command(click.Context(program), words)  # type: ignore[attr-defined]
+    name, found, rest = program.resolve_command(program.make_context(module, list(words)), words)  # type: ignore[attr-defined]
     found.make_context(name, rest)
 
 
@@ -60,7 +58,7 @@ def test_every_command_of_the_page_is_one() -> None:
     for command in commands:
         if command[3] not in TO_COME:
             check(command)
-    with pytest.raises(click.NoSuchOption):
+    with pytest.raises(Exception, match="No such option"):
         check(["python", "-m", "monitoring", "schedule", "--hourly"])
 
 
