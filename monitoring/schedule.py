@@ -148,7 +148,7 @@ def run_schedule(
     try:
         if once:
             ran = _run_once(jobs, turns, commands, asked, grace, reach)
-            return 128 + signal.SIGTERM if asked else _exit_code(ran, only_errors)
+            return 128 + signal.SIGTERM if asked else exit_code(ran, only_errors)
         _run_on(jobs, _Looks(jobs, turns, reach), commands, asked, grace)
         log.info("stopped")
         return 0
@@ -206,7 +206,8 @@ def _run_once(
     return ran
 
 
-def _exit_code(ran: Sequence[Ran], only_errors: bool) -> int:
+def exit_code(ran: Sequence[Ran], only_errors: bool) -> int:
+    """Of several commands; as of `run_schedule`."""
     codes = [0 if only_errors and one.answered else one.code for one in ran]
     return 3 if 3 in codes else 2 if any(codes) else 0
 

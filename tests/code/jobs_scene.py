@@ -112,7 +112,7 @@ class FakeWeek:
         until: datetime,
         job: Job,
         turns: Turns,
-        step: timedelta = HOUR,
+        step: timedelta = 2 * HOUR,
         arrive: Callable[[datetime], None] | None = None,
     ) -> list[Turn]:
         """Let a schedule look at a job every now and then, as one that runs does; rows come in before each look."""

@@ -1,5 +1,6 @@
 """The schedule, with small commands in a report's place."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ import pytest
 from waiting import until
 
 from monitoring.jobs.commands import Commands
-from monitoring.jobs.job import Task
-from monitoring.schedule import single
+from monitoring.jobs.job import Job, Ran, Task
+from monitoring.jobs.reach import Reach
+from monitoring.jobs.turns import Turns
+from monitoring.schedule import exit_code, run_schedule, single
 from records.log_database import open_log
-from records.watch.jobs import JobState, jobs_state
+from records.watch.jobs import JobState, database_time, jobs_state
 from records.watch.leases import Lease
 from resunet.errors import SettingsError
 
@@ -261,19 +264,36 @@ def test_once_runs_one_report_and_exits_with_its_code(diary: Path, code: int) ->
     assert words(diary) == ["start", "end"]
 
 
-def test_once_leaves_what_is_not_due(diary: Path) -> None:
-    for _ in range(2):
-        with schedule(diary, "", every=3600, how="once") as process:
-            assert process.wait(DEADLINE_S) == 0
-    assert words(diary) == ["start", "end"]
-    assert "nothing is due" in diary.with_suffix(".log").read_text()
+def test_once_tries_what_failed_again_at_once_and_leaves_what_is_not_due(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job("report", ("monitoring.jobs.tied",), timedelta(hours=1), timedelta(minutes=1))
+    codes, ran = iter((1, 3)), list[Task]()
+
+    def run(task: Task, _held: object) -> Ran:
+        ran.append(task)
+        return Ran(next(codes), "")
+
+    turns = Turns(run, database_time, "one", timedelta(minutes=1))
+    reach = Reach(lambda: open_log(f"sqlite:///{tmp_path}/records.db"))
+    with caplog.at_level(logging.INFO, "monitoring.schedule"):
+        ended = [run_schedule([job], turns, Commands(), reach, grace=timedelta(0), once=True) for _ in range(3)]
+    assert ended == [2, 3, 0] and len(ran) == 2
+    assert [record.message for record in caplog.records if "nothing is due" in record.message] != []
+    reach.open().dispose()
 
 
-def test_once_tries_what_failed_again_at_once(diary: Path) -> None:
-    for _ in range(2):
-        with schedule(diary, "sys.exit(1)", every=3600, how="once") as process:
-            assert process.wait(DEADLINE_S) == 2
-    assert words(diary) == ["start", "start"]
+@pytest.mark.parametrize(
+    ("ran", "code", "of_errors"),
+    [
+        ([], 0, 0),
+        ([Ran(0, ""), Ran(2, "too few rows: …")], 2, 0),
+        ([Ran(2, "error: …"), Ran(3, "drift")], 3, 2),
+        ([Ran(-9, "")], 2, 2),
+    ],
+)
+def test_the_exit_code_of_once_is_that_of_the_worst_answer(ran: list[Ran], code: int, of_errors: int) -> None:
+    assert (exit_code(ran, only_errors=False), exit_code(ran, only_errors=True)) == (code, of_errors)
 
 
 def test_a_command_that_cannot_start_does_not_hang_a_schedule() -> None:

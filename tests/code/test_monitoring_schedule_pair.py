@@ -93,17 +93,17 @@ def state_of(engine: Engine) -> JobState | None:
 
 
 def test_of_two_schedules_each_window_is_reported_by_one(tmp_path: Path, postgres_url: str) -> None:
-    with schedules(tmp_path, postgres_url, lease=6) as processes:
+    with schedules(tmp_path, postgres_url, lease=4) as processes:
         both = "looks after report"
         until(lambda: told(tmp_path).count(both) == 2, lambda: told(tmp_path), DEADLINE_S)
-        until(lambda: len(noted(tmp_path, "end")) >= 3, lambda: told(tmp_path), DEADLINE_S)
+        until(lambda: len(noted(tmp_path, "end")) >= 2, lambda: told(tmp_path), DEADLINE_S)
         # One is stopped, as by an update; the other goes on where it was.
         parent = noted(tmp_path, "end")[-1][1]
         processes.sort(key=lambda process: str(process.pid) != parent)
         first, second = processes
         first.terminate()
         assert first.wait(DEADLINE_S) == 0
-        wanted = len(noted(tmp_path, "end")) + 3
+        wanted = len(noted(tmp_path, "end")) + 2
         until(lambda: len(noted(tmp_path, "end")) >= wanted, lambda: told(tmp_path), DEADLINE_S)
         second.terminate()
         assert second.wait(DEADLINE_S) == 0
@@ -125,7 +125,7 @@ def test_when_a_schedule_is_killed_the_other_reports_its_window_after_the_lease(
 ) -> None:
     hold = tmp_path / "diary.hold"
     hold.touch()
-    lease = 3.0
+    lease = 2.0
     engine = open_log(postgres_url)
     with schedules(tmp_path, postgres_url, lease) as processes:
         until(lambda: noted(tmp_path, "start"), lambda: told(tmp_path), DEADLINE_S)
