@@ -14,7 +14,7 @@ from waiting import until
 from monitoring.jobs.job import Ran, Task
 from monitoring.jobs.turns import Turns
 from records.engines import make_engine
-from records.watch.jobs import jobs_state
+from records.watch.jobs import jobs_state, remove
 from records.watch.leases import LostLeaseError
 from records.watch.windows import windows_since
 
@@ -75,6 +75,18 @@ def test_what_is_older_than_the_bound_is_not_made_up_and_is_said(
     said = [record.message for record in caplog.records if "missed" in record.message]
     stretch = "2026-03-02 00:00 to 2026-03-09 00:00 UTC"
     assert said == [f"{REPORT}: the windows from {stretch} were missed and are too old to be made up (--back)"]
+
+
+def test_a_job_that_was_removed_and_comes_back_reports_no_window_again(
+    week: FakeWeek, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = report_job()
+    week.go(MONDAY + DAY, job, week.turns())
+    assert remove(week.engine, REPORT, week.now)
+    with caplog.at_level(logging.WARNING, "monitoring.schedule"):
+        week.go(MONDAY + 2 * DAY, job, week.turns())
+    assert ends(week.reports) == every(MONDAY - WINDOW, MONDAY + 2 * DAY - WINDOW)
+    assert caplog.records == []
 
 
 def test_late_rows_are_counted_once_in_one_more_report_of_their_own_window(week: FakeWeek) -> None:
@@ -152,6 +164,7 @@ def test_a_window_that_cannot_be_reported_holds_up_no_other_and_is_given_up(
     with caplog.at_level(logging.ERROR, "monitoring.schedule"):
         week.go(MONDAY + 4 * DAY, report_job(back=2 * DAY), week.turns(), step=HOUR)
     assert ends(week.reports) == [end for end in every(MONDAY - WINDOW, MONDAY + 4 * DAY - WINDOW) if end != poisoned]
+    assert all(report.made - report.end <= 4 * HOUR for report in week.reports[1:])
     assert failed and failed[-1] < poisoned + 2 * DAY + HOUR
     (state,) = jobs_state(week.engine)
     assert state.last_outcome == "ok" and state.failures == len(failed)
