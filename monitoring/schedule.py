@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -130,8 +131,8 @@ def run_schedule(
         only_errors: with `once`, return 0 where all commands came to an answer, whichever it was.
 
     Returns:
-        0 when it was stopped; with `once` 3 when a command exited 3, else 2 when one failed or had too few rows, else
-        0.
+        0 when it was stopped; with `once` 2 when a command failed, else 3 when a report found drift, else 2 when one
+        had too few rows, else 0.
 
     Raises:
         RecordsError: with `once`, the database is away.
@@ -208,15 +209,18 @@ def _run_once(
 
 def exit_code(ran: Sequence[Ran], only_errors: bool) -> int:
     """Of several commands; as of `run_schedule`."""
-    codes = [0 if only_errors and one.answered else one.code for one in ran]
-    return 3 if 3 in codes else 2 if any(codes) else 0
+    if not all(one.answered for one in ran):
+        return 2
+    codes = set() if only_errors else {one.code for one in ran}
+    return 3 if 3 in codes else 2 if 2 in codes else 0
 
 
 def _turns_at_once(job: Job, turns: Turns, engine: Engine) -> Iterator[Ran]:
     """Run a job, or the report of each window that is due, and yield what became of each, up to the first failure."""
     insist = True
     while (ran := turns.turn(engine, job, insist=insist).ran) is not None:
-        yield ran
+        # That an alert fires is told to people by itself, again and again: here it is no news.
+        yield ran if job.windows is not None or not ran.answered else replace(ran, code=0)
         if job.windows is None or not ran.answered:
             return
         insist = False

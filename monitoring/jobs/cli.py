@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         RESUNET_DATABASE): windows that were missed are made up once, and of several schedules on several machines one
         runs a job. In one RESUNET_HOME a second one exits 2. `python -m monitoring jobs` shows how they are.
 
-        Exit code: 0 when it was stopped. With --once: 3 drift or an alert, 2 an error or too few rows, else 0.
+        Exit code: 0 when it was stopped. With --once: 2 an error, 3 drift, 2 too few rows, else 0.
         """
         from monitoring.jobs.commands import Commands
         from monitoring.jobs.reach import Reach
