@@ -26,21 +26,23 @@ from resunet.errors import SettingsError
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 
-# The schedule of one job that runs at intervals; its command is a script.
+# The schedule of one job that runs at intervals, or once on yesterday's window; its command is a script.
 DRIVER = """
 import signal, sys
 from datetime import timedelta
 from pathlib import Path
 from monitoring.jobs.commands import Commands
-from monitoring.jobs.job import Job
+from monitoring.jobs.job import Job, WindowsOf
 from monitoring.jobs.reach import Reach
 from monitoring.jobs.turns import Turns, holder_name
+from monitoring.jobs.windows import Rules
 from monitoring.schedule import run_schedule, single
 from records.log_database import open_log
 from records.watch.jobs import database_time
 script, every, grace, limit, once = sys.argv[1:]
 every, grace, limit = (timedelta(seconds=float(text)) for text in (every, grace, limit))
-job = Job("report", (script,), every, limit, retry=timedelta(seconds=0.1))
+windows = WindowsOf("resunet", Rules.of(timedelta(days=1)), "24h", ()) if once == "once" else None
+job = Job("report", (script,), every, limit, windows=windows, retry=timedelta(seconds=0.1))
 with single(Path(script).parent, "resunet") as lock:
     commands = Commands(lock, python=(sys.executable,))
     turns = Turns(commands.run, database_time, holder_name(), timedelta(seconds=60))
