@@ -21,7 +21,7 @@ from monitoring.schedule import exit_code, run_schedule, single
 from records.log_database import open_log
 from records.watch.jobs import JobState, database_time, jobs_state
 from records.watch.leases import Lease
-from resunet.errors import SettingsError
+from resunet.errors import RecordsError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
@@ -298,6 +298,13 @@ def test_once_tries_what_failed_again_at_once_and_leaves_what_is_not_due(
 )
 def test_the_exit_code_of_once_is_that_of_the_worst_answer(ran: list[Ran], code: int, of_errors: int) -> None:
     assert (exit_code(ran, only_errors=False), exit_code(ran, only_errors=True)) == (code, of_errors)
+
+
+def test_once_does_not_wait_for_a_database_that_is_away(dead_url: str) -> None:
+    turns = Turns(Commands().run, database_time, "one", timedelta(minutes=1))
+    job = Job("report", ("nothing",), timedelta(hours=1), timedelta(minutes=1))
+    with pytest.raises(RecordsError, match="cannot be made"):
+        run_schedule([job], turns, Commands(), Reach(lambda: open_log(dead_url)), grace=timedelta(0), once=True)
 
 
 def test_a_command_that_cannot_start_does_not_hang_a_schedule() -> None:
