@@ -1,9 +1,8 @@
-"""`python -m monitoring report` and `schedule`."""
+"""`python -m monitoring report`; `schedule` and `jobs` are in monitoring.jobs.cli."""
 
 # Only what `--help` needs is imported here: MLflow and Evidently take seconds.
 import os
 import signal
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from monitoring.alerts.cli import register as register_alerts
+from monitoring.jobs.cli import register as register_jobs
 from monitoring.performance.cli import register as register_performance
 from monitoring.trend_cli import register as register_trend
 
@@ -21,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     help="Compare what a version sees with what it was trained on, once or on a schedule.",
 )
-register_alerts(app)
 
 EXIT_CODES = {"no drift": 0, "too few rows": 2, "drift": 3}
 
@@ -144,49 +143,6 @@ def report(
     raise typer.Exit(EXIT_CODES[answer.drift.verdict])
 
 
-@app.command()
-def schedule(
-    every: Annotated[str, typer.Option(help="Time from one report to the next: 30m, 1h, 1d.")] = "1h",
-    window: Window = "24h",
-    model: Model = "resunet",
-    version: Version = None,
-    stage: Stage = "Production",
-    min_rows: MinRows = 20,
-    alpha: Alpha = 0.01,
-    min_effect: MinEffect = 0.1,
-    min_share: MinShare = 0.02,
-    route: Route = None,
-    once: Annotated[bool, typer.Option("--once", help="One report now, then exit with its code (for cron).")] = False,
-    limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
-    grace: Annotated[str, typer.Option(help="How long a running report may go on after SIGTERM or Ctrl-C.")] = "20s",
-) -> None:
-    """Report now, then again and again, until SIGTERM or Ctrl-C.
-
-    One line a report goes to stderr. A report that fails is logged and the next one runs; where one is still
-    running when the next is due, that one is left out. One scheduler a model: a second one in the same
-    RESUNET_HOME exits 2. Stopped, it exits 0.
-    """
-    from monitoring.schedule import Reports, run_schedule, single
-    from monitoring.window import parse_duration
-    from records.settings import RecordsSettings
-
-    pause, patience, longest = parse_duration(every), parse_duration(grace), parse_duration(limit)
-    parse_duration(window)
-    command = [sys.executable, "-m", "monitoring", "report", "--brief", "--tied"]
-    command += ["--window", window, "--model", model]
-    command += ["--stage", stage] if version is None else ["--version", str(version)]
-    command += ["--min-rows", str(min_rows), "--alpha", str(alpha), "--min-effect", str(min_effect)]
-    command += ["--min-share", str(min_share)]
-    command += [part for name in _routes(route) for part in ("--route", name)]
-    with single(RecordsSettings.load().home, model) as lock:
-        code = run_schedule(Reports(command, longest, lock), every=pause, grace=patience, once=once)
-    raise typer.Exit(code)
-
-
-register_trend(app)
-register_performance(app)
-
-
 def _routes(given: list[str] | None) -> tuple[str, ...]:
     from records.schema import ROUTES
     from resunet.errors import SettingsError
@@ -218,3 +174,7 @@ def _stop_politely() -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+for register in (register_trend, register_jobs, register_performance, register_alerts):
+    register(app)

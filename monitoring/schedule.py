@@ -1,11 +1,13 @@
-"""Reports on a clock: one at a time, whatever becomes of each of them.
+"""All jobs of monitoring in one process, on a clock: whatever becomes of one of them, the others go on.
 
-    with single(home, "resunet") as lock:
-        run_schedule(Reports(command, limit, lock), every=timedelta(hours=1), grace=timedelta(seconds=20))
+    with single(home, "resunet 24h") as lock:
+        commands = Commands(lock)
+        turns = Turns(commands.run, database_time, holder_name(), lease)
+        run_schedule(jobs, turns, commands, Reach(open_engine), grace=timedelta(seconds=20))
 
-Each report is a process of its own: its crash, its memory or its hanging cannot take the schedule down, and
-it can be stopped half-way and still close its MLflow run. It does not outlive a schedule that is killed (see
-`monitoring.lifeline`), and while it may, it holds the schedule's lock, so that no other one starts beside it.
+Each job has a thread that looks at it, and each run is a process of its own (`monitoring.jobs.commands`). What is due,
+and who runs it, is in the database (`monitoring.jobs.turns`): several schedules on several machines share the jobs,
+and each run is made by one of them.
 """
 
 import contextlib
@@ -13,32 +15,38 @@ import fcntl
 import logging
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy import Engine
 
-from monitoring.lifeline import CLOSING_S, lifeline
+from monitoring.jobs.commands import Commands
+from monitoring.jobs.job import Job, Ran
+from monitoring.jobs.reach import Reach
+from monitoring.jobs.turns import Turns
+from records.watch.leases import LostLeaseError
 from resunet.errors import SettingsError
 
 log = logging.getLogger("monitoring.schedule")
 
-_POLL_S = 0.1
-# Exit codes of a report that came to one.
-_VERDICTS = (0, 3)
+_POLL_S: Final = 0.1
+_LOOK_S: Final = 0.5
+_HEARTBEAT_S: Final = 15
+_AFTER_AN_ERROR_S: Final = 60.0
 
 
 @contextlib.contextmanager
-def single(home: Path, model: str) -> Iterator[int]:
-    """Hold the lock of a model's schedule; the system frees it when the last process that holds it is gone.
+def single(home: Path, name: str) -> Iterator[int]:
+    """Hold the lock of a schedule in a home; the system frees it when the last process that holds it is gone.
 
     Yields:
         its file descriptor: a process that inherits it holds the lock too.
@@ -46,7 +54,7 @@ def single(home: Path, model: str) -> Iterator[int]:
     Raises:
         SettingsError: another process holds it, or the folder cannot be written.
     """
-    path = home / f"schedule-{quote(model, safe='')}.lock"
+    path = home / f"schedule-{quote(name, safe='')}.lock"
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -57,152 +65,162 @@ def single(home: Path, model: str) -> Iterator[int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError(
-                f"a schedule for {model!r} runs already in RESUNET_HOME {home}, or the last report of one that was "
-                "killed: stop that one first, or give this one another RESUNET_HOME"
+                f"a schedule of {name!r} runs already in RESUNET_HOME {home}, or the last command of one that was "
+                "killed: stop that one first. (One that stands by for it has a RESUNET_HOME of its own, and the same "
+                "database)"
             ) from None
         yield lock
     finally:
         os.close(lock)
 
 
-class Reports:
-    """Runs one report after the other, each as a process, and logs a line about it.
+class _Looks:
+    """Looks at each job when it is time to."""
+
+    def __init__(self, jobs: Sequence[Job], turns: Turns, reach: Reach) -> None:
+        self._jobs = jobs
+        self._turns = turns
+        self._reach = reach
+        self._again = dict.fromkeys((job.name for job in jobs), 0.0)
+
+    def look(self, job: Job, insist: bool = False) -> Ran | None:
+        """Look at a job now, if it is time to, and return what became of its run; None where there was none."""
+        if time.monotonic() < self._again[job.name]:
+            return None
+        try:
+            with self._reach.engine() as engine:
+                if engine is None:
+                    return None
+                turn = self._turns.turn(engine, job, insist=insist)
+                self._again[job.name] = time.monotonic() + turn.pause.total_seconds()
+                if turn.ran is not None:
+                    self._again |= {other.name: 0.0 for other in self._jobs if other.after == job.name}
+                return turn.ran
+        except LostLeaseError as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("%s: this was not foreseen", job.name)
+            self._again[job.name] = time.monotonic() + _AFTER_AN_ERROR_S
+        return None
+
+    def alive(self) -> None:
+        """Say in the database that there is a schedule."""
+        try:
+            with self._reach.engine() as engine:
+                if engine is not None:
+                    self._turns.alive(engine, list(self._again))
+        except Exception:
+            log.exception("the heartbeat: this was not foreseen")
+
+
+def run_schedule(
+    jobs: Sequence[Job],
+    turns: Turns,
+    commands: Commands,
+    reach: Reach,
+    *,
+    grace: timedelta,
+    once: bool = False,
+    only_errors: bool = False,
+) -> int:
+    """Run the jobs when they are due, until SIGTERM or SIGINT; to be called in the main thread.
 
     Args:
-        command: of a report that prints one line.
-        limit: a report that takes longer is stopped as hung.
-        lock: a file descriptor that each report keeps open, as `single` gives it.
-    """
-
-    def __init__(self, command: Sequence[str], limit: timedelta, lock: int | None = None) -> None:
-        self._command = list(command)
-        self._kept_open = () if lock is None else (lock,)
-        self._limit_s = limit.total_seconds()
-        self._stopping = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._guard = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-
-    def run(self) -> int:
-        """Run one report and return its exit code: 0, 2 or 3, or something else when it broke."""
-        with lifeline() as line:
-            return self._run(line)
-
-    def _run(self, line: int) -> int:
-        began = time.monotonic()
-        with self._guard:
-            if self._stopping.is_set():
-                return 0
-            # A session of its own: Ctrl-C at the terminal reaches the schedule alone, which decides.
-            process = self._process = subprocess.Popen(
-                self._command,
-                stdin=line,
-                pass_fds=self._kept_open,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            self._idle.clear()
-        try:
-            try:
-                output, errors = process.communicate(timeout=self._limit_s)
-                told = _last_line(output if process.returncode in _VERDICTS else errors or output)
-            except subprocess.TimeoutExpired:
-                _end(process)
-                process.communicate()
-                told = f"it gave no answer in {self._limit_s:.0f} s and was stopped"
-            self._say(process.returncode, told, began)
-        finally:
-            self._idle.set()
-        return process.returncode
-
-    def stop(self, grace_s: float) -> None:
-        """Start no other report; let the running one finish within the grace, else stop it."""
-        self._stopping.set()
-        with self._guard:
-            process = self._process
-        if process is None:
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_s)
-        _end(process)
-        # For its last line to come before ours.
-        self._idle.wait(CLOSING_S)
-
-    def _say(self, code: int, line: str, began: float) -> None:
-        seconds = time.monotonic() - began
-        if code in _VERDICTS:
-            log.log(logging.WARNING if code == 3 else logging.INFO, "%s (%.0f s)", line, seconds)
-        elif self._stopping.is_set():
-            log.warning("the running report was stopped half-way (%.0f s)", seconds)
-        else:
-            log.error("no verdict, exit code %d: %s (%.0f s)", code, line or "it said nothing", seconds)
-
-
-def run_schedule(reports: Reports, *, every: timedelta, grace: timedelta, once: bool = False) -> int:
-    """Report now and then every `every`, until SIGTERM or SIGINT; to be called in the main thread.
+        grace: how long a running command may go on after the signal.
+        once: run what is due now, a job after the other, and return.
+        only_errors: with `once`, return 0 where all commands came to an answer, whichever it was.
 
     Returns:
-        0 when it was stopped; with `once` the exit code of the one report.
+        0 when it was stopped; with `once` 2 when a command failed, else 3 when a report found drift, else 2 when one
+        had too few rows, else 0.
+
+    Raises:
+        RecordsError: with `once`, the database is away.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(logging.INFO)
-    # Its warning about a report that is left out names a Python function: ours, below, says it in words.
-    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
+    # A look that takes as long as a report is no news.
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
     # Not an Event: its lock is not for handlers. One that runs while the other, or the wait, holds it never ends.
     asked: list[str] = []
     before = {
         sign: signal.signal(sign, lambda *_: asked.append("by a signal")) for sign in (signal.SIGTERM, signal.SIGINT)
     }
-    result: list[int] = []
+    try:
+        if once:
+            ran = _run_once(jobs, turns, commands, asked, grace, reach)
+            return 128 + signal.SIGTERM if asked else exit_code(ran, only_errors)
+        _run_on(jobs, _Looks(jobs, turns, reach), commands, asked, grace)
+        log.info("stopped")
+        return 0
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
-    def job() -> None:
-        try:
-            result.append(reports.run())
-        finally:
-            if once:
-                asked.append("after one report")
 
+def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[str], grace: timedelta) -> None:
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(1)},
+        executors={"default": ThreadPoolExecutor(len(jobs) + 1)},
         job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         timezone=UTC,
     )
-    scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds()), next_run_time=datetime.now(UTC))
-    scheduler.add_listener(
-        lambda _: log.warning("the last report is still running: the one due now is left out"),
-        EVENT_JOB_MAX_INSTANCES,
-    )
+    for job in jobs:
+        look = IntervalTrigger(seconds=_LOOK_S)
+        scheduler.add_job(looks.look, look, [job], id=job.name, next_run_time=datetime.now(UTC))
+    scheduler.add_job(looks.alive, IntervalTrigger(seconds=_HEARTBEAT_S))
     try:
         scheduler.start()
-        if not once:
-            log.info("a report every %s; stop with SIGTERM or Ctrl-C", every)
+        log.info("looks after %s; stop with SIGTERM or Ctrl-C", ", ".join(job.name for job in jobs))
         while not asked:
             time.sleep(_POLL_S)
     finally:
-        scheduler.shutdown(wait=False)
-        reports.stop(0 if once and result else grace.total_seconds())
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-    if once:
-        return result[0] if result else 1
-    log.info("stopped")
-    return 0
+        scheduler.pause()
+        commands.stop(grace.total_seconds())
+        # What became of the last runs is still to be written down.
+        scheduler.shutdown(wait=True)
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(CLOSING_S)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+def _run_once(
+    jobs: Sequence[Job], turns: Turns, commands: Commands, asked: list[str], grace: timedelta, reach: Reach
+) -> list[Ran]:
+    ran: list[Ran] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            engine = reach.open()
+            for job in jobs:
+                ran.extend(_turns_at_once(job, turns, engine))
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work, name="once", daemon=True)
+    worker.start()
+    while worker.is_alive() and not asked:
+        worker.join(_POLL_S)
+    commands.stop(grace.total_seconds() if asked else 0.0)
+    worker.join(grace.total_seconds())
+    if failed:
+        raise failed[0]
+    if not ran and not asked:
+        log.info("nothing is due, or another schedule is at it: see `python -m monitoring jobs`")
+    return ran
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def exit_code(ran: Sequence[Ran], only_errors: bool) -> int:
+    """Of several commands; as of `run_schedule`."""
+    if not all(one.answered for one in ran):
+        return 2
+    codes = set() if only_errors else {one.code for one in ran}
+    return 3 if 3 in codes else 2 if 2 in codes else 0
+
+
+def _turns_at_once(job: Job, turns: Turns, engine: Engine) -> Iterator[Ran]:
+    """Run a job, or the report of each window that is due, and yield what became of each, up to the first failure."""
+    insist = True
+    while (ran := turns.turn(engine, job, insist=insist).ran) is not None:
+        # That an alert fires is told to people by itself, again and again: here it is no news.
+        yield ran if job.windows is not None or not ran.answered else replace(ran, code=0)
+        if job.windows is None or not ran.answered:
+            return
+        insist = False

@@ -71,6 +71,34 @@ def upgrade() -> None:
             typer.echo(f"  {step}")
 
 
+@app.command()
+def upkeep() -> None:
+    """Delete the masks and images of RESUNET_HOME that are past their retention, or were forgotten elsewhere.
+
+    A running server does the same by itself; this is for a home where none runs any more, and for schedules. The
+    database is RESUNET_INFERENCE_LOG, else RESUNET_DATABASE.
+
+    Exit code: 0 it is done, 2 an error.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from records.log_database import open_log
+    from records.sealing import open_keyring
+    from records.settings import RecordsSettings
+    from records.stores import Stores
+    from records.upkeep import Retention, Upkeep
+
+    settings = RecordsSettings.load()
+    masks, images = timedelta(days=settings.mask_retention_days), timedelta(days=settings.image_retention_days)
+    stores = Stores.of(settings.home, open_keyring(settings))
+    engine = open_log(settings.inference_log or settings.database_url)
+    try:
+        Upkeep(engine, settings.home, stores, Retention(masks, images), lambda: datetime.now(UTC)).run()
+    finally:
+        engine.dispose()
+    typer.echo(f"masks older than {masks.days} days and images older than {images.days} days are deleted")
+
+
 @app.command(name="new-key")
 def new_key() -> None:
     """Make a key to seal masks and images with, and print it: for RESUNET_BLOB_KEY, or a line of RESUNET_BLOB_KEY_FILE.

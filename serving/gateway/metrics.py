@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 # The library's own variable.
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -56,10 +57,12 @@ class Metrics:
 
     Args:
         now: the numbers of this moment.
+        others: what is told besides, the same by each process.
     """
 
-    def __init__(self, now: Callable[[], Now]) -> None:
+    def __init__(self, now: Callable[[], Now], others: Collector | None = None) -> None:
         self._now = now
+        self._others = others
         self._process = psutil.Process(os.getpid())
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -98,6 +101,8 @@ class Metrics:
         self._skipped = summed("resunet_shadow_skipped", "Requests that the shadow had no time for.")
         self._version = highest("resunet_version_info", "1 for what answers.", ("model", "version", "digest"))
         self._told: tuple[str, str, str] = ("", "", "")
+        if others is not None:
+            registry.register(others)
 
     def answered(self, route: str, status: int, seconds: float, version: str) -> None:
         """Count a request; `route` is a template, so that there are few of them."""
@@ -138,4 +143,6 @@ class Metrics:
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        if self._others is not None:
+            everybody.register(self._others)
         return generate_latest(everybody), CONTENT_TYPE_LATEST

@@ -27,6 +27,7 @@ from serving.gateway.app import make_app
 from serving.gateway.connections import connections
 from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet, Lane
+from serving.gateway.job_metrics import JobMetrics
 from serving.gateway.loading import Batching, Loaded
 from serving.gateway.metrics import Metrics, Now
 from serving.gateway.owner import Leading
@@ -76,7 +77,8 @@ class Process:
                 held_bytes=settings.held_mb * 1_000_000 // settings.workers,
             )
         )
-        self.metrics = Metrics(self._now)
+        # Where predictions are logged, monitoring has its jobs.
+        self.metrics = Metrics(self._now, JobMetrics(records.inference_log) if records.inference_log else None)
         self._twins = Twins()
         parts = Parts(
             fleet=self.fleet,

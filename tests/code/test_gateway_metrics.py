@@ -1,12 +1,24 @@
 """What the gateway measures of itself: the numbers are right, and the dashboard asks for none that there is not."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Engine
+from waiting import until
 
-from serving.gateway.metrics import Metrics, Now
+from records.log_database import open_log
+from records.watch.jobs import JobState, jobs_state, prepare
+from records.watch.leases import acquire, finish, holding
+from serving.gateway.job_metrics import JobMetrics
+from serving.gateway.metrics import SHARED, Metrics, Now
 
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana-gateway.json"
 NOW = Now(
@@ -51,3 +63,94 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     asked = [target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
     assert len(asked) > 10
     assert {name for expression in asked for name in re.findall(r"resunet_\w+", expression)} <= there
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run_job(url: str, name: str, outcome: str) -> None:
+    engine = open_log(url)
+    prepare(engine)
+    lease = acquire(engine, name, "node1", NOON, timedelta(minutes=1))
+    assert lease is not None
+    with holding(engine, lease) as connection:
+        finish(connection, lease, NOON + timedelta(seconds=5), outcome=outcome, due=NOON + timedelta(hours=1))
+    engine.dispose()
+
+
+def test_the_jobs_of_monitoring_are_told_as_the_database_has_them(database_url: str) -> None:
+    run_job(database_url, "report resunet 24h", "ok")
+    for _ in range(2):
+        run_job(database_url, "alerts", "exit code 1: no mail server")
+    metrics = Metrics(lambda: NOW, JobMetrics(database_url))
+    found = until(lambda: {k: v for k, v in samples(metrics).items() if "monitoring_job" in k})
+    at, noon = "timestamp_seconds", NOON.timestamp()
+    assert found == {
+        f"resunet_monitoring_job_last_success_{at}['report resunet 24h']": noon + 5,
+        f"resunet_monitoring_job_heartbeat_{at}['report resunet 24h']": noon,
+        f"resunet_monitoring_job_heartbeat_{at}['alerts']": noon,
+        f"resunet_monitoring_job_due_{at}['report resunet 24h']": noon + 3600,
+        f"resunet_monitoring_job_due_{at}['alerts']": noon + 3600,
+        "resunet_monitoring_job_failures_total['report resunet 24h']": 0,
+        "resunet_monitoring_job_failures_total['alerts']": 2,
+    }
+
+
+def test_a_scrape_waits_for_no_database_and_reads_it_seldom(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_job(url, "alerts", "ok")
+    answers, asked, now = threading.Event(), list[float](), [0.0]
+
+    def slow(engine: Engine) -> list[JobState]:
+        asked.append(now[0])
+        assert answers.wait(60)
+        return jobs_state(engine)
+
+    monkeypatch.setattr("serving.gateway.job_metrics.jobs_state", slow)
+    metrics = Metrics(lambda: NOW, JobMetrics(url, every_s=10, clock=lambda: now[0]))
+    for moment in (0.0, 5.0, 100.0):
+        now[0] = moment
+        # The database does not answer yet, and the scrape has all else.
+        assert samples(metrics)["resunet_requests_here[]"] == 2
+    until(lambda: asked == [0.0])
+    answers.set()
+    until(lambda: any("heartbeat" in name for name in samples(metrics)))
+    now[0] = 200.0
+    for _ in range(3):
+        samples(metrics)
+        until(lambda: not any(thread.name == "gateway-jobs" for thread in threading.enumerate()))
+    assert asked.count(200.0) == 1
+    # Away: what was read last stays.
+    database = Path(url.removeprefix("sqlite:///"))
+    database.rename(tmp_path / "away")
+    database.mkdir()
+    now[0] = 300.0
+    until(lambda: samples(metrics) and 300.0 in asked)
+    assert any("heartbeat" in name for name in samples(metrics))
+
+
+def test_of_several_processes_the_one_that_is_asked_tells_the_jobs_once(url: str, tmp_path: Path) -> None:
+    run_job(url, "alerts", "ok")
+    program = (
+        "import sys, time\n"
+        "from serving.gateway.job_metrics import JobMetrics\n"
+        "from serving.gateway.metrics import Metrics, Now\n"
+        "metrics = Metrics(lambda: Now(0, 0, '', '', '', 0, 0, 0), JobMetrics(sys.argv[1]))\n"
+        "ends = time.monotonic() + 60\n"
+        "while b'heartbeat_timestamp_seconds{' not in (text := metrics.render()[0]) and time.monotonic() < ends:\n"
+        "    time.sleep(0.02)\n"
+        "print(text.decode())\n"
+    )
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    told = subprocess.run(
+        [sys.executable, "-c", program, url],
+        env={**os.environ, SHARED: str(shared)},
+        cwd=DASHBOARD.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.count('resunet_monitoring_job_heartbeat_timestamp_seconds{name="alerts"}') == 1
+    assert "resunet_requests_here 0.0" in told

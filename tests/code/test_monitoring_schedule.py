@@ -1,5 +1,6 @@
 """The schedule, with small commands in a report's place."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,22 +13,46 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from monitoring.schedule import Reports, single
-from resunet.errors import SettingsError
+from monitoring.jobs.commands import Commands
+from monitoring.jobs.job import Job, Ran, Task
+from monitoring.jobs.reach import Reach
+from monitoring.jobs.turns import Turns
+from monitoring.schedule import exit_code, run_schedule, single
+from records.log_database import open_log
+from records.watch.jobs import JobState, database_time, jobs_state
+from records.watch.leases import Lease
+from resunet.errors import RecordsError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 
+# The schedule of one job that runs at intervals, or once on yesterday's window; its command is a script.
 DRIVER = """
-import sys
+import signal, sys
 from datetime import timedelta
 from pathlib import Path
-from monitoring.schedule import Reports, run_schedule, single
+from monitoring.jobs.commands import Commands
+from monitoring.jobs.job import Job, WindowsOf
+from monitoring.jobs.reach import Reach
+from monitoring.jobs.turns import Turns, holder_name
+from monitoring.jobs.windows import Rules
+from monitoring.schedule import run_schedule, single
+from records.log_database import open_log
+from records.watch.jobs import database_time
 script, every, grace, limit, once = sys.argv[1:]
-every, grace = timedelta(seconds=float(every)), timedelta(seconds=float(grace))
+every, grace, limit = (timedelta(seconds=float(text)) for text in (every, grace, limit))
+windows = WindowsOf("resunet", Rules.of(timedelta(days=1)), "24h", ()) if once == "once" else None
+job = Job("report", (script,), every, limit, windows=windows, retry=timedelta(seconds=0.1))
 with single(Path(script).parent, "resunet") as lock:
-    reports = Reports([sys.executable, script], timedelta(seconds=float(limit)), lock)
-    code = run_schedule(reports, every=every, grace=grace, once=once == "once")
+    commands = Commands(lock, python=(sys.executable,))
+    turns = Turns(commands.run, database_time, holder_name(), timedelta(seconds=60))
+    reach = Reach(lambda: open_log(f"sqlite:///{Path(script).parent}/records.db"))
+    if once == "ten times":
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, signal.SIG_IGN)
+        for _ in range(9):
+            run_schedule([job], turns, Commands(lock), reach, grace=grace)
+    code = run_schedule([job], turns, commands, reach, grace=grace, once=once == "once")
 sys.exit(code)
 """
 
@@ -53,11 +78,11 @@ def diary(tmp_path: Path) -> Path:
 
 @contextmanager
 def schedule(
-    diary: Path, body: str, *, every: float = 0.2, grace: float = 10, limit: float = 60, once: bool = False
+    diary: Path, body: str, *, every: float = 0.2, grace: float = 10, limit: float = 60, how: str = "on"
 ) -> Iterator[subprocess.Popen[str]]:
     script = diary.with_suffix(".py")
     script.write_text(REPORT.format(diary=str(diary), body=body))
-    arguments = [str(script), str(every), str(grace), str(limit), "once" if once else "on"]
+    arguments = [str(script), str(every), str(grace), str(limit), how]
     with diary.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, *arguments],
@@ -103,22 +128,23 @@ sys.exit(0 if number == 2 else 3)
         log = wait_for(diary, "drift: brightness", suffix=".log")
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
-    lines = [line.split(" ", 2)[2] for line in log.splitlines() if "is left out" not in line]
-    assert lines[0].startswith("INFO a report every")
-    assert lines[1].startswith("ERROR no verdict, exit code 1: the database is gone")
-    assert lines[2].startswith("ERROR no verdict, exit code -9: it said nothing")
-    assert lines[3].startswith("INFO no drift: none of 22 descriptors moved")
-    assert lines[4].startswith("WARNING drift: brightness")
+    lines = [line.split(" ", 2)[2] for line in log.splitlines()]
+    assert lines[0].startswith("INFO looks after report; stop with SIGTERM")
+    assert lines[1].startswith("ERROR report: exit code 1: the database is gone")
+    assert lines[2].startswith("ERROR report: exit code -9: it said nothing")
+    assert lines[3].startswith("INFO report: no drift: none of 22 descriptors moved")
+    assert lines[4].startswith("WARNING report: drift: brightness")
+    (state,) = states(diary)
+    assert (state.failures, state.failing, state.last_outcome) == (2, 0, "ok")
 
 
-def test_reports_never_run_side_by_side(diary: Path) -> None:
+def test_runs_of_a_job_never_run_side_by_side(diary: Path) -> None:
     with schedule(diary, "time.sleep(0.5)", every=0.1) as process:
         wait_for(diary, "end", times=3)
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
     noted = words(diary)
     assert noted == ["start", "end"] * (len(noted) // 2)
-    assert "WARNING the last report is still running" in diary.with_suffix(".log").read_text()
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
@@ -134,12 +160,12 @@ def test_a_stopped_schedule_lets_the_running_report_finish(diary: Path, sign: si
 
 def test_two_different_signals_at_once_stop_a_schedule(diary: Path) -> None:
     # A matter of luck: of ten, two or three hung where the handlers and the wait shared a lock.
-    for round_ in range(10):
-        with schedule(diary, "", every=60) as process:
-            wait_for(diary, "end", times=round_ + 1)
+    with schedule(diary, "", every=60, how="ten times") as process:
+        for round_ in range(10):
+            wait_for(diary, "looks after", times=round_ + 1, suffix=".log")
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
-            assert process.wait(DEADLINE_S) == 0
+        assert process.wait(DEADLINE_S) == 0
 
 
 def test_a_report_does_not_outlive_a_schedule_that_is_killed(diary: Path) -> None:
@@ -180,11 +206,18 @@ def test_a_report_holds_the_lock_of_a_schedule_that_was_killed(diary: Path) -> N
         wait_for(diary, "start")
         process.kill()
         process.wait(DEADLINE_S)
-    with pytest.raises(SettingsError, match="the last report of one that was killed"), single(diary.parent, "resunet"):
+    with pytest.raises(SettingsError, match="the last command of one that was killed"), single(diary.parent, "resunet"):
         pass
     diary.with_suffix(".go").touch()
     free_by(diary, DEADLINE_S)
     assert words(diary) == ["start", "end"]
+
+
+def states(diary: Path) -> list[JobState]:
+    engine = open_log(f"sqlite:///{diary.parent}/records.db")
+    found = jobs_state(engine)
+    engine.dispose()
+    return found
 
 
 def free_by(diary: Path, seconds: float) -> None:
@@ -210,14 +243,17 @@ time.sleep(300)
         assert process.wait(DEADLINE_S) == 0
     assert words(diary) == ["start", "ready", "closed"]
     log = diary.with_suffix(".log").read_text()
-    assert "the running report was stopped half-way" in log
+    assert "report: it was running and was stopped half-way" in log
     assert log.rstrip().endswith("INFO stopped")
+    (state,) = states(diary)
+    # Nobody's failure, and free for the next schedule.
+    assert (state.holder, state.failures, state.last_outcome) == (None, 0, None)
 
 
 def test_a_hung_report_is_stopped_and_the_next_one_runs(diary: Path) -> None:
     body = "if number == 0: time.sleep(300)\nprint('no drift')"
     with schedule(diary, body, limit=1) as process:
-        log = wait_for(diary, "INFO no drift", suffix=".log")
+        log = wait_for(diary, "INFO report: no drift", suffix=".log")
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
     assert "it gave no answer in 1 s and was stopped" in log
@@ -225,16 +261,86 @@ def test_a_hung_report_is_stopped_and_the_next_one_runs(diary: Path) -> None:
 
 @pytest.mark.parametrize("code", [0, 2, 3])
 def test_once_runs_one_report_and_exits_with_its_code(diary: Path, code: int) -> None:
-    with schedule(diary, f"note('end')\nsys.exit({code})", once=True) as process:
+    with schedule(diary, f"note('end')\nsys.exit({code})", how="once") as process:
         assert process.wait(DEADLINE_S) == code
     assert words(diary) == ["start", "end"]
 
 
-def test_a_command_that_cannot_start_does_not_hang_a_single_report() -> None:
-    reports = Reports(["/no/such/program"], timedelta(minutes=1))
+def test_once_tries_what_failed_again_at_once_and_leaves_what_is_not_due(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job("report", ("monitoring.jobs.tied",), timedelta(hours=1), timedelta(minutes=1))
+    codes, ran = iter((1, 3)), list[Task]()
+
+    def run(task: Task, _held: object) -> Ran:
+        ran.append(task)
+        return Ran(next(codes), "")
+
+    turns = Turns(run, database_time, "one", timedelta(minutes=1))
+    reach = Reach(lambda: open_log(f"sqlite:///{tmp_path}/records.db"))
+    with caplog.at_level(logging.INFO, "monitoring.schedule"):
+        ended = [run_schedule([job], turns, Commands(), reach, grace=timedelta(0), once=True) for _ in range(3)]
+    # It exits 3, as where an alert fires: that is no report's verdict.
+    assert ended == [2, 0, 0] and len(ran) == 2
+    assert [record.message for record in caplog.records if "nothing is due" in record.message] != []
+    reach.open().dispose()
+
+
+@pytest.mark.parametrize(
+    ("ran", "code", "of_errors"),
+    [
+        ([], 0, 0),
+        ([Ran(0, ""), Ran(2, "too few rows: …")], 2, 0),
+        ([Ran(2, "too few rows: …"), Ran(3, "drift")], 3, 0),
+        ([Ran(2, "error: …"), Ran(3, "drift")], 2, 2),
+        ([Ran(-9, "")], 2, 2),
+    ],
+)
+def test_the_exit_code_of_once_is_that_of_the_worst_answer(ran: list[Ran], code: int, of_errors: int) -> None:
+    assert (exit_code(ran, only_errors=False), exit_code(ran, only_errors=True)) == (code, of_errors)
+
+
+def test_once_does_not_wait_for_a_database_that_is_away(dead_url: str) -> None:
+    turns = Turns(Commands().run, database_time, "one", timedelta(minutes=1))
+    job = Job("report", ("nothing",), timedelta(hours=1), timedelta(minutes=1))
+    with pytest.raises(RecordsError, match="cannot be made"):
+        run_schedule([job], turns, Commands(), Reach(lambda: open_log(dead_url)), grace=timedelta(0), once=True)
+
+
+def test_a_command_that_cannot_start_does_not_hang_a_schedule() -> None:
+    commands = Commands(python=("/no/such/program",))
     with pytest.raises(FileNotFoundError):
-        reports.run()
-    reports.stop(0)
+        commands.run(Task("report", (), timedelta(minutes=1)), lambda: True)
+    commands.stop(0)
+
+
+def test_a_command_whose_lease_is_lost_is_stopped(tmp_path: Path) -> None:
+    script = tmp_path / "sleeps.py"
+    script.write_text("import time\ntime.sleep(300)")
+    commands = Commands(python=(sys.executable,))
+    ran = commands.run(Task("report", (str(script),), timedelta(minutes=5)), lambda: False)
+    assert ran.lost and not ran.answered and ran.code == -signal.SIGTERM
+
+
+def test_a_command_knows_the_lease_that_it_runs_under(tmp_path: Path) -> None:
+    script = tmp_path / "tells.py"
+    script.write_text("import os\nprint(os.environ['RESUNET_JOB_LEASE'])")
+    lease = Lease("report resunet 24h", "node1", 17)
+    task = Task("report", (str(script),), timedelta(minutes=5), environment=lease.environment)
+    assert Commands(python=(sys.executable,)).run(task, lambda: True).line == "17 report resunet 24h"
+
+
+def test_any_command_can_be_tied_to_the_schedule(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import sys, time\nprint(sys.argv[1:], flush=True)\ntime.sleep(300)")
+    command = [sys.executable, "-m", "monitoring.jobs.tied", "waits", "--yes"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == "['--yes']\n"
+        process.stdin.close()
+        assert process.wait(DEADLINE_S) == -signal.SIGTERM
 
 
 def test_one_schedule_a_model(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 import logging
 import shutil
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forgotten_scene import MINE, Scene, mine, theirs
 from records_rows import NOON, answer, prediction, stored_ids
+from typer.testing import CliRunner
 from waiting import until
 
 from records.blobs import MaskStore
+from records.cli import app
 from records.inference import InferenceLog
 from records.stores import Stores
 from records.upkeep import Retention, Upkeep, sweep
@@ -105,6 +107,28 @@ def test_a_machine_without_a_server_is_cleared_by_the_command_there(database_url
     assert there.kept(mine("0"))[0] is not None
     done = there.forget()
     assert (done.predictions, done.masks, done.images) == (0, 3, 3)
+    assert there.traces() == []
+
+
+def test_a_schedule_clears_a_home_where_no_server_runs_any_more(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines(url, tmp_path)
+    today = datetime.now(UTC)
+    stores = Stores.of(there.home)
+    for days in (2, 4):
+        stores.masks.put(f"{days}" * 64, "mask", today - timedelta(days=days))
+        stores.images.put(f"{days}" * 64, b"image", today - timedelta(days=days))
+    there.fill()
+    here.forget()
+    settings = {"HOME": str(there.home), "INFERENCE_LOG": url, "MASK_RETENTION_DAYS": "3", "IMAGE_RETENTION_DAYS": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"RESUNET_{name}", value)
+    done = CliRunner().invoke(app, ["upkeep"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "masks older than 3 days and images older than 1 days are deleted" in done.output
+    assert [stores.masks.get(f"{days}" * 64) for days in (2, 4)] == ["mask", None]
+    assert [stores.images.get(f"{days}" * 64) for days in (2, 4)] == [None, None]
     assert there.traces() == []
 
 

@@ -1,5 +1,6 @@
 """The schedule as it is run: real reports on a clock, and servers that are late, hung or gone."""
 
+import json
 import os
 import signal
 import socket
@@ -13,10 +14,11 @@ from typing import TypeVar
 import pandas as pd
 import psutil
 import pytest
-from drift_scene import NOON, Scene, live, post
+from drift_scene import Scene, live, post
 from waiting import until
 
 from monitoring.schedule import single
+from records.log_database import open_log
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0
@@ -26,12 +28,14 @@ T = TypeVar("T")
 def test_the_schedule_outlives_a_database_that_comes_late_and_refuses_a_second_one(scene: Scene) -> None:
     database = Path(scene.log.removeprefix("sqlite:///"))
     away = database.with_suffix(".away")
-    post(scene, live(13, 60, brightness=3.0), version="1")
+    # Yesterday's window is the last one that is closed, if midnight was some minutes ago; else the one before.
+    yesterday = pd.Timestamp.now("UTC").floor("D") - pd.Timedelta("10h")
+    for end in (yesterday, yesterday - pd.Timedelta("1d")):
+        post(scene, live(13, 60, brightness=3.0), version="1", end=end.to_pydatetime())
     with sqlite3.connect(database) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
     database.rename(away)
-    window = f"{(pd.Timestamp.now('UTC') - NOON).days + 2}d"
-    command = [sys.executable, "-m", "monitoring", "schedule", "--every", "1s", "--window", window]
+    command = [sys.executable, "-m", "monitoring", "schedule"]
     environment = {**os.environ, **scene.environment, "PYTHONPATH": str(ROOT)}
     log = scene.home / "schedule.log"
     with log.open("w") as output:
@@ -39,23 +43,48 @@ def test_the_schedule_outlives_a_database_that_comes_late_and_refuses_a_second_o
             command, env=environment, cwd=scene.home, stderr=output, stdout=output, start_new_session=True
         )
     try:
-        _wait(log, "ERROR no verdict, exit code 2: error: the SQLite database", process)
+        _wait(log, "ERROR the SQLite database", process)
         second = subprocess.run(
             command, env=environment, cwd=scene.home, capture_output=True, text=True, timeout=DEADLINE_S
         )
         assert second.returncode == 2
-        assert "a schedule for 'resunet' runs already in RESUNET_HOME" in second.stderr
+        assert "a schedule of 'resunet 24h' runs already in RESUNET_HOME" in second.stderr
         away.rename(database)
-        _wait(log, "WARNING drift: 1 of 22 descriptors moved, most of all brightness", process)
+        _wait(log, "drift: 1 of 22 descriptors moved, most of all brightness", process)
         process.terminate()
         assert process.wait(60) == 0
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert log.read_text().rstrip().endswith("INFO stopped")
+    told = log.read_text()
+    assert told.rstrip().endswith("INFO stopped")
+    assert "the database answers again" in told and told.count("ERROR") == 1
     home = scene.client.get_experiment_by_name("resunet-monitoring")
     assert home is not None
     assert not scene.client.search_runs([home.experiment_id], "attributes.status = 'RUNNING'")
+
+
+def test_a_window_is_reported_by_the_first_of_two_crons_and_too_few_rows_are_an_answer(scene: Scene) -> None:
+    command = [sys.executable, "-m", "monitoring", "schedule", "--once"]
+    environment = {**os.environ, **scene.environment, "PYTHONPATH": str(ROOT)}
+    ran = [
+        subprocess.run(command, env=environment, cwd=scene.home, capture_output=True, text=True, timeout=DEADLINE_S)
+        for _ in range(2)
+    ]
+    assert [one.returncode for one in ran] == [2, 0]
+    assert "INFO report resunet 24h, " in ran[0].stderr and ": too few rows: the window " in ran[0].stderr
+    assert "nothing is due" in ran[1].stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "monitoring", "jobs", "--json"],
+        env=environment,
+        cwd=scene.home,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert shown.returncode == 0, shown.stderr
+    report, *_ = [job for job in json.loads(shown.stdout) if job["name"] == "report resunet 24h"]
+    assert (report["last_outcome"], report["failures"], report["trouble"]) == ("ok", 0, None)
 
 
 @pytest.fixture
@@ -69,21 +98,22 @@ def silent_server() -> Iterator[str]:
 
 def test_a_report_that_hangs_is_stopped_at_its_own_limit(tmp_path: Path, silent_server: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "monitoring", "schedule", "--once", "--every", "1d", "--limit", "4s"],
+        [sys.executable, "-m", "monitoring", "schedule", "--once", "--limit", "4s"],
         cwd=ROOT,
-        env={**os.environ, "RESUNET_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": silent_server},
+        env=_environment(tmp_path, silent_server),
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
     )
     assert "it gave no answer in 4 s and was stopped" in ran.stderr
+    assert ran.returncode == 2
 
 
 def test_a_report_does_not_outlive_a_schedule_that_is_killed(tmp_path: Path, silent_server: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "monitoring", "schedule"],
         cwd=ROOT,
-        env={**os.environ, "RESUNET_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": silent_server},
+        env=_environment(tmp_path, silent_server),
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -93,8 +123,14 @@ def test_a_report_does_not_outlive_a_schedule_that_is_killed(tmp_path: Path, sil
         process.kill()
         process.wait()
     until(lambda: not found[0].is_running())
-    with single(tmp_path, "resunet"):
+    with single(tmp_path, "resunet 24h"):
         pass
+
+
+def _environment(home: Path, server: str) -> dict[str, str]:
+    log = f"sqlite:///{home / 'records.db'}"
+    open_log(log).dispose()
+    return {**os.environ, "RESUNET_HOME": str(home), "RESUNET_INFERENCE_LOG": log, "MLFLOW_TRACKING_URI": server}
 
 
 def _connected(process: psutil.Process) -> bool:
@@ -105,9 +141,9 @@ def _connected(process: psutil.Process) -> bool:
 def test_help_comes_without_loading_mlflow_or_evidently() -> None:
     program = (
         "import sys; from typer.testing import CliRunner; from monitoring.cli import app\n"
-        "for name in ('report', 'schedule'):\n"
+        "for name in ('report', 'schedule', 'jobs'):\n"
         "    shown = CliRunner().invoke(app, [name, '--help'])\n"
-        "    assert shown.exit_code == 0 and 'exits 0' in shown.output.replace('Exit code: 0', 'exits 0')\n"
+        "    assert shown.exit_code == 0 and 'Exit code: 0' in shown.output\n"
         "assert not {'mlflow', 'evidently', 'pandas', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=DEADLINE_S)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psutil
@@ -14,6 +15,10 @@ import pytest
 from gateway_scene import BODY, DEADLINE_S, Gateway, GatewayScene
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
+
+from records.log_database import open_log
+from records.watch.jobs import prepare
+from records.watch.leases import acquire
 
 
 @pytest.fixture
@@ -118,6 +123,11 @@ def test_workers_end_with_their_owner(scene: GatewayScene) -> None:
 
 def test_whichever_process_is_asked_tells_the_metrics_of_all(scene: GatewayScene) -> None:
     scene.promote(scene.add_version())
+    # A job of monitoring, which runs elsewhere on the same database.
+    engine = open_log(scene.environment()["RESUNET_INFERENCE_LOG"])
+    prepare(engine)
+    assert acquire(engine, "report resunet 24h", "node1", datetime.now(UTC), timedelta(minutes=1))
+    engine.dispose()
     with scene.gateway("--workers", "2") as gateway:
         answers(gateway, 30)
         text = httpx.get(f"{gateway.url}/metrics", trust_env=False).text
@@ -128,3 +138,12 @@ def test_whichever_process_is_asked_tells_the_metrics_of_all(scene: GatewayScene
             if sample.name == "resunet_request_seconds_count" and sample.labels["route"] == "/invocations"
         ]
         assert sum(counted) == 30
+        job = 'resunet_monitoring_job_heartbeat_timestamp_seconds{name="report resunet 24h"}'
+        metrics = f"{gateway.url}/metrics"
+        found = until(
+            lambda: (text := httpx.get(metrics, trust_env=False).text) and job in text and text,
+            gateway.words,
+            DEADLINE_S,
+            every=0.2,
+        )
+        assert found.count(job) == 1

@@ -27,7 +27,6 @@ from serving.settings import ServingSettings
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 GATEWAY = (PROJECT / "docs" / "gateway.md").read_text(encoding="utf-8")
-OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 DEADLINE_S = 480
 EXIT_CODE = "exit code "
 # Printed between blocks; no command prints it.
@@ -169,23 +168,6 @@ def test_every_setting_is_in_the_table_with_its_default(
         if default is not None:
             shown = f"{default:g}" if isinstance(default, float) else "off" if default is False else str(default)
             assert shown in rows[name].replace("`", ""), name
-
-
-def test_the_cron_line_names_what_a_report_needs_and_is_a_command(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```crontab\n(.*?)```", OPERATIONS, flags=re.DOTALL)
-    *settings, line = block.splitlines()
-    # cron starts a command with an environment of its own, which knows none of these.
-    assert {setting.partition("=")[0] for setting in settings} == {"MLFLOW_TRACKING_URI", "RESUNET_INFERENCE_LOG"}
-    command = line.partition(" && ")[2].removeprefix(".venv/bin/python ").split()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESUNET_"))}
-    environment |= dict(setting.split("=", 1) for setting in settings) | {"RESUNET_HOME": str(tmp_path)}
-    # Nothing listens there: a report says so at once, and in words.
-    environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    ran = subprocess.run(
-        [sys.executable, *command], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert ran.returncode == 2, ran.stderr
-    assert "Check MLFLOW_TRACKING_URI" in ran.stderr
 
 
 def test_the_two_commands_exist() -> None:

@@ -1,0 +1,1 @@
+"""Jobs on a clock: which windows are due, who runs what, and what became of it."""

@@ -1,0 +1,117 @@
+"""The table of jobs: one entry each.
+
+    jobs = jobs_of(Reporting(window="24h", …), known=commands_of(app), home=home, limit=timedelta(minutes=10))
+
+A command that this release does not have yet is left out, and is a job as soon as it is there.
+"""
+
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from monitoring.jobs.job import Job, WindowsOf
+from monitoring.jobs.windows import Rules
+from monitoring.window import parse_duration
+from records.schema import ROUTES
+from resunet.errors import SettingsError
+
+_REPORT: Final = ("monitoring", "report", "--brief", "--tied")
+_TIED: Final = ("monitoring.jobs.tied",)
+_CHECK_EVERY: Final = timedelta(minutes=5)
+_TREND_EVERY: Final = timedelta(days=1)
+_UPKEEP_EVERY: Final = timedelta(hours=6)
+_LONGEST_CHECK: Final = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What the reports of a schedule are about.
+
+    Attributes:
+        window, every, watermark, back: as on the command line; no `every` is one window after the other.
+        options: of `python -m monitoring report`, besides those that say which window and which version.
+    """
+
+    window: str = "24h"
+    every: str | None = None
+    watermark: str = "10m"
+    back: str = "7d"
+    model: str = "resunet"
+    version: int | None = None
+    stage: str = "Production"
+    routes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> Rules:
+        """When windows are reported.
+
+        Raises:
+            SettingsError: a length of time is none, or they do not go together.
+        """
+        every = None if self.every is None else parse_duration(self.every)
+        return Rules.of(parse_duration(self.window), every, parse_duration(self.watermark), parse_duration(self.back))
+
+    @property
+    def name(self) -> str:
+        """What tells it from other schedules on the same database: model, version, routes and windows."""
+        which = f"version {self.version}" if self.version is not None else self.stage
+        routes = "+".join(sorted(self.routes))
+        parts = (self.model, "" if which == "Production" else which, routes, self.window)
+        name = " ".join(filter(None, parts))
+        return name if self.every is None or self.rules.every == self.rules.length else f"{name} every {self.every}"
+
+    @property
+    def watched(self) -> WindowsOf:
+        """What makes its job one of windows."""
+        numbered = self.version is not None
+        return WindowsOf(
+            model=self.model,
+            rules=self.rules,
+            text=self.window,
+            version_option=("--version", str(self.version)) if numbered else ("--stage", self.stage),
+            by_rows=not numbered and self.stage == "Production",
+        )
+
+
+def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: timedelta) -> list[Job]:
+    """All jobs of a schedule.
+
+    Args:
+        known: commands of `python -m monitoring`.
+        home: folder of masks and images.
+        limit: longest run of a report.
+
+    Raises:
+        SettingsError: windows make no sense, or a route is none.
+    """
+    wrong = [name for name in reporting.routes if name not in ROUTES]
+    if wrong:
+        raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
+    report = f"report {reporting.name}"
+    routes = tuple(part for name in reporting.routes for part in ("--route", name))
+    command = (*_REPORT, "--model", reporting.model, *reporting.options, *routes)
+    jobs = [Job(report, command, reporting.rules.every, limit, windows=reporting.watched)]
+    model = ("--model", reporting.model)
+    if "trend" in known:
+        trend = (*_TIED, "monitoring", "trend", *model)
+        jobs.append(Job(f"trend {reporting.model}", trend, _TREND_EVERY, limit, after=report))
+    if "alerts" in known:
+        alerts = (*_TIED, "monitoring", "alerts", "check")
+        jobs.append(Job("alerts", alerts, _CHECK_EVERY, _LONGEST_CHECK, after=report))
+    if (home / "masks").is_dir() or (home / "images").is_dir():
+        # Each machine has masks and images of its own.
+        upkeep = (*_TIED, "records", "upkeep")
+        jobs.append(Job(f"upkeep {socket.gethostname()}", upkeep, _UPKEEP_EVERY, limit))
+    return jobs
+
+
+def commands_of(app: typer.Typer) -> set[str]:
+    """The names of a program's commands, those that have commands of their own among them."""
+    plain = (info.name or info.callback.__name__.replace("_", "-") for info in app.registered_commands if info.callback)
+    return {*plain, *(info.name for info in app.registered_groups if info.name)}
