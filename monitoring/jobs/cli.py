@@ -71,8 +71,8 @@ def register(app: typer.Typer) -> None:
         from records.watch.jobs import database_time
 
         longest, patience, term = parse_duration(limit), parse_duration(grace), parse_duration(lease)
-        options = ("--min-rows", str(min_rows), "--alpha", str(alpha), "--min-effect", str(min_effect))
-        options += ("--min-share", str(min_share))
+        least = ("--min-effect", str(min_effect), "--min-share", str(min_share))
+        options = ("--min-rows", str(min_rows), "--alpha", str(alpha), *least)
         reporting = Reporting(
             window=window,
             every=every,

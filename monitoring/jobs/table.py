@@ -99,7 +99,7 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
     jobs = [Job(report, command, reporting.rules.every, limit, windows=reporting.watched)]
     model = ("--model", reporting.model)
     if "trend" in known:
-        trend = (*_TIED, "monitoring", "trend", *model)
+        trend = (*_TIED, "monitoring", "trend", "--brief", *model)
         jobs.append(Job(f"trend {reporting.model}", trend, _TREND_EVERY, limit, after=report))
     if "alerts" in known:
         alerts = (*_TIED, "monitoring", "alerts", "check")
