@@ -4,6 +4,7 @@ question = Question(version=find_version(client, "resunet"), window=window)
 answer.drift.verdict, answer.headline, answer.notes, answer.as_json()
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -11,12 +12,14 @@ from typing import Any, Final
 from monitoring.drift import Drift, LeftOut, Rule
 from monitoring.explain import looks_like
 from monitoring.live import LIVE_ROUTES, RowCounts
+from monitoring.performance.estimated import Estimate
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from monitoring.words import summary
 from records.watch.reports import WindowReport
 
 FORMAT_VERSION: Final = 2
+NO_ESTIMATE: Final = Estimate(math.nan, math.nan, math.nan, 0, declined="there are too few rows")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Answer:
         counts: all rows of the window; at most `sample_rows` of the compared ones were looked at.
         not_compared: descriptors for which a side holds too few values.
         run_id: the MLflow run that keeps it.
+        estimate: mean Dice of the window without labels.
     """
 
     question: Question
@@ -52,6 +56,7 @@ class Answer:
     counts: RowCounts
     not_compared: tuple[LeftOut, ...]
     run_id: str
+    estimate: Estimate = NO_ESTIMATE
 
     @property
     def headline(self) -> str:
@@ -68,6 +73,7 @@ class Answer:
         if guesses := looks_like(self.drift):
             notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
         notes += [f"{finding.words[0].upper()}{finding.words[1:]}." for finding in self.drift.quality]
+        notes.append(_estimated(self.estimate))
         notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
         return notes
 
@@ -90,6 +96,10 @@ class Answer:
             **asdict(self.drift.rule),
             "p_value": self.drift.p_value,
             "share_drifted": self.drift.share_drifted,
+            "estimated_dice": _known(self.estimate.dice),
+            "estimated_low": _known(self.estimate.low),
+            "estimated_high": _known(self.estimate.high),
+            "estimate_declined": self.estimate.declined,
             "looks_like": looks_like(self.drift),
             "quality": [asdict(finding) | {"alarm": finding.alarm} for finding in self.drift.quality],
             "tests": [asdict(test) for test in self.drift.tests],
@@ -112,9 +122,9 @@ class Answer:
             rows=self.counts.compared,
             moved=tuple(column.column for column in drift.moved),
             summary=too_few(self) if drift.verdict == "too few rows" else summary(drift),
-            estimated_dice=None,
-            estimated_low=None,
-            estimated_high=None,
+            estimated_dice=_known(self.estimate.dice),
+            estimated_low=_known(self.estimate.low),
+            estimated_high=_known(self.estimate.high),
             run_id=self.run_id,
             made=made,
         )
@@ -129,6 +139,17 @@ def too_few(answer: Answer) -> str:
         f"{question.version}{others}; at least {question.min_rows} are needed. Ask for a longer "
         "--window, or check that the server logs to this database (RESUNET_INFERENCE_LOG)"
     )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _estimated(estimate: Estimate) -> str:
+    if estimate.declined is not None:
+        return f"Dice was not estimated: {estimate.declined}."
+    interval = f"{estimate.low:.3f} … {estimate.high:.3f}"
+    return f"Estimated mean Dice, without labels: {estimate.dice:.3f} ({estimate.level:.0%} interval {interval})."
 
 
 def _left_out(counts: RowCounts) -> str:

@@ -29,6 +29,7 @@ from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import judge
 from monitoring.live import REFUSED, RowCounts, count_rows
+from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings
 from monitoring.sampling import sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
@@ -122,7 +123,15 @@ def _answer(
     live = _live(question, engine)
     families, not_compared = _families(question, reference, live)
     drift = judge(families, question.rule, _quality(reference, live, counts))
-    answer = Answer(question, drift, counts, tuple(not_compared), run_id)
+    guess = estimate(
+        question.version,
+        live,
+        drifted=drift.verdict == "drift",
+        folder=inbox,
+        tracking_uri=client.tracking_uri,
+        seed=question.rule.seed,
+    )
+    answer = Answer(question, drift, counts, tuple(not_compared), run_id, guess)
     _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
     far = furthest(families[0], LOOKED_THROUGH, question.rule.seed) if families[0].side == "input" else []
     draw_sheet(
@@ -197,6 +206,9 @@ def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
     }
     if answer.drift.p_value is not None:
         values |= {"share_drifted": answer.drift.share_drifted, "drift.p_value": answer.drift.p_value}
+    if answer.estimate.declined is None:
+        guess = answer.estimate
+        values |= {"dice.estimated": guess.dice, "dice.estimated.low": guess.low, "dice.estimated.high": guess.high}
     for test in answer.drift.tests:
         values[f"drift.test.{test.side}.{test.name}"] = test.p_value
     for column in answer.drift.columns:

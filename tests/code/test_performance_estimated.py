@@ -1,23 +1,20 @@
 """Dice without labels: the interval holds what it states, and under drift there is no estimate."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from numpy.typing import NDArray
-from performance_scene import Scene
-from records_rows import NOON, prediction
 
 from monitoring.performance import estimated
 from monitoring.performance.distance import ReferenceSpace
 from monitoring.performance.estimated import OUTSIDE, estimate_window
-from monitoring.performance.live_confidence import live_confidence
 from monitoring.performance.version_files import HeldOutScores, held_out_scores, reference_space
+from monitoring.performance.window_estimate import far_share
 from monitoring.tracking import WatchedVersion
-from monitoring.window import Window
 from records.digests import write_digests
 from resunet.errors import VersionError
 
@@ -109,34 +106,19 @@ def test_too_little_is_said_to_be_too_little(tested: int, window: int, told: str
     assert found.declined is not None and told in found.declined
 
 
-def test_a_windows_confidence_and_distance_come_from_the_log(watched: Scene) -> None:
-    rng = np.random.default_rng(0)
-    space = ReferenceSpace(rng.normal(size=(100, 64)).astype(np.float32))
-    rows = []
-    for place in range(30):
-        middle = 20.0 if place < 6 else 0.0
-        embedding = None if place == 29 else rng.normal(middle, 1, 64).astype("<f4").tobytes()
-        guess = {"foreground_fraction": 0.5, "component_count": 1, "confidence": place / 100, "boundary_uncertainty": 0}
-        route = "batch" if place == 28 else "production"
-        rows.append(prediction(f"r{place}", embedding=embedding, prediction_descriptors=guess, route=route))
-    rows.append(prediction("other bytes", model_digest="sha256:bb"))
-    watched.log(rows)
-    engine = watched.engine
-    window = Window(NOON, NOON + timedelta(minutes=1))
-    version = WatchedVersion("resunet", "3", "sha256:aa")
-    seen = live_confidence(engine, version, window, space=space)
-    without = live_confidence(engine, version, window)
-    engine.dispose()
-    assert sorted(seen.confidence) == pytest.approx([place / 100 for place in range(30) if place != 28])
-    assert seen.far_share == pytest.approx(6 / 28, abs=0.05)
-    assert without.far_share is None and without.confidence.size == 29
+def test_images_far_from_the_reference_are_counted_where_embeddings_are_known() -> None:
+    rng = np.random.default_rng(4)
+    space = ReferenceSpace(rng.normal(size=(60, 64)).astype(np.float32))
+    embeddings = [rng.normal(20.0 if place < 6 else 0.0, 1, 64).astype(np.float32) for place in range(30)]
+    live = pd.DataFrame({"embedding": [*embeddings, None, np.zeros(3, np.float32), np.full(64, np.nan, np.float32)]})
+    assert far_share(live, space) == pytest.approx(6 / 30, abs=0.05)
+    assert far_share(live, None) is None
+    assert far_share(pd.DataFrame({"embedding": [None]}), space) is None
 
 
 def test_scores_and_embeddings_are_read_from_the_version_as_it_was_registered(
     mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pandas as pd
-
     uri = f"sqlite:///{mlflow_store / 'mlflow.db'}"
     monkeypatch.chdir(mlflow_store)
     root = tmp_path / "model"
