@@ -138,6 +138,13 @@ def test_without_kept_images_it_says_what_to_set(watching: Watched) -> None:
     assert few.code == 0 and "3 of 8 answers" in few.out and "fewer than the 50" in few.out
 
 
+def test_an_image_whose_mask_is_gone_is_not_picked(watching: Watched) -> None:
+    watching.answer(3)
+    next((watching.scene.home / "masks").rglob("*.json.gz")).unlink()
+    done = watching.pick(watching.scene.folder / "out")
+    assert done.code == 0 and "2 of 3 answers" in done.out
+
+
 def test_a_folder_that_holds_something_is_left_alone(watching: Watched) -> None:
     out = watching.scene.folder / "out"
     out.mkdir()
