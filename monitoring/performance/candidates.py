@@ -4,7 +4,7 @@ found = candidates_in(engine, version, window, stores, routes=LIVE_ROUTES, befor
 found.rows, found.fresh
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
-from monitoring.performance.choice import sample_places
+from monitoring.live import sample_chunks
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.engines import explained
@@ -82,26 +82,29 @@ def candidates_in(
     """
     import pandas as pd
 
-    parts, answers = [], 0
-    chunks = read_window(
-        engine, window.start, window.end, version.name, version.version, columns=list(COLUMNS), status="ok"
-    )
-    for chunk in chunks:
-        mine = chunk["route"].isin(list(routes))
-        if version.digest:
-            mine &= chunk["model_digest"].isin([version.digest, ""])
-        chunk = chunk[mine]
-        answers += len(chunk)
-        there = [
-            "audit" not in before.get(answer, ())
-            and stores.images.holds(answer, when)
-            and stores.masks.holds(answer, when)
-            for answer, when in zip(chunk["answer_id"], chunk["event_time"], strict=True)
-        ]
-        parts.append(chunk[np.array(there, np.bool_)])
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
-    kept = len(rows)
-    rows = rows.iloc[sample_places(kept, MOST, seed)].reset_index(drop=True)
+    answers = kept = 0
+
+    def chunks() -> "Iterator[pd.DataFrame]":
+        nonlocal answers, kept
+        for chunk in read_window(
+            engine, window.start, window.end, version.name, version.version, columns=list(COLUMNS), status="ok"
+        ):
+            mine = chunk["route"].isin(list(routes))
+            if version.digest:
+                mine &= chunk["model_digest"].isin([version.digest, ""])
+            chunk = chunk[mine]
+            there = [
+                "audit" not in before.get(answer, ())
+                and stores.images.holds(answer, when)
+                and stores.masks.holds(answer, when)
+                for answer, when in zip(chunk["answer_id"], chunk["event_time"], strict=True)
+            ]
+            answers, kept = answers + len(chunk), kept + sum(there)
+            yield chunk[np.array(there, np.bool_)]
+
+    rows = sample_chunks(chunks(), MOST, seed)
+    if rows.empty:
+        rows = pd.DataFrame(columns=list(COLUMNS))
     done = _labelled(engine, version)
     pairs = zip(rows["answer_id"], rows["request_id"], strict=True)
     fresh = np.array([answer not in before and request not in done for answer, request in pairs], np.bool_)

@@ -197,10 +197,3 @@ def _duel(one: float, other: float, rng: np.random.Generator) -> tuple[float, fl
     if both < 1:
         return (both, 0.0) if rng.random() * both < one else (0.0, both)
     return (1.0, both - 1) if rng.random() * (2 - both) < 1 - other else (both - 1, 1.0)
-
-
-def sample_places(size: int, limit: int, seed: int) -> NDArray[np.int64]:
-    """At most `limit` of `size` places, uniformly at random, rising."""
-    if size <= limit:
-        return np.arange(size)
-    return np.sort(np.random.default_rng([seed, 1]).choice(size, limit, replace=False))

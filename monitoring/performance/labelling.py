@@ -69,7 +69,8 @@ def label_all(
             label = label_of(row, defaults)
             if label.model_name not in picked:
                 picked[label.model_name] = picked_requests(engine, label.model_name)
-            _check_source(label, picked[label.model_name].get(label.request_id, ()))
+            if row.draft:
+                _check_source(label, picked[label.model_name].get(label.request_id, ()))
             before = seen.setdefault((label.request_id, label.model_name, label.source), row.number)
             if before != row.number:
                 raise DataError(f"line {before} labels this request already: leave one of the two")
@@ -84,6 +85,7 @@ def label_all(
 
 
 def _check_source(label: Label, chosen: Sequence[PickedRequest]) -> None:
+    """Of rows that a pick wrote; an audit of one's own may well come upon an image that was picked."""
     if label.source == "audit" and chosen and all(one.source == "picked" for one in chosen):
         raise DataError(
             "the image was picked for what it looks like, so it is no random audit: write picked in the column source"

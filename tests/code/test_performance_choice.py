@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from monitoring.performance import choice
-from monitoring.performance.choice import Chosen, choose, inclusion, sample_places, spread_sample
+from monitoring.performance.choice import Chosen, choose, inclusion, spread_sample
 from monitoring.performance.distance import ReferenceSpace, from_bytes, from_lists
 from monitoring.performance.intervals import weighted_interval
 from resunet.errors import DataError
@@ -141,10 +141,3 @@ def test_embeddings_are_read_as_they_are_stored() -> None:
     assert np.array_equal(from_bytes([row.tobytes(), None, b"short"])[0], row)
     assert np.isnan(from_bytes([row.tobytes(), None, b"short"])[1:]).all()
     assert from_lists([row.tolist(), None]).shape == (1, 64)
-
-
-def test_a_sample_of_candidates_is_uniform_and_bounded() -> None:
-    assert list(sample_places(4, 10, 0)) == [0, 1, 2, 3]
-    drawn = [sample_places(20, 5, seed) for seed in range(400)]
-    assert all(len(set(one)) == 5 for one in drawn)
-    assert np.bincount(np.concatenate(drawn)) == pytest.approx(np.full(20, 100), abs=40)

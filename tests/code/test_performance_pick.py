@@ -13,6 +13,7 @@ from performance_scene import WEEK, Scene, Typed, mask_of
 from records_rows import prediction
 from sqlalchemy import select
 
+from monitoring.performance import candidates
 from monitoring.performance.window import measured
 from pipelines.dataset import load, read_dataset
 from records.picks import picks
@@ -136,6 +137,27 @@ def test_without_kept_images_it_says_what_to_set(watching: Watched) -> None:
     watching.answer(3, start=100)
     few = watching.pick(watching.scene.folder / "out")
     assert few.code == 0 and "3 of 8 answers" in few.out and "fewer than the 50" in few.out
+
+
+def test_of_many_a_sample_is_looked_at_and_probabilities_say_so(
+    watching: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "MOST", 20)
+    watching.answer(40)
+    out = watching.scene.folder / "out"
+    done = watching.pick(out, "--n", "10", "--random", "1")
+    assert done.code == 0 and "40 of 40 answers" in done.out and "A random sample" in done.out
+    engine = watching.scene.engine
+    with engine.connect() as connection:
+        assert list(connection.scalars(select(picks.c.probability))) == [pytest.approx(10 / 40)] * 10
+    engine.dispose()
+
+
+def test_an_image_whose_mask_is_gone_is_not_picked(watching: Watched) -> None:
+    watching.answer(3)
+    next((watching.scene.home / "masks").rglob("*.json.gz")).unlink()
+    done = watching.pick(watching.scene.folder / "out")
+    assert done.code == 0 and "2 of 3 answers" in done.out
 
 
 def test_a_folder_that_holds_something_is_left_alone(watching: Watched) -> None:
