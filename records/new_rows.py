@@ -8,16 +8,19 @@ columns that took most of the time. Here PostgreSQL is given an array a column, 
 only writer, is asked first which rows are there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Dialect, Float, LargeBinary, select
+from sqlalchemy import Column, Connection, Float, LargeBinary, select
 
 from records.schema import UtcTime, predictions
 from records.tombstones import in_parts
 
 _COLUMNS: Final = tuple(predictions.c)
-_Bind = Callable[[Any], Any]
+# The one type that SQLite's driver does not know.
+_EVENT_TIME: Final = predictions.c.event_time
+_all: Final = itemgetter(*(column.name for column in _COLUMNS))
 
 
 def insert_new(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -45,8 +48,11 @@ def _into_postgresql(connection: Connection, rows: Mapping[str, Mapping[str, Any
 
 def _into_sqlite(connection: Connection, rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
     missing = rows.keys() - _present(connection, list(rows))
-    binds = _sqlite_binds(connection.dialect)
-    values = [tuple(bind(row[name]) for name, bind in binds) for key, row in rows.items() if key in missing]
+    as_text = _EVENT_TIME.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    assert as_text is not None
+    values = [
+        _all({**row, _EVENT_TIME.name: as_text(row[_EVENT_TIME.name])}) for k, row in rows.items() if k in missing
+    ]
     if values and connection.exec_driver_sql(_SQLITE, values).rowcount != len(values):
         # A trigger passed over some: what is there is what was stored.
         return _present(connection, sorted(missing))
@@ -58,15 +64,6 @@ def _present(connection: Connection, names: Sequence[str]) -> set[str]:
     for part in in_parts(names):
         found |= set(connection.scalars(select(key).where(key.in_(part))))
     return found
-
-
-def _sqlite_binds(dialect: Dialect) -> list[tuple[str, _Bind]]:
-    """How each column's values are given to the driver."""
-    return [(c.name, c.type.dialect_impl(dialect).bind_processor(dialect) or _as_it_is) for c in _COLUMNS]
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _array_of(column: Column[Any]) -> str:

@@ -184,7 +184,7 @@ def from_record(line: bytes) -> tuple[dict[str, Any], Attached]:
         _check_texts(values)
         values["answer_id"] = answer_id(values)
         # Databases, and their drivers, differ in what they make of anything else.
-        values |= {name: None if values[name] is None else _number(values[name]) for name in _FLOATS}
+        values |= {name: _number(values[name]) for name in _FLOATS if not isinstance(values[name], float | None)}
         values["event_time"] = _aware(record["event_time"])
         values["embedding"] = _from_text(record["embedding"])
         blobs = {name: _from_text(record.get(name)) for name in ("mask_sealed", "image", "image_sealed")}

@@ -16,6 +16,7 @@ Clients name slices, as many as they like: MOST_SLICES of an hour have a sketch 
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -87,6 +88,8 @@ class Key(NamedTuple):
 
 
 KEY_COLUMNS: Final = tuple(sketches.c[name] for name in Key._fields)
+_texts = itemgetter("model_name", "model_version", "model_digest", "route", "status", "slice")
+_numbers = itemgetter(*COLUMNS)
 _Group = TypeVar("_Group", bound=Hashable)
 
 
@@ -168,14 +171,15 @@ def store(connection: Connection, made: Mapping[Key, Sketch]) -> None:
 
 def summed(rows: Sequence[Mapping[str, Any]]) -> dict[Key, Sketch]:
     """Sketches of rows of `predictions`, each of an hour, version, route, status and slice."""
-    keys = [_key_of(row) for row in rows]
     # None becomes NaN.
-    return grouped(keys, np.array([[row[name] for name in COLUMNS] for row in rows], dtype=np.float64))
-
-
-def _key_of(row: Mapping[str, Any]) -> Key:
-    texts = {name: row[name] for name in ("model_name", "model_version", "model_digest", "route", "status")}
-    return Key(**texts, hour=hour_of(row["event_time"]), part=part_of(row["slice"]))
+    values: Floats = np.array([_numbers(row) for row in rows], dtype=np.float64)
+    found = grouped([(*_texts(row), hour_of(row["event_time"])) for row in rows], values)
+    made: dict[Key, Sketch] = {}
+    for (model, version, digest, route, status, name, hour), sketch in found.items():
+        # Slices whose names are too long are one.
+        key = Key(model, hour, version, digest, route, status, part_of(name))
+        made[key] = made[key].merge(sketch) if key in made else sketch
+    return made
 
 
 def grouped(keys: Sequence[_Group], values: Floats) -> dict[_Group, Sketch]:
