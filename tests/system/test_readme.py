@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from mlflow_server import free_port
 
+from monitoring.alerts.recipients import AlertSettings
 from monitoring.settings import MonitoringSettings
 from records.environment import EnvironmentSettings
 from records.settings import RecordsSettings
@@ -150,7 +151,10 @@ def test_an_output_that_differs_from_what_is_shown_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("page", "classes"),
     [
-        (README, (RecordsSettings, ServingSettings, RegistrySettings, SigningSettings, MonitoringSettings)),
+        (
+            README,
+            (RecordsSettings, ServingSettings, RegistrySettings, SigningSettings, MonitoringSettings, AlertSettings),
+        ),
         (GATEWAY, (GatewaySettings,)),
     ],
     ids=["README", "gateway"],
