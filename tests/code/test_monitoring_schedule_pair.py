@@ -35,7 +35,7 @@ from records.watch.jobs import database_time
 home, script, url, lease = Path(sys.argv[1]), *sys.argv[2:]
 second = timedelta(seconds=1)
 windows = WindowsOf("resunet", Rules.of(second, watermark=second), "1s", ("--stage", "Production"))
-job = Job("report", ("monitoring.jobs.tied", script), second, 60 * second, windows=windows)
+job = Job("report", ("monitoring.jobs.tied", script), second, 600 * second, windows=windows)
 with single(home, "resunet") as lock:
     commands = Commands(lock)
     turns = Turns(commands.run, database_time, holder_name(), timedelta(seconds=float(lease)))
