@@ -106,7 +106,7 @@ def newly_closed(cursor: datetime | None, now: datetime, rules: Rules) -> Closed
 def waiting(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> list[ClosedWindow]:
     """The windows that are to be reported, in order: the oldest first, those that fail again and again last."""
     found = [one for one in known if one.reported is None and not one.skipped and not _too_old(one, now, rules)]
-    return sorted(found, key=lambda one: (one.attempts // _STUBBORN, one.window_end))
+    return sorted(found, key=_turn)
 
 
 def given_up(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> list[ClosedWindow]:
@@ -115,11 +115,12 @@ def given_up(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> list
 
 
 def to_count(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> list[ClosedWindow]:
-    """The reported windows whose rows are to be counted again, the oldest first.
+    """The reported windows whose rows are to be counted again, in the same order.
 
     The older a window, the more seldom: after a tenth of its age, so that the looks at a week of them cost little.
     """
-    return [one for one in known if (moment := _next_look(one, now, rules)) is not None and moment <= now]
+    due = [one for one in known if (moment := _next_look(one, now, rules)) is not None and moment <= now]
+    return sorted(due, key=_turn)
 
 
 def revised(window: ClosedWindow, count: int, rules: Rules) -> bool:
@@ -146,6 +147,10 @@ def _next_look(one: ClosedWindow, now: datetime, rules: Rules) -> datetime | Non
     looked = one.looked or one.reported
     moment = looked + max(rules.watermark, (looked - one.window_end) / 10)
     return None if _too_old(one, max(moment, now), rules) else moment
+
+
+def _turn(one: ClosedWindow) -> tuple[int, datetime]:
+    return one.attempts // _STUBBORN, one.window_end
 
 
 def _too_old(one: ClosedWindow, now: datetime, rules: Rules) -> bool:

@@ -92,6 +92,14 @@ def test_the_oldest_is_reported_first_and_one_that_keeps_failing_last() -> None:
     assert next_moment(known[-1:], now, HOURLY) == at("02 14:10")
 
 
+def test_late_rows_of_a_window_whose_report_keeps_failing_are_looked_at_last() -> None:
+    known = [
+        closed(at("02 10:00"), reported=at("02 10:10"), attempts=3),
+        closed(at("02 11:00"), reported=at("02 11:10")),
+    ]
+    assert [one.window_end.hour for one in to_count(known, at("03 00:00"), HOURLY)] == [11, 10]
+
+
 def test_a_window_that_could_not_be_reported_in_time_is_given_up() -> None:
     known = [closed(at("02 10:00")), closed(at("02 11:00"))]
     assert [one.window_end.hour for one in given_up(known, at("09 10:00"), HOURLY)] == [10]

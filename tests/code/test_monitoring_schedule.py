@@ -1,27 +1,20 @@
 """The schedule, with small commands in a report's place."""
 
-import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from waiting import until
 
-from monitoring.jobs.commands import Commands
-from monitoring.jobs.job import Job, Ran, Task
-from monitoring.jobs.reach import Reach
-from monitoring.jobs.turns import Turns
-from monitoring.schedule import exit_code, run_schedule, single
+from monitoring.schedule import single
 from records.log_database import open_log
-from records.watch.jobs import JobState, database_time, jobs_state
-from records.watch.leases import Lease
-from resunet.errors import RecordsError, SettingsError
+from records.watch.jobs import JobState, jobs_state
+from resunet.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
@@ -264,83 +257,6 @@ def test_once_runs_one_report_and_exits_with_its_code(diary: Path, code: int) ->
     with schedule(diary, f"note('end')\nsys.exit({code})", how="once") as process:
         assert process.wait(DEADLINE_S) == code
     assert words(diary) == ["start", "end"]
-
-
-def test_once_tries_what_failed_again_at_once_and_leaves_what_is_not_due(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    job = Job("report", ("monitoring.jobs.tied",), timedelta(hours=1), timedelta(minutes=1))
-    codes, ran = iter((1, 3)), list[Task]()
-
-    def run(task: Task, _held: object) -> Ran:
-        ran.append(task)
-        return Ran(next(codes), "")
-
-    turns = Turns(run, database_time, "one", timedelta(minutes=1))
-    reach = Reach(lambda: open_log(f"sqlite:///{tmp_path}/records.db"))
-    with caplog.at_level(logging.INFO, "monitoring.schedule"):
-        ended = [run_schedule([job], turns, Commands(), reach, grace=timedelta(0), once=True) for _ in range(3)]
-    # It exits 3, as where an alert fires: that is no report's verdict.
-    assert ended == [2, 0, 0] and len(ran) == 2
-    assert [record.message for record in caplog.records if "nothing is due" in record.message] != []
-    reach.open().dispose()
-
-
-@pytest.mark.parametrize(
-    ("ran", "code", "of_errors"),
-    [
-        ([], 0, 0),
-        ([Ran(0, ""), Ran(2, "too few rows: …")], 2, 0),
-        ([Ran(2, "too few rows: …"), Ran(3, "drift")], 3, 0),
-        ([Ran(2, "error: …"), Ran(3, "drift")], 2, 2),
-        ([Ran(-9, "")], 2, 2),
-    ],
-)
-def test_the_exit_code_of_once_is_that_of_the_worst_answer(ran: list[Ran], code: int, of_errors: int) -> None:
-    assert (exit_code(ran, only_errors=False), exit_code(ran, only_errors=True)) == (code, of_errors)
-
-
-def test_once_does_not_wait_for_a_database_that_is_away(dead_url: str) -> None:
-    turns = Turns(Commands().run, database_time, "one", timedelta(minutes=1))
-    job = Job("report", ("nothing",), timedelta(hours=1), timedelta(minutes=1))
-    with pytest.raises(RecordsError, match="cannot be made"):
-        run_schedule([job], turns, Commands(), Reach(lambda: open_log(dead_url)), grace=timedelta(0), once=True)
-
-
-def test_a_command_that_cannot_start_does_not_hang_a_schedule() -> None:
-    commands = Commands(python=("/no/such/program",))
-    with pytest.raises(FileNotFoundError):
-        commands.run(Task("report", (), timedelta(minutes=1)), lambda: True)
-    commands.stop(0)
-
-
-def test_a_command_whose_lease_is_lost_is_stopped(tmp_path: Path) -> None:
-    script = tmp_path / "sleeps.py"
-    script.write_text("import time\ntime.sleep(300)")
-    commands = Commands(python=(sys.executable,))
-    ran = commands.run(Task("report", (str(script),), timedelta(minutes=5)), lambda: False)
-    assert ran.lost and not ran.answered and ran.code == -signal.SIGTERM
-
-
-def test_a_command_knows_the_lease_that_it_runs_under(tmp_path: Path) -> None:
-    script = tmp_path / "tells.py"
-    script.write_text("import os\nprint(os.environ['RESUNET_JOB_LEASE'])")
-    lease = Lease("report resunet 24h", "node1", 17)
-    task = Task("report", (str(script),), timedelta(minutes=5), environment=lease.environment)
-    assert Commands(python=(sys.executable,)).run(task, lambda: True).line == "17 report resunet 24h"
-
-
-def test_any_command_can_be_tied_to_the_schedule(tmp_path: Path) -> None:
-    (tmp_path / "waits.py").write_text("import sys, time\nprint(sys.argv[1:], flush=True)\ntime.sleep(300)")
-    command = [sys.executable, "-m", "monitoring.jobs.tied", "waits", "--yes"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-    ) as process:
-        assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == "['--yes']\n"
-        process.stdin.close()
-        assert process.wait(DEADLINE_S) == -signal.SIGTERM
 
 
 def test_one_schedule_a_model(tmp_path: Path) -> None:

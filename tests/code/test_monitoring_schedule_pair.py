@@ -35,7 +35,7 @@ from records.watch.jobs import database_time
 home, script, url, lease = Path(sys.argv[1]), *sys.argv[2:]
 second = timedelta(seconds=1)
 windows = WindowsOf("resunet", Rules.of(second, watermark=second), "1s", ("--stage", "Production"))
-job = Job("report", ("monitoring.jobs.tied", script), second, 60 * second, windows=windows)
+job = Job("report", ("monitoring.jobs.tied", script), second, 600 * second, windows=windows)
 with single(home, "resunet") as lock:
     commands = Commands(lock)
     turns = Turns(commands.run, database_time, holder_name(), timedelta(seconds=float(lease)))
@@ -125,7 +125,7 @@ def test_when_a_schedule_is_killed_the_other_reports_its_window_after_the_lease(
 ) -> None:
     hold = tmp_path / "diary.hold"
     hold.touch()
-    lease = 2.0
+    lease = 3.0
     engine = open_log(postgres_url)
     with schedules(tmp_path, postgres_url, lease) as processes:
         until(lambda: noted(tmp_path, "start"), lambda: told(tmp_path), DEADLINE_S)
@@ -149,6 +149,34 @@ def test_when_a_schedule_is_killed_the_other_reports_its_window_after_the_lease(
         assert left.wait(DEADLINE_S) == 0
     assert noted(tmp_path, "start")[1][:2] == [window, str(left.pid)]
     assert noted(tmp_path, "end")[0][:2] == [window, str(left.pid)]
+    last = state_of(engine)
+    assert last is not None and (last.failures, last.last_outcome) == (1, "ok")
+    engine.dispose()
+
+
+def test_a_schedule_that_slept_through_its_lease_stops_its_report_and_keeps_nothing(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    hold = tmp_path / "diary.hold"
+    hold.touch()
+    engine = open_log(postgres_url)
+    with schedules(tmp_path, postgres_url, lease=3) as processes:
+        until(lambda: noted(tmp_path, "start"), lambda: told(tmp_path), DEADLINE_S)
+        ((window, parent, report),) = noted(tmp_path, "start")
+        (sleeper,) = (process for process in processes if process.pid == int(parent))
+        sleeper.send_signal(signal.SIGSTOP)
+        until(lambda: len(noted(tmp_path, "start")) == 2, lambda: told(tmp_path), DEADLINE_S)
+        sleeper.send_signal(signal.SIGCONT)
+        lost = "report: its lease ran out and another schedule has taken it over"
+        until(lambda: lost in told(tmp_path), lambda: told(tmp_path), DEADLINE_S)
+        assert not Path(f"/proc/{report}").exists()
+        hold.unlink()
+        until(lambda: noted(tmp_path, "end"), lambda: told(tmp_path), DEADLINE_S)
+        for process in processes:
+            process.terminate()
+        assert [process.wait(DEADLINE_S) for process in processes] == [0, 0]
+    ends = [one for one in noted(tmp_path, "end") if one[0] == window]
+    assert [one[:2] for one in ends] == [noted(tmp_path, "start")[1][:2]] and ends[0][1] != parent
     last = state_of(engine)
     assert last is not None and (last.failures, last.last_outcome) == (1, "ok")
     engine.dispose()
