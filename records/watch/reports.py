@@ -17,6 +17,7 @@ from records.engines import exclusive, explained
 from records.schema import UtcTime
 from records.texts import storable
 from records.upsert import upsert
+from records.watch.leases import refuse_if_lost
 
 Verdict = Literal["no drift", "drift", "too few rows"]
 Kind = Literal["window", "trend"]
@@ -108,7 +109,8 @@ def add_report(engine: Engine, report: WindowReport) -> None:
     """Keep a report; one of the same kind on the same version, window and routes is replaced.
 
     Raises:
-        RecordsError: the database does not answer, or a time has no zone.
+        RecordsError: the database does not answer, or a time has no zone; or this is a job's run, and the job has been
+            taken over by another schedule.
     """
     values: dict[str, Any] = asdict(report) | {
         "routes": _ROUTES_APART.join(sorted(report.routes)),
@@ -117,6 +119,7 @@ def add_report(engine: Engine, report: WindowReport) -> None:
     }
     prepare(engine)
     with explained(engine), engine.begin() as connection:
+        refuse_if_lost(connection)
         upsert(connection, window_reports, values)
 
 

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import inspect
 
 from records.engines import make_engine
+from records.watch.jobs import prepare as prepare_jobs
+from records.watch.leases import LostLeaseError, acquire
 from records.watch.reports import WindowReport, add_report, latest_reports, prepare
 from resunet.errors import RecordsError
 
@@ -53,6 +55,23 @@ def test_a_report_made_again_replaces_the_one_before(database_url: str) -> None:
     add_report(engine, REPORT)
     add_report(engine, again)
     assert latest_reports(engine, "resunet") == [replace(again, routes=("canary", "production"))]
+
+
+def test_a_run_that_lost_its_job_to_another_schedule_replaces_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(database_url)
+    prepare_jobs(engine)
+    minute = timedelta(minutes=1)
+    mine = acquire(engine, "report", "one", NOON, minute)
+    assert mine is not None
+    assert acquire(engine, "report", "other", NOON + 2 * minute, minute) is not None
+    add_report(engine, REPORT)
+    for name, value in mine.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LostLeaseError):
+        add_report(engine, replace(REPORT, verdict="no drift"))
+    assert latest_reports(engine, "resunet") == [REPORT]
 
 
 @pytest.mark.parametrize(
