@@ -48,7 +48,7 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 
 types: .venv/.test
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 imports: .venv/.test
 	$(BIN)/lint-imports

@@ -28,6 +28,8 @@ from pipelines.build_version import build_version
 from pipelines.data_step import PreparedData, prepare_data, store
 from pipelines.fit import Evaluated, fit
 from pipelines.settings import FitSettings
+from pipelines.synthetic import Knobs, generate
+from records.settings import RecordsSettings
 from resunet.metrics import bootstrap_interval
 
 _TRAINS = ("fit.py", "learner.py", "kernels.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
@@ -99,6 +101,13 @@ def train_once(data: PreparedData, settings: FitSettings, console: Console, keep
     )
 
 
+def _little() -> PreparedData:
+    """Few small images, which all stay in memory: nothing is read of their files later but by `store`."""
+    folder = RecordsSettings.load().home / "data" / "little"
+    generate(folder, 40, 0, Knobs(size=(96, 128)))
+    return prepare_data(str(folder))
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,7 +123,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if options.smoke:
         options.minutes, options.seeds, options.width = 0.02, [0], 4
     console = Console()
-    data = prepare_data(options.data)
+    data = _little() if options.smoke and not options.data else prepare_data(options.data)
     table = Table("seed", "steps", "validation Dice", "test Dice (95 % interval)", "by slice")
     table.title = f"{data.root.name}: {options.minutes:g} minutes of training, width {options.width}"
     scores: list[list[float]] = []

@@ -1,6 +1,7 @@
 """One 256x256 image through the engine that serves, against the same network in torch.
 
     python -m benchmarks.engine              # about 4 minutes, most of them training
+    python -m benchmarks.engine --keep made   # for --version of the benchmarks that ask a server
     python -m benchmarks.engine --smoke
 
 A ResUNet of width 32 is trained on synthetic nuclei until its masks are firm, exported and quantised; its serving
@@ -9,7 +10,9 @@ in channels_last under bf16 autocast. Every side takes the same bytes of pixels,
 as numpy arrays, and computes on two cores.
 """
 
+import argparse
 import multiprocessing
+import shutil
 import statistics
 import sys
 import tempfile
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_model
 
-from benchmarks.rounds import arguments, interleave, print_comparison
+from benchmarks.rounds import interleave, print_comparison
 from pipelines.batches import SampleStore
 from pipelines.evaluate import LabelledImage
 from pipelines.export import export_graph, export_weights
@@ -51,18 +54,30 @@ Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float3
 
 @dataclass(frozen=True)
 class MadeVersion:
-    """A version's folder that can be served, and the network it was made from."""
+    """A version's folder that can be served, the network it was made from, and what was measured where it was made."""
 
     root: Path
     network: SegmentationNetwork
     spec: VersionSpec
-    choice: ServingChoice
+    choice: ServingChoice | None = None
 
 
 def drawn(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Synthetic image `index`, (256, 256, 3) uint8, and its mask."""
     rgb, mask = draw(np.random.default_rng((0, index)), Knobs(size=(SIDE, SIDE)))
     return rgb.copy(), mask  # torch warns of arrays that cannot be written to
+
+
+def copy_or_make(root: Path, made: Path | None, *, smoke: bool) -> MadeVersion:
+    """A version in a new folder: a copy of one that was made earlier, else one that is made now."""
+    if made is None:
+        root.mkdir(parents=True)
+        return make_version(root, smoke=smoke)
+    shutil.copytree(made, root)
+    spec = VersionSpec.read(root)
+    network = build_network(spec.architecture, spec.width).eval()
+    load_model(network, root / WEIGHTS_FILE)
+    return MadeVersion(root, network, spec)
 
 
 def make_version(root: Path, *, smoke: bool) -> MadeVersion:
@@ -150,8 +165,8 @@ def print_choice(made: MadeVersion, console: Console) -> None:
     """Say which file serves, and why no other does."""
     spec = made.spec
     engine = choose_engine(spec)
-    console.print(f"serving file: {spec.serving_file}, {spec.precision}, on {engine} (of {made.choice.images} images)")
-    for c in made.choice.candidates:
+    console.print(f"serving file: {spec.serving_file}, {spec.precision}, on {engine}")
+    for c in made.choice.candidates if made.choice else ():
         masks = (
             f"Dice {c.dice:.4f}, {c.pixel_agreement:.4%} of pixels as torch fp32, worst mask {c.lowest_mask_dice:.3f}"
         )
@@ -160,12 +175,15 @@ def print_choice(made: MadeVersion, console: Console) -> None:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and say whether the figures hold."""
-    options = arguments(__doc__, given)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a short run that shows that it works; proves nothing")
+    parser.add_argument("--keep", type=Path, help="a new folder that the version stays in")
+    options = parser.parse_args(given)
     rounds, calls = (1, 2) if options.smoke else (9, 20)
     console = Console()
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as folder:
-        made = make_version(Path(folder), smoke=options.smoke)
+        made = copy_or_make(options.keep or Path(folder) / "made", None, smoke=options.smoke)
         print_choice(made, console)
         spec = made.spec
         serving = open_engine(choose_engine(spec), made.root / spec.serving_file, spec.precision, THREADS)

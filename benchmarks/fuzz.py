@@ -299,7 +299,7 @@ def main(given: Sequence[str] | None = None) -> int:
         verdicts, maker = Verdicts(sources, running.token), Requests(rng, sources, running.token)
         expected, started = running.get("/segment", sources[0]), time.monotonic()
         with Peak(running.process) as peak:
-            _warm_up(running, rng)
+            _warm_up(running, rng, times=1 if options.smoke else 6)
             run(running, (maker.make() for _ in range(count // 10)), verdicts)
             warm = _at_rest(running, sources[0])
             run(running, (maker.make() for _ in range(count - count // 10)), verdicts)
@@ -311,11 +311,11 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0 if all(held for *_, held in checks) else 1
 
 
-def _warm_up(running: Gateway, rng: random.Random) -> None:
+def _warm_up(running: Gateway, rng: random.Random, times: int) -> None:
     sizes = [(WHOLE_SIDE, WHOLE_SIDE), (WHOLE_SIDE, WHOLE_SIDE - 200), (WHOLE_SIDE - 100, WHOLE_SIDE)]
-    images = [Image.effect_noise(size, 50) for size in sizes * 3]
-    bodies = [encode(image.convert("RGB"), "PNG", {}) for image in images] * 2
-    bodies += [giant(rng, b"")] * 2
+    images = [Image.effect_noise(size, 50) for size in sizes * -(-times // 2)]
+    bodies = [encode(image.convert("RGB"), "PNG", {}) for image in images] * min(times, 2)
+    bodies += [giant(rng, b"")] * min(times, 2)
 
     def ask(body: bytes) -> None:
         with suppress(OSError):

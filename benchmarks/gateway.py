@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from benchmarks.engine import PROBE, drawn, make_version
+from benchmarks.engine import PROBE, copy_or_make, drawn
 from benchmarks.gateway_bare import Bare
 from benchmarks.gateway_clients import Ask, Asked, ask, clients
 from benchmarks.gateway_scene import EXACT, INT8, SWAPPED, Scene, make_versions
@@ -248,7 +248,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=50_000, help="until memory is measured again (50000)")
     parser.add_argument("--early", type=int, default=1_000, help="until it is measured first (1000)")
     parser.add_argument("--swaps", type=int, default=50, help="of the version, meanwhile (50)")
-    parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine.make_version; else one is made")
+    parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine --keep; else one is made")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), help="other servers (all that are installed)")
     options = parser.parse_args(given)
     if options.peers is None:
@@ -259,12 +259,7 @@ def main(given: Sequence[str] | None = None) -> int:
     quiet()
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as name:
         folder = Path(name)
-        made = options.version
-        if made is None:
-            made = folder / "made"
-            made.mkdir()
-            make_version(made, smoke=options.smoke)
-        versions = make_versions(made, folder)
+        versions = make_versions(copy_or_make(folder / "made", options.version, smoke=options.smoke).root, folder)
         width = Predictor.load(versions[EXACT][0]).spec
         figures = Figures(
             f"Gateway, 256x256 PNG, width {width.width}, {width.precision} and int8, {options.rounds} rounds"

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine import PROBE, drawn, make_version
+from benchmarks.engine import PROBE, copy_or_make, drawn
 from benchmarks.gateway_clients import Ask
-from benchmarks.gateway_scene import EXACT, Scene, make_versions
+from benchmarks.gateway_scene import EXACT, Scene, make_exact
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.serving import png_of
 from pipelines.export import tile_spec
@@ -87,17 +87,13 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a short run that shows that it works; proves nothing")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (3)")
-    parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine.make_version; else one is made")
+    parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine --keep; else one is made")
     options = parser.parse_args(given)
     side, rounds = (SMOKE_SIDE, 1) if options.smoke else (SIDE, options.rounds)
     quiet()
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as name:
         folder = Path(name)
-        made = options.version or folder / "made"
-        if options.version is None:
-            made.mkdir()
-            make_version(made, smoke=options.smoke)
-        root = make_versions(made, folder)[EXACT][0]
+        root = make_exact(copy_or_make(folder / "made", options.version, smoke=options.smoke).root, folder)
         spec = VersionSpec.read(root)
         network = build_network(spec.architecture, spec.width)
         spec.model_copy(update={"tile": tile_spec(network)}).write(root)

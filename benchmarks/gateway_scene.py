@@ -50,20 +50,28 @@ def make_versions(made: Path, folder: Path) -> dict[str, list[Path]]:
         the exact file (bf16 where the processor has it, else fp32), the int8 file, and, to be swapped for each other,
         the exact one and one of other weights.
     """
-    exact: Precision = "bf16" if has_bf16() else "fp32"
     spec = VersionSpec.read(made)
     other = folder / "other weights"
     other.mkdir()
     export_graph(build_network("resunet", spec.width).eval(), 1, other / GRAPH_FILE)
     shutil.copyfile(other / GRAPH_FILE, folder / GRAPH_FILE)
     return {
-        EXACT: [_version(made, folder / EXACT, GRAPH_FILE, exact)],
+        EXACT: [make_exact(made, folder)],
         INT8: [_version(made, folder / INT8, INT8_FILE, "int8")],
         SWAPPED: [
-            _version(made, folder / SWAPPED, GRAPH_FILE, exact),
-            _version(made, folder / "swapped too", GRAPH_FILE, exact, graph=folder / GRAPH_FILE),
+            _version(made, folder / SWAPPED, GRAPH_FILE, _exact()),
+            _version(made, folder / "swapped too", GRAPH_FILE, _exact(), graph=folder / GRAPH_FILE),
         ],
     }
+
+
+def make_exact(made: Path, folder: Path) -> Path:
+    """The version of `EXACT` alone."""
+    return _version(made, folder / EXACT, GRAPH_FILE, _exact())
+
+
+def _exact() -> Precision:
+    return "bf16" if has_bf16() else "fp32"
 
 
 def _version(made: Path, folder: Path, file: str, precision: Precision, graph: Path | None = None) -> Path:

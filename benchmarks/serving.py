@@ -11,6 +11,7 @@ has, the bytes of a PNG, or for (a) pixels normalised already, and is done when 
 ready` is (a) asked by clients that made their JSON once, before; it shows the server's own share.
 """
 
+import argparse
 import base64
 import contextlib
 import http.client
@@ -34,8 +35,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.engine import PROBE, SIDE, MadeVersion, drawn, make_version, print_choice
-from benchmarks.rounds import arguments, interleave, print_comparison
+from benchmarks.engine import PROBE, SIDE, MadeVersion, copy_or_make, drawn, print_choice
+from benchmarks.rounds import interleave, print_comparison
 from pipelines.register import log_version
 from pipelines.servers import scoring_server
 from pipelines.tracking import quiet
@@ -245,11 +246,12 @@ def servers(made: MadeVersion, folder: Path) -> Iterator[dict[str, Server]]:
         }
 
 
-def disagreements(up: dict[str, Server]) -> list[str]:
-    """The peers whose mask is not ours, after some requests that warm every server up."""
+def disagreements(up: dict[str, Server], *, warm: bool) -> list[str]:
+    """The peers whose mask is not ours; to be measured, every server is warmed up first by some requests."""
     masks = {}
     for name, server in up.items():
-        server.rate(1)
+        if warm:
+            server.rate(1)
         with server.connect() as connection:
             masks[name] = server.ask(connection)
     return [name for name, mask in masks.items() if float((mask == masks[OURS]).mean()) < MIN_AGREEMENT]
@@ -257,7 +259,10 @@ def disagreements(up: dict[str, Server]) -> list[str]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and say whether the figures hold."""
-    options = arguments(__doc__, given)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a short run that shows that it works; proves nothing")
+    parser.add_argument("--version", type=Path, help="a folder of benchmarks.engine --keep; else one is made")
+    options = parser.parse_args(given)
     rounds = 1 if options.smoke else 5
     # Requests a client: (a) takes ten times as long for each.
     alone = {OURS: 30, PYTORCH: 6, READY: 6, PYFUNC: 30}
@@ -269,11 +274,10 @@ def main(given: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as name:
         folder = Path(name)
         # MLflow names the artifact's folder after this one.
-        (folder / VERSION_ARTIFACT).mkdir()
-        made = make_version(folder / VERSION_ARTIFACT, smoke=options.smoke)
+        made = copy_or_make(folder / VERSION_ARTIFACT, options.version, smoke=options.smoke)
         print_choice(made, console)
         with servers(made, folder) as up:
-            differing = disagreements(up)
+            differing = disagreements(up, warm=not options.smoke)
             latencies = interleave({n: _latency(up[n], alone[n]) for n in up}, rounds)
             rates = interleave({n: _rate(up[n], together[n]) for n in up}, rounds)
     title = f"mlflow models serve, one {SIDE}x{SIDE} image, width {made.spec.width}"

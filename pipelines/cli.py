@@ -214,6 +214,7 @@ def demo(
     data: Data = "",
     minutes: Annotated[float, typer.Option(help="Training time on a data folder of your own.")] = 2.0,
     epochs: Annotated[int, typer.Option(help="Length of the training on synthetic nuclei.")] = 30,
+    width: Annotated[int, typer.Option(help="Channels of the network's first level; fewer are quicker.")] = 16,
     keep_open: Annotated[bool | None, typer.Option(help="Leave the UI up at the end (default: on a terminal).")] = None,
 ) -> None:
     """Run the whole path: data, training, promotion, serving, live images, drift report."""
@@ -222,7 +223,7 @@ def demo(
 
     console = Console()
     stays = console.is_terminal if keep_open is None else keep_open
-    run(data_folder(data) if data else None, minutes, epochs, console, stays)
+    run(data_folder(data) if data else None, minutes, epochs, width, console, stays)
 
 
 @app.command()

@@ -5,19 +5,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines.batches import SampleStore
 from pipelines.dataset import Dataset, Sample, load, parse_slices
 from pipelines.manifest import fingerprint
 from pipelines.prepare import PreparedReport, prepare
 from pipelines.synthetic import generate
 from records.settings import RecordsSettings
 from resunet.errors import DataError
+
+if TYPE_CHECKING:
+    from pipelines.batches import SampleStore
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,10 @@ def _keep(report: PreparedReport, console: Console | None) -> Path | None:
     return path
 
 
-def store(samples: Sequence[Sample], manifest: pd.DataFrame, budget_mb: int) -> SampleStore:
+def store(samples: Sequence[Sample], manifest: pd.DataFrame, budget_mb: int) -> "SampleStore":
     """Samples as pixels by index: kept decoded while they fit `budget_mb`."""
+    from pipelines.batches import SampleStore  # with torch, which only a training needs of this file
+
     sizes = manifest.set_index("path").loc[[sample.file for sample in samples], ["width", "height"]]
     decoded: NDArray[np.int64] = sizes["width"].to_numpy(np.int64) * sizes["height"].to_numpy(np.int64) * 4
     return SampleStore(lambda index: load(samples[index]), decoded.tolist(), budget_mb * 1_000_000)

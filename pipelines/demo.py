@@ -67,13 +67,14 @@ class Workplace:
         return {"RESUNET_HOME": str(self.home), "RESUNET_DATABASE": self.database, "RESUNET_DATA": ""}
 
 
-def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_open: bool) -> None:
+def demo(data: Path | None, minutes: float, epochs: int, width: int, console: Console, keep_open: bool) -> None:
     """Run every step and print where to look.
 
     Args:
         data: the data set's folder; None makes synthetic nuclei.
         minutes: training time on a data set of one's own.
         epochs: of training on synthetic nuclei, which so gives the same version every time.
+        width: of the network.
         console: where the summary goes.
         keep_open: leave the UI up until interrupted.
 
@@ -97,6 +98,7 @@ def demo(data: Path | None, minutes: float, epochs: int, console: Console, keep_
             "train, evaluate, register",
             "pipelines",
             *("train", "--data", str(chosen), "--groups", str(place.groups(chosen)), "--model-name", model),
+            *("--width", str(width)),
             *(("--epochs", str(epochs)) if data is None else ("--max-minutes", str(minutes))),
         )
         client = MlflowClient(tracking_uri=tracking)

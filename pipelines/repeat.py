@@ -6,17 +6,19 @@ working_tree(PROJECT)             # "clean", "dirty" or "unknown"
 
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipelines.fit import Fitted
 from pipelines.settings import DEFAULT_EPOCHS, FitSettings
+
+if TYPE_CHECKING:
+    from pipelines.fit import Fitted
 
 _ALWAYS = ("architecture", "width", "crop", "batch_size", "seed", "learning_rate")
 # Parameters of a run, but none of `train`: only a program that calls `fit` can set them.
 _HIDDEN = ("weight_decay", "clip_norm", "ema_decay", "keep", "evaluation_side")
 
 
-def repeating(settings: FitSettings, fitted: Fitted) -> dict[str, object]:
+def repeating(settings: FitSettings, fitted: "Fitted") -> dict[str, object]:
     """The parameters of `train` with which a run ends with the same weights, on the same data and kind of machine.
 
     A run of epochs or steps is repeated by their number. One that planned itself by the clock is repeated by its plan

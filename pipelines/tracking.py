@@ -14,7 +14,6 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.data_step import PreparedData
 from pipelines.evaluation_report import run_metrics, write_scores
-from pipelines.fit import Fitted
 from pipelines.manifest import fingerprint
 from pipelines.pins import PROJECT
 from pipelines.repeat import working_tree
@@ -25,6 +24,7 @@ from resunet.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipelines.build_version import BuiltVersion
+    from pipelines.fit import Fitted
 
 
 EVALUATION_EXPERIMENT = "resunet-evaluation"
@@ -86,7 +86,7 @@ def log_data(data: PreparedData) -> None:
     mlflow.log_text(data.report.to_json(), "data/prepare.json")
 
 
-def log_result(fitted: Fitted, built: "BuiltVersion") -> None:
+def log_result(fitted: "Fitted", built: "BuiltVersion") -> None:
     """Log what came out: the schedule that repeats the run, scores, pictures and the model card."""
     mlflow.log_params(
         {

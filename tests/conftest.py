@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "system"))
 
 from mlflow_server import tracking_server
 from mlflow_state import mlflow_state_kept
+from ready_tables import with_tables
 
 from records.garbage import collect_seldom
 
@@ -31,12 +32,20 @@ LONGEST = (
     "test_benchmarks_smoke",
     "test_tracking_outage",
     "test_gateway_follow",
+    "test_gateway_rollout",
+    "test_gateway_workers",
+    "test_evidence",
+    "test_version_path",
+    "test_gateway_durable",
+    "test_serving_large",
 )
+# And for the same reason files of `code` come last, which take a second or two.
+FOLDERS = ("system", "model", "code")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+    places = {name: place for place, name in enumerate((*LONGEST, *FOLDERS))}
+    items.sort(key=lambda item: places.get(item.path.stem, places.get(item.path.parent.name, len(places))))
 
 
 def pytest_collection_finish() -> None:
@@ -47,7 +56,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real `mlflow server` that lives as long as the session. Name your own models."""
-    with tracking_server(tmp_path_factory.mktemp("tracking")) as url:
+    with tracking_server(with_tables(tmp_path_factory.mktemp("tracking"))) as url:
         yield url
 
 

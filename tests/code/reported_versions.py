@@ -17,6 +17,7 @@ import pytest
 from gate_evidence import overlap
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus
+from ready_tables import with_tables
 from small_versions import evaluation, lineage, scores
 from sqlalchemy import Engine
 
@@ -155,8 +156,7 @@ class ReportShelf:
 
 def make_tables(folder: Path) -> Path:
     """MLflow's tables, which it takes seconds to make: one file to copy from."""
-    MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-    return folder / "mlflow.db"
+    return with_tables(folder) / "mlflow.db"
 
 
 def make_shelf(folder: Path, tables: Path) -> ReportShelf:

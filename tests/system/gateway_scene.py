@@ -24,6 +24,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_server import free_port, stop_group, tracking_server
 from mlflow_state import mlflow_state_kept
+from ready_tables import with_tables
 from version_factory import draw, encode, write_version
 from waiting import until
 
@@ -103,7 +104,7 @@ class GatewayScene:
     def start_tracking(self) -> None:
         """Have it up, as it may be already."""
         if not self._is_up:
-            self._server.enter_context(tracking_server(self.folder / "tracking", self.port))
+            self._server.enter_context(tracking_server(with_tables(self.folder / "tracking"), self.port))
             self._is_up = True
 
     def stop_tracking(self) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from ready_tables import with_tables
 from small_versions import evaluation, register, scores
 from sqlalchemy import Engine
 
@@ -216,7 +217,7 @@ def guarded_server(
         "RESUNET_POLICY": str(folder / "policy.yaml"),
         **(environment or {}),
     }
-    with watched_tracking_server(folder, app=app, environment=own, more=more) as running:
+    with watched_tracking_server(with_tables(folder), app=app, environment=own, more=more) as running:
         yield GuardedServer(running, folder, database=own["RESUNET_DATABASE"])
 
 

@@ -66,7 +66,7 @@ def test_the_demo_goes_the_whole_path_and_sees_the_shift(tmp_path: Path) -> None
     home = tmp_path / "a home"
     (tmp_path / "policy.yaml").write_text(POLICY)
     ran = subprocess.run(
-        [sys.executable, "-m", "pipelines", "demo", "--epochs", "6", "--no-keep-open"],
+        [sys.executable, "-m", "pipelines", "demo", "--epochs", "6", "--width", "8", "--no-keep-open"],
         cwd=PROJECT,
         env=_environment(home) | {"RESUNET_POLICY": str(tmp_path / "policy.yaml")},
         capture_output=True,

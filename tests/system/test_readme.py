@@ -1,7 +1,7 @@
 """The README's commands, word for word, in a copy of the project in a folder with a space in its name.
 
-Only the ports differ, so that two runs do not meet, and the training is shorter. What a block shows as output has to
-appear while that block runs, in the order shown; numbers may differ, exit codes may not.
+Only the ports differ, so that two runs do not meet, and the training is shorter, of a smaller network. What a block
+shows as output has to appear while that block runs, in the order shown; numbers may differ, exit codes may not.
 """
 
 import os
@@ -103,7 +103,7 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
     script = "set -o pipefail\n" + f"\necho '{MARK}'\n".join("\n".join(block.commands) for block in blocks)
     script = re.sub("500[01]|8000", lambda found: ports[found[0]], script)
     assert "-P epochs=20" in script
-    script = script.replace("-P epochs=20", "-P epochs=8")  # enough for every gate
+    script = script.replace("-P epochs=20", "-P epochs=6 -P width=8")  # enough for every gate
     script = script.replace("make server", f"make server PORT={ports['5000']}")
     # Wait for the server's word, as a person would have.
     waiting = 'until grep -q "MLflow is at" "$OUTPUT"; do sleep 0.5; done\nexport MLFLOW_TRACKING_URI'

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from ready_tables import with_tables
 from report_scene import POLICY, ReportScene, make_home, make_scene
 from sqlalchemy import Engine, text
 
@@ -34,7 +35,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportScene]:
     folder = tmp_path_factory.mktemp("guarded")
     home = make_home(folder)
     settings = {"RESUNET_HOME": str(home), "RESUNET_POLICY": str(home / "policy.yaml"), "RESUNET_DATABASE": ""}
-    with tracking_server(folder / "server", app=GUARDED, environment=settings) as url:
+    with tracking_server(with_tables(folder / "server"), app=GUARDED, environment=settings) as url:
         scene = make_scene(url, folder, "guarded", home)
         desk = RemoteLifecycle(url)
         for number, measured in enumerate(scene.evaluations, 1):

@@ -11,6 +11,7 @@ import pytest
 from gate_evidence import overlap
 from mlflow import MlflowClient
 from promotion_desk import POLICY, ROOT, Desk
+from ready_tables import with_tables
 from small_versions import evaluation, lineage, scores
 from version_factory import draw, encode, write_version
 
@@ -63,7 +64,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     home.mkdir()
     (home / "policy.yaml").write_text(POLICY)
     own = {"RESUNET_HOME": str(home), "RESUNET_POLICY": str(home / "policy.yaml"), "RESUNET_DATABASE": ""}
-    with tracking_server(tmp_path / "server", app=GUARDED, environment=own) as url:
+    with tracking_server(with_tables(tmp_path / "server"), app=GUARDED, environment=own) as url:
         yield Desk(
             MlflowClient(tracking_uri=url),
             open_database(f"sqlite:///{home / 'records.db'}"),

@@ -23,6 +23,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow_server import free_port, tracking_server
+from ready_tables import with_tables
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "code"))
 
@@ -97,7 +98,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("verified")
     private, public = keygen(folder / "keys")
     write_version(folder / "version")
-    with tracking_server(folder / "server") as uri:
+    with tracking_server(with_tables(folder / "server")) as uri:
         yield Scene(uri, folder / "server" / "artifacts", public, private, folder)
 
 
