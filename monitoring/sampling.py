@@ -1,4 +1,4 @@
-"""A bounded sample of a window's rows, without reading the window.
+"""A bounded sample of a window's rows, without reading the window; and of rows that are read anyway, in chunks.
 
     rows = sample_rows(engine, version, window, routes=LIVE_ROUTES, columns=("brightness",), limit=10_000, seed=0)
 
@@ -10,10 +10,11 @@ bottom-k sample is this in the literature (Cohen & Kaplan 2007, Summarizing Data
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import (
     ColumnElement,
@@ -88,6 +89,20 @@ def sample_rows(
     if "event_time" in columns:
         frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True).astype("datetime64[ns, UTC]")
     return frame
+
+
+def sample_chunks(chunks: Iterable[pd.DataFrame], limit: int, seed: int) -> pd.DataFrame:
+    """Draw at most `limit` rows, each with the same chance; holds no more than those and one chunk."""
+    rng = np.random.default_rng(seed)
+    kept, keys = pd.DataFrame(), np.empty(0)
+    for chunk in chunks:
+        kept = chunk if kept.empty else pd.concat([kept, chunk], ignore_index=True)
+        keys = np.concatenate([keys, rng.random(len(chunk))])
+        if len(kept) > limit:
+            # Each row has one random key; those with the smallest keys stay, in the order they came in.
+            stay = np.sort(np.argpartition(keys, limit)[:limit])
+            kept, keys = kept.iloc[stay], keys[stay]
+    return kept.reset_index(drop=True)
 
 
 def _choose(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
-from monitoring.live import sample_chunks
+from monitoring.sampling import sample_chunks
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.engines import explained

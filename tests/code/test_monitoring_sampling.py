@@ -127,3 +127,19 @@ def test_a_sample_of_nothing_or_of_one(tmp_path: Path, limit: int) -> None:
     engine = open_log(url)
     assert len(sample(engine, limit)) == limit
     engine.dispose()
+
+
+def test_a_sample_of_chunks_is_bounded_ordered_and_repeatable() -> None:
+    chunks = [pd.DataFrame({"at": np.arange(start, start + 70)}) for start in range(0, 700, 70)]
+    sample = sampling.sample_chunks(chunks, 100, seed=1)["at"].to_numpy()
+    assert sample.size == 100 == np.unique(sample).size
+    assert (np.diff(sample) > 0).all()
+    assert (sample == sampling.sample_chunks(chunks, 100, seed=1)["at"]).all()
+    assert (sample != sampling.sample_chunks(chunks, 100, seed=2)["at"]).any()
+
+
+def test_each_row_of_all_chunks_has_the_same_chance() -> None:
+    chunks = [pd.DataFrame({"at": np.arange(start, start + 20)}) for start in range(0, 100, 20)]
+    drawn = np.concatenate([sampling.sample_chunks(chunks, 10, seed)["at"].to_numpy() for seed in range(400)])
+    share_of_chunk = np.histogram(drawn, bins=5, range=(0, 100))[0] / drawn.size
+    assert np.allclose(share_of_chunk, 0.2, atol=0.03)
