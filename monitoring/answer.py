@@ -69,7 +69,7 @@ class Answer:
         notes = [f"Left out: {_left_out(self.counts)}."] if self.counts.left_out else []
         if self.counts.compared > self.question.sample_rows and self.drift.columns:
             looked_at = f"{self.question.sample_rows:,} of the {self.counts.compared:,}"
-            notes.append(f"A sample of {looked_at} rows was compared.")
+            notes.append(f"A sample of {looked_at} rows was compared; the live means are of all.")
         if guesses := looks_like(self.drift):
             notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
         notes += [f"{finding.words[0].upper()}{finding.words[1:]}." for finding in self.drift.quality]

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.answer import Answer, Question, too_few
-from monitoring.drift import Drift, Family, LeftOut, Values
+from monitoring.drift import ColumnDrift, Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import judge
@@ -33,6 +33,8 @@ from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings
 from monitoring.sampling import sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
+from monitoring.streams import Stream, read_stream
+from monitoring.summary import ColumnSummary
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
 from records.watch.reports import add_report
@@ -123,6 +125,8 @@ def _answer(
     live = _live(question, engine)
     families, not_compared = _families(question, reference, live)
     drift = judge(families, question.rule, _quality(reference, live, counts))
+    if counts.compared > question.sample_rows:
+        drift = with_all_rows(drift, read_stream(engine, question.version.name, question.window), question)
     guess = estimate(
         question.version,
         live,
@@ -138,6 +142,19 @@ def _answer(
         far, places.kept, places.data, title=f"Furthest from the reference: {answer.headline}", path=files / SHEET_FILE
     )
     return answer
+
+
+def with_all_rows(drift: Drift, stream: Stream, question: Question) -> Drift:
+    """The same with live means of all rows, from their sums, in the place of those of the sample."""
+    everything = stream.of(question.version, question.routes)
+    return replace(drift, columns=tuple(_of_all(column, everything[column.column]) for column in drift.columns))
+
+
+def _of_all(column: ColumnDrift, live: ColumnSummary) -> ColumnDrift:
+    if not live.count:
+        return column
+    shift = (live.mean - column.reference_mean) / column.reference_std if column.reference_std > 0 else None
+    return replace(column, live_mean=live.mean, shift=shift, live_rows=live.count)
 
 
 def _quality(reference: pd.DataFrame, live: pd.DataFrame, counts: RowCounts) -> list[Finding]:

@@ -169,13 +169,17 @@ def test_a_large_window_is_sampled(
 ) -> None:
     monkeypatch.setenv("RESUNET_MONITORING_SAMPLE_ROWS", "100")
     monkeypatch.setenv("RESUNET_MONITORING_EXPERIMENT", "elsewhere")
-    post(scene, live(7, 400), version="1")
+    frame = live(7, 400)
+    post(scene, frame, version="1")
     code, printed, _ = report(*UNTIL, "--out", str(tmp_path))
     assert code == 0
-    assert "A sample of 100 of the 400 rows was compared." in printed
+    assert "A sample of 100 of the 400 rows was compared; the live means are of all." in printed
     result = json.loads((tmp_path / "drift.json").read_text())
     assert (result["rows"], result["rows_looked_at"]) == (400, 100)
-    assert {c["live_rows"] for c in result["columns"]} == {100}
+    # A hundred were tested; the means are of all.
+    assert {c["live_rows"] for c in result["columns"]} == {400}
+    for column in result["columns"]:
+        assert column["live_mean"] == pytest.approx(frame[column["column"]].mean()), column["column"]
     assert last_run(scene.client, "elsewhere").data.metrics["rows"] == 400
 
 
