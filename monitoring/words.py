@@ -62,12 +62,13 @@ def summary(drift: Drift) -> str:
     """The verdict in one line."""
     if drift.verdict == "no drift":
         return f"no drift: none of {len(drift.columns)} descriptors moved"
-    if drift.faults:
-        return f"drift: {'; '.join(finding.words for finding in drift.faults)}"
+    seen = [finding.words for finding in drift.faults]
     if drift.moved:
         share = f"{len(drift.moved)} of {len(drift.columns)}"
-        return f"drift: {share} descriptors moved, most of all {_named(drift.moved)}"
-    return f"drift: {'; '.join(said(test) for test in drift.alarms)}"
+        seen.append(f"{share} descriptors moved, most of all {_named(drift.moved)}")
+    elif not seen:
+        seen = [said(test) for test in drift.alarms]
+    return f"drift: {'; '.join(seen)}"
 
 
 def said(test: TestResult) -> str:
