@@ -9,6 +9,7 @@ password.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError, StatementError
 
 from resunet.errors import RecordsError
 
+_PAUSE_S = 0.01
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 5
 # Any fixed number: the advisory lock under which tables are made and decisions are appended on PostgreSQL.
@@ -133,11 +135,22 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transaction control begins too late for BEGIN IMMEDIATE and not at all for reads.
     connection.isolation_level = None
     cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     # A drained spool segment is deleted after its commit, so the commit must outlive a power loss.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Switch a new file to WAL; SQLite refuses at once, without waiting, while another connection does so or writes."""
+    ends = time.monotonic() + BUSY_TIMEOUT_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

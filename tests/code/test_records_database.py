@@ -1,7 +1,9 @@
 """Opening the platform's database, and its settings."""
 
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +39,19 @@ def test_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/records.db"]
     running = [subprocess.Popen(command) for _ in range(4)]
     assert [process.wait(timeout=120) for process in running] == [0] * 4
+
+
+def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(open_log, f"sqlite:///{path}")
+        with pytest.raises(TimeoutError):
+            opened.result(0.3)
+        writer.execute("COMMIT")
+        opened.result(60).dispose()
+    writer.close()
 
 
 def test_a_folder_is_made_but_not_a_tree(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_gateway_that_is_killed_goes_on_where_the_rollout_was(
     _, candidate = two
     with running(scene, policy, CANARY_ONLY) as gateway:
         before = begun(gateway)
-        asked(gateway, 20)
+        until(lambda: candidate in given(gateway), gateway.words, DEADLINE_S)
         until(lambda: status(gateway)["routes"]["canary"]["requests"] > 0, gateway.words, DEADLINE_S)
         gateway.kill()
     with running(scene, policy, CANARY_ONLY) as gateway:
