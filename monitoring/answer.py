@@ -64,6 +64,11 @@ class Answer:
         return f"{self.question.version}, {window}, {rows:,} images"
 
     @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        return too_few(self) if self.drift.verdict == "too few rows" else summary(self.drift)
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know besides the table."""
         notes = [f"Left out: {_left_out(self.counts)}."] if self.counts.left_out else []
@@ -121,7 +126,7 @@ class Answer:
             p_value=drift.p_value,
             rows=self.counts.compared,
             moved=tuple(column.column for column in drift.moved),
-            summary=too_few(self) if drift.verdict == "too few rows" else summary(drift),
+            summary=self.summary,
             estimated_dice=_known(self.estimate.dice),
             estimated_low=_known(self.estimate.low),
             estimated_high=_known(self.estimate.high),
@@ -134,9 +139,10 @@ def too_few(answer: Answer) -> str:
     """Why there is no verdict, and what to do about it."""
     question = answer.question
     others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
+    copies = " of so many different images" if answer.counts.compared >= question.min_rows else ""
     return (
         f"too few rows: the window {question.window} holds {answer.counts.compared} rows of "
-        f"{question.version}{others}; at least {question.min_rows} are needed. Ask for a longer "
+        f"{question.version}{others}; at least {question.min_rows}{copies} are needed. Ask for a longer "
         "--window, or check that the server logs to this database (RESUNET_INFERENCE_LOG)"
     )
 

@@ -30,7 +30,7 @@ Version = Annotated[int | None, typer.Option(help="Version to look at; instead o
 Stage = Annotated[str, typer.Option(help="Look at the newest version in this stage.")]
 MinRows = Annotated[int, typer.Option(min=2, help="With fewer live rows there is no verdict.")]
 Alpha = Annotated[
-    float, typer.Option(min=1e-9, max=0.5, help="Share of windows without drift that may raise an alarm.")
+    float, typer.Option(min=1e-4, max=0.5, help="Share of windows without drift that may raise an alarm.")
 ]
 MinEffect = Annotated[
     float,
@@ -134,7 +134,8 @@ def report(
     elif brief:
         console.print(f"{summary(answer.drift)} [{answer.headline}, run {answer.run_id}]", markup=False)
     else:
-        console.print(drift_table(answer.drift, answer.headline))
+        if answer.drift.columns:
+            console.print(drift_table(answer.drift, answer.headline))
         for line in (*answer.notes, summary(answer.drift)):
             console.print(line, markup=False)
         console.print(f"MLflow experiment {settings.experiment}, run {answer.run_id}", markup=False)

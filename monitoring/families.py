@@ -6,6 +6,7 @@ Rows are compared whole, since some questions are about all descriptors together
 left out, and then a row that lacks one of the others.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 # With ten images on one side and twenty on the other a difference can still be told at p = 1e-7.
 MIN_REFERENCE: Final = 10
 MOST_MISSING: Final = 0.05
-EMBEDDING, CLUSTER = "embedding", "cluster"
+WINDOW_SHORT: Final = "the window holds"
+EMBEDDING, CLUSTER, DIGEST = "embedding", "cluster", "image_digest"
 FILE, ANSWER = "path", "answer_id"
 
 
@@ -37,7 +39,7 @@ def make_families(
     Returns:
         the families that hold enough, and the descriptors that are in none.
     """
-    train = reference["split"] == "train"
+    live, train = _once(live), reference["split"] == "train"
     asked: tuple[tuple[Side, tuple[str, ...], pd.DataFrame], ...] = (
         ("input", IMAGE_DESCRIPTORS, reference[train]),
         ("prediction", PREDICTION_DESCRIPTORS, reference[~train]),
@@ -48,6 +50,13 @@ def make_families(
         families += [family] if family is not None else []
         left_out += without
     return families, left_out
+
+
+def _once(live: pd.DataFrame) -> pd.DataFrame:
+    """Of copies of one image the first: a flood of them is a fault of its own, and no sample of anything."""
+    if DIGEST not in live:
+        return live
+    return live[~live[DIGEST].duplicated() | live[DIGEST].isna()]
 
 
 def _family(
@@ -65,8 +74,15 @@ def _family(
         if len(rows) < needed:
             reason = f"the {side_name} holds {len(rows)} rows with all of them, {needed} are needed"
             return None, left_out + [LeftOut(name, reason) for name in columns]
+    points = None
+    if side == "prediction":
+        known, seen = _stacked(whole), _stacked(whole_live)
+        if known is not None and seen is not None and known.shape[1] == seen.shape[1]:
+            whole, whole_live = _with(whole, known), _with(whole_live, seen)
+            points = known[np.isfinite(known).all(axis=1)], seen[np.isfinite(seen).all(axis=1)]
+        else:
+            left_out.append(LeftOut(EMBEDDING, "too many images of a side lack it, or it is of another length"))
     of_reference, of_live = (rows[columns].to_numpy("float64") for rows in (whole, whole_live))
-    points = _points(whole, whole_live) if side == "prediction" else None
     clusters, found_by = _clusters(whole, whole_live), _names(whole, whole_live)
     return Family(side, tuple(columns), of_reference, of_live, points, clusters, found_by), left_out
 
@@ -91,21 +107,22 @@ def _complete(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return rows.loc[pd.Series(_finite(rows, columns).all(axis=1), rows.index)]
 
 
-def _points(reference: pd.DataFrame, live: pd.DataFrame) -> tuple[Floats, Floats] | None:
-    """Embeddings of both sides, where every row has one of the same length."""
-    both = [_stacked(rows) for rows in (reference, live)]
-    if both[0] is None or both[1] is None or both[0].shape[1] != both[1].shape[1]:
-        return None
-    return both[0], both[1]
+def _with(rows: pd.DataFrame, points: Floats) -> pd.DataFrame:
+    return rows.loc[pd.Series(np.isfinite(points).all(axis=1), rows.index)]
 
 
 def _stacked(rows: pd.DataFrame) -> Floats | None:
-    if EMBEDDING not in rows or rows[EMBEDDING].isna().any():
+    """(N, E) embeddings, nan where one is missing or of another length; None where most are."""
+    if EMBEDDING not in rows:
         return None
-    points = [np.asarray(point, dtype=np.float64) for point in rows[EMBEDDING]]
-    if len({point.shape for point in points}) != 1 or not np.isfinite(points).all():
+    found = [None if one is None or np.ndim(one) != 1 else np.asarray(one, np.float64) for one in rows[EMBEDDING]]
+    lengths = Counter(one.size for one in found if one is not None)
+    if not lengths:
         return None
-    return np.stack(points)
+    length = lengths.most_common(1)[0][0]
+    nothing = np.full(length, np.nan)
+    points = np.stack([nothing if one is None or one.size != length else one for one in found])
+    return points if np.isfinite(points).all(axis=1).mean() >= 1 - MOST_MISSING else None
 
 
 def _names(reference: pd.DataFrame, live: pd.DataFrame) -> tuple[Any, Any] | None:

@@ -36,7 +36,7 @@ def draw(values: Mapping[str, Values], drift: Drift, *, title: str, path: Path) 
         _panel(panel, values[column.column], column)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
-    figure.suptitle(title, fontsize=11, color=_INK)
+    figure.suptitle(title, fontsize=11, color=_INK, parse_math=False)
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)

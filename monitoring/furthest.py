@@ -43,7 +43,7 @@ def furthest(family: Family, count: int, seed: int = 0) -> list[FarImage]:
         return []
     files, answers = small.names
     live = np.arange(len(files) + len(answers)) >= len(files)
-    strangers = Strangers(np.concatenate([small.reference, small.live]))
+    strangers = Strangers(np.concatenate([small.reference, small.live]), len(files))
     distances, nearest = strangers.distances(live[None])[0], strangers.nearest(live)
     usual = float(np.quantile(distances[~live], FAR))
     order = np.argsort(-distances[live], kind="stable")[:count]
@@ -52,7 +52,7 @@ def furthest(family: Family, count: int, seed: int = 0) -> list[FarImage]:
             answer=str(answers[place]),
             distance=float(distances[live][place]),
             usual=usual,
-            nearest=str(files[nearest[live][place]]) if nearest[live][place] < len(files) else "",
+            nearest=str(files[nearest[live][place]]),
         )
         for place in order
     ]

@@ -5,6 +5,7 @@ drift = judge([Family("input", columns, train, live)], Rule(alpha=0.01))
 What is asked, and when the answer is an alarm, is in `monitoring.drift`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from monitoring.drift import ColumnDrift, Drift, Family, Rule, TestResult, Verdi
 from monitoring.quality import Finding
 from monitoring.statistics.energy import Energy
 from monitoring.statistics.gaps import Gaps
-from monitoring.statistics.relabelling import Floats, Statistic, permutation_test
+from monitoring.statistics.relabelling import STAGES, Floats, Statistic, permutation_test
 from monitoring.statistics.shift import Shift
 from monitoring.statistics.strangers import Strangers
 
@@ -25,6 +26,7 @@ TESTED_REFERENCE: Final = 2_000
 FAR: Final = 0.99
 # What is left of alpha when a window is so large that only the reference's own error counts.
 _LARGEST_WINDOW: Final = 0.1
+_TIES: Final = 4
 
 
 def level(alpha: float, families: int, live: int, reference: int) -> float:
@@ -65,8 +67,11 @@ def _judge_family(family: Family, rule: Rule, families: int) -> tuple[list[Colum
     pool = np.concatenate([small.reference, small.live])
     gaps, statistics = Gaps(pool), _statistics(small, pool)
     together = None if small.clusters is None else np.concatenate(small.clusters)
-    tested = permutation_test(live, list(statistics.values()), rng=rng, clusters=together)
     limit = level(rule.alpha, families, *_units(small))
+    # A p-value is never below one in so many; three statistics may tie there.
+    enough = math.ceil(_TIES / limit)
+    stages = [*STAGES[:-1], (max(STAGES[-1][0], enough), 0.0)]
+    tested = permutation_test(live, list(statistics.values()), rng=rng, clusters=together, stages=stages)
     at_most = {name: float(value) for name, value in zip(family.columns, gaps.each(live[None])[0], strict=True)}
     columns = [
         _measure(family, place, tested.adjusted_p("gaps", at_most[name]), limit, rule)
@@ -85,7 +90,7 @@ def _judge_family(family: Family, rule: Rule, families: int) -> tuple[list[Colum
 def _statistics(family: Family, pool: Floats) -> Mapping[str, Statistic]:
     chosen: list[Statistic] = [Gaps(pool)]
     if family.side == "input":
-        chosen += [Shift(pool), Strangers(pool)]
+        chosen += [Shift(pool), Strangers(pool, len(family.reference))]
     if family.points is not None:
         chosen.append(Energy(np.concatenate(family.points)))
     return {statistic.name: statistic for statistic in chosen}

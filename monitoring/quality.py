@@ -56,11 +56,12 @@ def findings(reference: pd.DataFrame, live: pd.DataFrame, refused: int) -> list[
     """
     count = len(live)
     sides, own = (_values(rows, "width", "height") for rows in (reference, live))
+    sides = sides[np.isfinite(sides)]
     small, large = (sides.min(), sides.max()) if sides.size else (0.0, np.inf)
-    flattest = min(_BLANK_LEVELS, _values(reference, "contrast").min(initial=_BLANK_LEVELS))
-    clipped = max(_CLIPPED, _BY_FAR * _values(reference, "clipped_high").max(initial=0))
+    flattest = np.nanmin([_BLANK_LEVELS, *_values(reference, "contrast").ravel()])
+    clipped = max(_CLIPPED, _BY_FAR * np.nanmax([0.0, *_values(reference, "clipped_high").ravel()]))
     found = [
-        Finding("refused", refused, count + refused, _REFUSED, f"{refused} of {count + refused} images were refused"),
+        refusals(refused, count),
         _counted("copies", _copies(live), _COPIES, "are copies of another"),
         _counted("blank", (_values(live, "contrast") < flattest).any(axis=1), _ODD, "are blank"),
         _counted("overexposed", (_values(live, "clipped_high") > clipped).any(axis=1), _ODD, "are overexposed"),
@@ -68,6 +69,12 @@ def findings(reference: pd.DataFrame, live: pd.DataFrame, refused: int) -> list[
         _counted("huge", (own > large * _BY_FAR).any(axis=1), _ODD, "have a side above twice the largest trained on"),
     ]
     return [one for one in found if one.images]
+
+
+def refusals(refused: int, others: int) -> Finding:
+    """How many images could not be read, beside how many others."""
+    of = refused + others
+    return Finding("refused", refused, of, _REFUSED, f"{refused:,} of {of:,} images were refused")
 
 
 def _counted(name: str, which: Any, limit: float, words: str) -> Finding:

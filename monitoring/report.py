@@ -23,14 +23,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
-from monitoring.answer import Answer, Question, too_few
+from monitoring.answer import Answer, Question
 from monitoring.drift import ColumnDrift, Drift, Family, LeftOut, Values
-from monitoring.families import ANSWER, CLUSTER, EMBEDDING, make_families
+from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import judge
-from monitoring.live import REFUSED, RowCounts, count_rows
+from monitoring.live import REFUSED, count_rows
 from monitoring.performance.window_estimate import estimate
-from monitoring.quality import Finding, findings
+from monitoring.quality import Finding, findings, refusals
 from monitoring.sampling import sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.streams import Stream, read_stream
@@ -119,12 +119,16 @@ def _answer(
     places: Places,
 ) -> Answer:
     counts = count_rows(engine, question.version, question.window, question.routes)
+    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared)
     if counts.compared < question.min_rows:
-        return Answer(question, Drift("too few rows", question.rule), counts, (), run_id)
+        return Answer(question, _too_few(question, [refused]), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
     live = _live(question, engine)
     families, not_compared = _families(question, reference, live)
-    drift = judge(families, question.rule, _quality(reference, live, counts))
+    quality = _quality(reference, live, refused)
+    if not families:
+        return Answer(question, _too_few(question, quality), counts, tuple(not_compared), run_id)
+    drift = judge(families, question.rule, quality)
     if counts.compared > question.sample_rows:
         drift = with_all_rows(drift, read_stream(engine, question.version.name, question.window), question)
     guess = estimate(
@@ -137,10 +141,12 @@ def _answer(
     )
     answer = Answer(question, drift, counts, tuple(not_compared), run_id, guess)
     _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
-    far = furthest(families[0], LOOKED_THROUGH, question.rule.seed) if families[0].side == "input" else []
-    draw_sheet(
-        far, places.kept, places.data, title=f"Furthest from the reference: {answer.headline}", path=files / SHEET_FILE
-    )
+    if places.folder is not None and families[0].side == "input":
+        # Not for MLflow: neither retention nor `forget` would find the images there.
+        far = furthest(families[0], LOOKED_THROUGH, question.rule.seed)
+        title = f"Furthest from the reference: {answer.headline}"
+        places.folder.mkdir(parents=True, exist_ok=True)
+        draw_sheet(far, places.kept, places.data, title=title, path=places.folder / SHEET_FILE)
     return answer
 
 
@@ -157,9 +163,17 @@ def _of_all(column: ColumnDrift, live: ColumnSummary) -> ColumnDrift:
     return replace(column, live_mean=live.mean, shift=shift, live_rows=live.count)
 
 
-def _quality(reference: pd.DataFrame, live: pd.DataFrame, counts: RowCounts) -> list[Finding]:
-    refused = counts.left_out.get(REFUSED, 0) * len(live) // max(counts.compared, 1)
-    return findings(reference[reference["split"] == "train"], live, refused)
+def _too_few(question: Question, quality: list[Finding]) -> Drift:
+    """Without a test; images that are at fault are a verdict all the same."""
+    alarm = any(finding.alarm for finding in quality)
+    return Drift(
+        "drift" if alarm else "too few rows", question.rule, quality=tuple(one for one in quality if one.images)
+    )
+
+
+def _quality(reference: pd.DataFrame, live: pd.DataFrame, refused: Finding) -> list[Finding]:
+    found = findings(reference[reference["split"] == "train"], live, refused=0)
+    return [refused, *found] if refused.images else found
 
 
 def _live(question: Question, engine: Engine) -> pd.DataFrame:
@@ -173,7 +187,6 @@ def _live(question: Question, engine: Engine) -> pd.DataFrame:
         seed=question.rule.seed,
     )
     live[EMBEDDING] = live["embedding"].map(_unpacked)
-    live[CLUSTER] = live["image_digest"]
     return live
 
 
@@ -181,7 +194,7 @@ def _families(question: Question, reference: pd.DataFrame, live: pd.DataFrame) -
     if len(reference) > question.sample_rows:
         reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
     families, left_out = make_families(reference, live, min_live=question.min_rows)
-    if not families:
+    if not families and not any(WINDOW_SHORT in left.reason for left in left_out):
         raise VersionError(
             f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
             f"{question.version} holds {int((reference['split'] == 'train').sum())} training images; train a version "
@@ -234,7 +247,7 @@ def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
     metrics = [Metric(name, value, moment, 0) for name, value in values.items()]
     client.log_batch(answer.run_id, metrics=metrics)
     client.log_artifacts(answer.run_id, str(files))
-    note = markdown(answer.drift, answer.headline) if answer.drift.columns else too_few(answer)
+    note = markdown(answer.drift, answer.headline) if answer.drift.columns else answer.summary
     client.set_tag(answer.run_id, "mlflow.note.content", "\n\n".join([note, *answer.notes]))
     # Last: whoever searches for a verdict finds a run that has all its files.
     client.set_tag(answer.run_id, "verdict", answer.drift.verdict)

@@ -6,6 +6,7 @@ Live images are shown where they are kept (`RESUNET_KEEP_IMAGES`), training imag
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,8 @@ def draw_sheet(far: Sequence[FarImage], kept: Kept, data: Path | None, *, title:
         title: above all.
         path: of the PNG.
     """
-    pairs = [(one, live) for one in far if (live := _live(kept, one.answer)) is not None][:SHOWN]
+    there = ((one, live) for one in far if (live := _live(kept, one.answer)) is not None)
+    pairs = list(islice(there, SHOWN))
     if not pairs:
         return False
     down = -(-len(pairs) // _ACROSS)
@@ -52,7 +54,8 @@ def draw_sheet(far: Sequence[FarImage], kept: Kept, data: Path | None, *, title:
     for panel in panels:
         panel.set_axis_off()
     for place, (one, live) in enumerate(pairs):
-        _show(panels[2 * place], live, f"{one.distance / one.usual:.1f} × as far as usual\n{one.answer[:24]}")
+        far_as = f"{one.distance / one.usual:.1f} × as far as usual" if one.usual > 0 else "far from the reference"
+        _show(panels[2 * place], live, f"{far_as}\n{one.answer[:24]}")
         _show(panels[2 * place + 1], _trained(data, one.nearest), f"nearest training image\n{one.nearest[-40:]}")
     figure.suptitle(title, fontsize=11, color=_INK, parse_math=False)
     figure.savefig(path, dpi=100)
@@ -62,7 +65,7 @@ def draw_sheet(far: Sequence[FarImage], kept: Kept, data: Path | None, *, title:
 def _live(kept: Kept, answer: str) -> Rgb | None:
     try:
         stored = kept(answer)
-        return None if stored is None else decode_image(stored)
+        return None if stored is None else _shrunk(decode_image(stored))
     except (ImageError, RecordsError):  # damaged, or sealed with a key that is not here
         return None
 
@@ -73,9 +76,15 @@ def _trained(data: Path | None, file: str) -> Rgb | None:
     # The manifest's name of a file; one that leads out of the data set is not believed.
     path = (data / "images" / Path(file).name).resolve()
     try:
-        return read_image(path) if path.is_relative_to(data.resolve()) else None
+        return _shrunk(read_image(path)) if path.is_relative_to(data.resolve()) else None
     except ImageError:
         return None
+
+
+def _shrunk(rgb: Rgb) -> Rgb:
+    scale = min(1.0, _SIDE / max(rgb.shape[:2]))
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _show(panel: Axes, rgb: Rgb | None, caption: str) -> None:
@@ -84,7 +93,5 @@ def _show(panel: Axes, rgb: Rgb | None, caption: str) -> None:
             0.5, 0.5, "not at hand: give --data", ha="center", va="center", color=_INK, transform=panel.transAxes
         )
     else:
-        scale = min(1.0, _SIDE / max(rgb.shape[:2]))
-        size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-        panel.imshow(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+        panel.imshow(rgb)
     panel.set_title(caption, fontsize=8, color=_INK, loc="left", parse_math=False)

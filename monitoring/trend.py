@@ -73,7 +73,7 @@ class Changed:
     Attributes:
         p_value: for all descriptors together.
         change: from the first third of the windows to the last, in the descriptor's unit.
-        deviations: the same in standard deviations of the images of a window.
+        deviations: the same in standard deviations of the images of all windows.
         turned: end of the window after which it changed most.
     """
 
@@ -157,6 +157,8 @@ def _answer(question: TrendQuestion, windows: list[tuple[datetime, Summary]], ru
     if len(windows) < FEWEST_WINDOWS:
         return TrendAnswer(question, "too few rows", rows, len(windows), None, (), run_id)
     means, spread = _means(windows)
+    if not means:
+        return TrendAnswer(question, "too few rows", rows, len(windows), None, (), run_id)
     names = list(means)
     found = trend_test(np.stack([means[name] for name in names], axis=1), np.random.default_rng(question.seed))
     columns = []
@@ -172,14 +174,14 @@ def _answer(question: TrendQuestion, windows: list[tuple[datetime, Summary]], ru
 
 
 def _means(windows: list[tuple[datetime, Summary]]) -> tuple[dict[str, Any], dict[str, float]]:
-    """Means of each window by descriptor, of those that every window has, and their usual spread within a window."""
+    """Means of each window by descriptor, of those that every window has, and the spread of all images."""
     means, spread = {}, {}
     for name in (*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS):
         columns = [summary[name] for _, summary in windows]
         values = np.array([column.mean for column in columns], dtype=np.float64)
         if np.isfinite(values).all():
             means[name] = values
-            spread[name] = float(np.sqrt(np.mean([column.std**2 for column in columns])))
+            spread[name] = float(np.sqrt(np.mean([column.std**2 for column in columns]) + values.var()))
     return means, spread
 
 

@@ -66,8 +66,7 @@ def summary(drift: Drift) -> str:
     if drift.moved:
         share = f"{len(drift.moved)} of {len(drift.columns)}"
         seen.append(f"{share} descriptors moved, most of all {_named(drift.moved)}")
-    elif not seen:
-        seen = [said(test) for test in drift.alarms]
+    seen += [said(test) for test in drift.alarms if test.name != "gaps" and not (drift.moved and test.name == "shift")]
     return f"drift: {'; '.join(seen)}"
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, Row, select
 
 from records.blobs import MaskStore
 from records.engines import explained
+from records.log_database import has_column
 from records.schema import labels, predictions
 from records.stores import Stores
 from records.tombstones import adding, refuse_label
@@ -105,10 +106,11 @@ def add_label(engine: Engine, masks: MaskStore, label: Label, now: datetime, kep
     """
     with explained(engine), adding(engine) as connection:
         refuse_label(connection, label.request_id)
-        worth = _worth(connection, masks, label)
+        worth, noted = _worth(connection, masks, label), has_column(connection, labels.c.pixels)
         for version, one in worth.items():
             key = {"request_id": label.request_id, "model_name": label.model_name, "model_version": version}
-            told = {"source": label.source, "label_time": now, "pixels": one.pixels}
+            told: dict[str, Any] = {"source": label.source, "label_time": now}
+            told |= {"pixels": one.pixels} if noted else {}
             upsert(connection, labels, {**key, **told, **dict.fromkeys(SCORES), **one.scores})
             if kept is not None:
                 _keep(kept, one, label.source)

@@ -9,7 +9,7 @@ older ones their way (`records.schema`).
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, Table, inspect, select, text
 
 from records import schema
 from records.engines import describe, exclusive, explained, make_engine, make_folder
@@ -57,6 +57,11 @@ def stored_format(connection: Connection) -> int | None:
     return version
 
 
+def has_column(connection: Connection, column: Column[Any]) -> bool:
+    """Whether a log that an earlier release made has a column by now: its owner adds it by opening the log once."""
+    return column.name in {found["name"] for found in inspect(connection).get_columns(column.table.name)}
+
+
 def _is_complete(engine: Engine, connection: Connection) -> bool:
     found, known = stored_format(connection), schema.SCHEMA_VERSION
     if found is None:
@@ -72,7 +77,17 @@ def _is_complete(engine: Engine, connection: Connection) -> bool:
             "another database URL, and keep the old one for reading"
         )
     tables = inspect(connection).get_table_names()
-    return set(schema.metadata.tables) <= set(tables) and not _missing_columns(connection)
+    return set(schema.metadata.tables) <= set(tables) and not any(
+        column.table is schema.predictions or _owns(connection, column.table) for column in _missing_columns(connection)
+    )
+
+
+def _owns(connection: Connection, table: Table) -> bool:
+    """Whether this role may add a column; who only logs need not, and notes less of a label then."""
+    if connection.dialect.name != "postgresql":
+        return True
+    query = text("SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(:name)")
+    return bool(connection.scalar(query, {"name": table.name}))
 
 
 def _make(connection: Connection) -> None:
@@ -82,6 +97,8 @@ def _make(connection: Connection) -> None:
     # A release may add descriptors, or what it notes of a label: older rows have NULL there.
     quote = connection.dialect.identifier_preparer.quote
     for column in _missing_columns(connection):
+        if column.table is not schema.predictions and not _owns(connection, column.table):
+            continue
         kind = column.type.compile(connection.dialect)
         connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {quote(column.name)} {kind}"))
 

@@ -66,10 +66,14 @@ class Stores:
             mask = self.masks.put_by(answer_id, packed(attached.mask_rle))
         elif attached.mask_sealed is not None:
             mask = self.masks.put_by(answer_id, attached.mask_sealed, sealed=True)
-        if attached.image is not None:
-            image = self.images.put_by(answer_id, attached.image)
-        elif attached.image_sealed is not None:
-            image = self.images.put_by(answer_id, attached.image_sealed, sealed=True)
+        try:
+            if attached.image is not None:
+                image = self.images.put_by(answer_id, attached.image)
+            elif attached.image_sealed is not None:
+                image = self.images.put_by(answer_id, attached.image_sealed, sealed=True)
+        except BaseException:
+            self.clear(Waiting(mask))
+            raise
         return Waiting(mask, image)
 
     def keep(self, answer_id: str, attached: Attached, when: datetime, waiting: Waiting | None = None) -> None:

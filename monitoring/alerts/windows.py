@@ -4,7 +4,7 @@ for seen in observe_windows(sources.engine, policy.model_name, policy.when):
     seen.subject, seen.marks
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Engine
@@ -31,13 +31,18 @@ def observe_windows(engine: Engine, model: str, when: Condition) -> list[Observa
     for report in reversed(reports):
         length = report.window_end - report.window_start
         rows.setdefault((report.model_version, report.routes, length), []).append(report)
-    newest = max((report.window_start for report in reports), default=None)
+    newest = dict[timedelta, datetime]()
+    for report in reports:
+        # A trend's windows overlap, and each ends when it is reported.
+        moment = report.window_start if kind == "window" else report.window_end
+        length = report.window_end - report.window_start
+        newest[length] = max(newest.get(length, moment), moment)
     return [
         Observation(
             Subject(model, version, _named(routes, length)),
             tuple(_mark(report, when) for report in row),
             # A whole window has passed in which others were reported on, and it was not.
-            watched=newest is not None and newest < row[-1].window_end,
+            watched=newest[length] < row[-1].window_end if kind == "window" else newest[length] == row[-1].window_end,
         )
         for (version, routes, length), row in rows.items()
     ]

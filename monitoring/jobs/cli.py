@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         ] = "Production",
         min_rows: Annotated[int, typer.Option(min=2, help="With fewer live rows there is no verdict.")] = 20,
         alpha: Annotated[
-            float, typer.Option(min=1e-9, max=0.5, help="Share of windows without drift that may raise an alarm.")
+            float, typer.Option(min=1e-4, max=0.5, help="Share of windows without drift that may raise an alarm.")
         ] = 0.01,
         min_effect: Annotated[
             float, typer.Option(min=0.0, max=1.0, help="Smallest difference that is worth an alarm.")

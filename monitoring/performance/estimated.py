@@ -89,7 +89,7 @@ def estimate_window(
     counts = np.bincount(live_bins, minlength=bins)
     parts = [residuals[test_bins == one] for one in range(bins)]
     weights = counts / stated.size
-    mean = float(stated.mean() + weights @ [part.mean() for part in parts])
+    mean = min(max(float(stated.mean() + weights @ [part.mean() for part in parts]), 0.0), 1.0)
     rng = np.random.default_rng(seed)
     errors = _calibration_errors(residuals, test_bins, weights, scores.groups, rng)
     errors = _unseen(residuals, scores.confidence) * (errors + _sampling_errors(parts, counts, rng))

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Engine, RowMapping, func, select, tuple_
+from sqlalchemy import Connection, Engine, RowMapping, func, null, select, tuple_
 
 from monitoring.live import LIVE_ROUTES
 from monitoring.window import Window
 from records.engines import explained
 from records.labels import SCORES, Source, pixels_of
+from records.log_database import has_column
 from records.schema import labels, predictions
 
 NO_SLICE: Final = "(none)"
@@ -114,7 +115,10 @@ def labelled_in(
     ]
     if version is not None:
         wanted.append(predictions.c.model_version == version)
-    told = [labels.c[name] for name in ("source", "label_time", "pixels", *SCORES)]
+    with explained(engine), engine.connect() as connection:
+        noted = has_column(connection, labels.c.pixels)
+    pixels = labels.c.pixels if noted else null().label("pixels")
+    told = [labels.c.source, labels.c.label_time, pixels, *(labels.c[name] for name in SCORES)]
     joined = (
         select(*(predictions.c[name] for name in _COLUMNS), *told)
         .join(

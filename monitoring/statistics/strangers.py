@@ -10,17 +10,23 @@ Of the images that lie furthest the window should hold its share: the statistic 
 probability over how many of the furthest are looked at, as −log.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 from scipy.stats import hypergeom
 
 from monitoring.statistics.relabelling import Floats, Labels
 
 _FURTHEST: Final = (3, 5, 8, 12, 18, 27, 40)
 _NEIGHBOURS: Final = 24
+# So many for each reference image among them hardly ever hold fewer than two.
+_PER_REFERENCE: Final = 12
+_MOST_NEIGHBOURS: Final = 96
 _NTH: Final = 2
 _RIDGE: Final = 0.05
 _CLIP: Final = 2.0
@@ -36,12 +42,17 @@ class Strangers:
 
     Args:
         pool: (N, D), all images of both sides, finite.
+        reference: how many of them are the reference's; the fewer, the more neighbours are looked through for one.
         name: of the statistic.
     """
 
-    def __init__(self, pool: Floats, name: str = "strangers") -> None:
+    def __init__(self, pool: Floats, reference: int | None = None, name: str = "strangers") -> None:
         self.name = name
-        self._near, self._who = _neighbours(spread_out(pool))
+        self._points = spread_out(pool)
+        share = 1.0 if reference is None else max(reference, 1) / len(pool)
+        count = min(max(_NEIGHBOURS, math.ceil(_PER_REFERENCE / share)), _MOST_NEIGHBOURS, len(pool) - 1)
+        self._near, self._who = _neighbours(self._points, count)
+        self._far = float(self._near.max())
         self._tails: dict[tuple[int, int], Floats] = {}
 
     def __call__(self, live: Labels) -> Floats:
@@ -49,19 +60,27 @@ class Strangers:
         return np.concatenate(parts)
 
     def distances(self, live: Labels) -> Floats:
-        """(B, N): of each image to its second nearest reference image; the furthest known one where there is none."""
-        return np.concatenate([self._distances(block) for block in self._blocks(live)])
+        """(B, N): of each image to its second nearest reference image."""
+        found = np.concatenate([self._distances(block) for block in self._blocks(live)])
+        for row, division in zip(found, live, strict=True):
+            alone = np.flatnonzero(self._references_near(division[None])[0] < _NTH)
+            if alone.size and np.count_nonzero(~division) > _NTH:
+                # Among their like: none of the neighbours that are known is of the reference.
+                away = np.sort(cdist(self._points[alone], self._points[~division]), axis=1)
+                row[alone] = away[:, _NTH - 1]
+        return found
 
     def nearest(self, live: Labels) -> NDArray[np.int64]:
-        """(N,): the nearest reference image of each image; itself where none is near.
+        """(N,): the nearest reference image of each image, or the nearest other one if it is of the reference itself.
 
         Args:
             live: (N,).
         """
-        is_reference = ~live[self._who]
-        first = is_reference.argmax(axis=1)
-        found = self._who[np.arange(len(self._who)), first]
-        return np.where(is_reference.any(axis=1), found, np.arange(len(self._who)))
+        references = np.flatnonzero(~live)
+        away = cdist(self._points, self._points[references])
+        away[references, np.arange(references.size)] = np.inf
+        nearest: NDArray[np.int64] = references[away.argmin(axis=1)]
+        return nearest
 
     def _blocks(self, live: Labels) -> Iterator[Labels]:
         rows = max(1, _BLOCK // self._near.size)
@@ -70,9 +89,12 @@ class Strangers:
 
     def _distances(self, live: Labels) -> NDArray[np.float64]:
         enough = np.cumsum(~live[:, self._who], axis=2, dtype=np.int8) >= _NTH
-        first = np.where(enough.any(axis=2), enough.argmax(axis=2), self._near.shape[1] - 1)
-        distances: Floats = self._near[np.arange(self._near.shape[0]), first]
-        return distances
+        distances: Floats = self._near[np.arange(self._near.shape[0]), enough.argmax(axis=2)]
+        # Whoever has only images of the window around it is a stranger among strangers: as far as any.
+        return np.where(enough[:, :, -1], distances, self._far)
+
+    def _references_near(self, live: Labels) -> NDArray[np.int64]:
+        return np.asarray((~live[:, self._who]).sum(axis=2))
 
     def _block(self, live: Labels) -> Floats:
         distances = self._distances(live)
@@ -111,11 +133,8 @@ def spread_out(pool: Floats) -> Floats:
     return white
 
 
-def _neighbours(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Distances to the nearest others, nearest first, and who they are: (N, K) both."""
-    from scipy.spatial import cKDTree
-
-    count = min(_NEIGHBOURS, len(points) - 1)
+def _neighbours(points: Floats, count: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Distances to the nearest others, nearest first, and who they are: (N, count) both."""
     near, who = cKDTree(points).query(points, k=count + 1)
     # An image finds itself first, or a copy of it in its place.
     itself = who == np.arange(len(points))[:, None]

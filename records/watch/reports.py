@@ -17,6 +17,7 @@ from records.engines import exclusive, explained
 from records.schema import UtcTime
 from records.texts import storable
 from records.upsert import upsert
+from records.watch.jobs import writing
 from records.watch.leases import refuse_if_lost
 
 Verdict = Literal["no drift", "drift", "too few rows"]
@@ -118,7 +119,7 @@ def add_report(engine: Engine, report: WindowReport) -> None:
         "summary": storable(report.summary),
     }
     prepare(engine)
-    with explained(engine), engine.begin() as connection:
+    with explained(engine), writing(engine) as connection:
         refuse_if_lost(connection)
         upsert(connection, window_reports, values)
 

@@ -159,10 +159,18 @@ def test_a_side_without_enough_whole_rows_is_not_compared() -> None:
     assert len(left_out) == len(IMAGE_DESCRIPTORS) + len(PREDICTION_DESCRIPTORS)
 
 
-def test_embeddings_are_compared_where_every_row_has_one() -> None:
+def test_an_image_without_an_embedding_is_left_out_and_where_many_are_so_it_is_told() -> None:
     reference, live = frames(4)
     live.at[7, "embedding"] = None
-    assert make_families(reference, live, min_live=20)[0][1].points is None
+    live.at[8, "embedding"] = np.full(8, np.nan, np.float32)
+    families, left_out = make_families(reference, live, min_live=20)
+    assert not left_out
+    assert families[1].points is not None
+    assert len(families[1].points[1]) == 58 == len(families[1].live)
+    live.loc[:20, "embedding"] = None
+    families, left_out = make_families(reference, live, min_live=20)
+    assert families[1].points is None
+    assert [left.column for left in left_out] == ["embedding"]
 
 
 def test_copies_and_patients_count_once() -> None:
@@ -177,10 +185,25 @@ def test_copies_and_patients_count_once() -> None:
 
 
 def test_one_image_sent_again_and_again_is_one_image() -> None:
-    reference, live = frames(6, live=40)
-    flood = pd.concat([live, *[live[:1]] * 60], ignore_index=True)
-    flood["cluster"] = [f"digest {n}" for n in range(40)] + ["digest 0"] * 60
-    families, _ = make_families(reference, flood, min_live=20)
-    assert judge(families, Rule()).verdict == "no drift"
-    alone, _ = make_families(reference, flood.drop(columns="cluster"), min_live=20)
-    assert judge(alone, Rule()).verdict == "drift"
+    reference, live = frames(6, reference=900, live=30)
+    flood = pd.concat([live, *[live[:1]] * 30], ignore_index=True)
+    flood["image_digest"] = [f"digest {n}" for n in range(30)] + ["digest 0"] * 30
+    (images, predictions), _ = make_families(reference, flood, min_live=20)
+    assert len(images.live) == len(predictions.live) == 30
+    assert judge([images, predictions], Rule()).verdict == "no drift"
+    flood["image_digest"] = None
+    assert len(make_families(reference, flood, min_live=20)[0][0].live) == 60
+
+
+def test_strangers_that_are_all_alike_are_strangers_still() -> None:
+    rng = np.random.default_rng(1)
+    reference, live = rng.normal(size=(340, 4)), rng.normal(size=(600, 4))
+    live[:40] = 20 + 0.01 * rng.normal(size=(40, 4))
+    drift = judge([Family("input", tuple("abcd"), reference, live)], Rule(min_effect=0.9))
+    assert [test.name for test in drift.alarms] == ["strangers"]
+    assert drift.alarms[0].effect == pytest.approx(40 / 600, abs=0.02)
+
+
+def test_a_strict_alpha_can_be_kept_to() -> None:
+    pairs = [(rows(seed, 100), rows(seed + 9, 100, shift=50)) for seed in range(3)]
+    assert verdict(*pairs, rule=Rule(alpha=0.0005)).verdict == "drift"

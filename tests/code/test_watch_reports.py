@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -147,3 +148,13 @@ def test_a_time_without_a_zone_is_refused(url: str) -> None:
 def test_a_database_that_does_not_answer_is_named(dead_url: str) -> None:
     with pytest.raises(RecordsError, match=r"the SQLite database .* cannot be used"):
         latest_reports(make_engine(dead_url), "resunet")
+
+
+def test_a_report_is_kept_while_others_write(database_url: str) -> None:
+    engine, other = make_engine(database_url), make_engine(database_url)
+    add_report(engine, REPORT)
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(add_report, one, later(day)) for day in range(1, 25) for one in (engine, other)]
+        for report in done:
+            report.result(60)
+    assert len(latest_reports(engine, "resunet")) == 25
