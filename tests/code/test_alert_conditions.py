@@ -93,6 +93,18 @@ def test_a_window_is_good_bad_or_tells_nothing(here: World, verdict: str, condit
     assert seen(here, condition) == {"7": good}
 
 
+def test_reports_on_shorter_windows_do_not_end_those_on_longer_ones(here: World) -> None:
+    here.report(0, "drift")
+    after = DAY_0 + 2 * DAY
+    here.report(0, "no drift", window_start=after, window_end=after + HOUR)
+    [policy] = policies(f"{{name: one, when: {{verdict: drift}}, {ALERT}}}")
+    watched = {one.marks[-1].good: one.watched for one in observe_windows(here.engine, "resunet", policy.when)}
+    assert watched == {False: True, True: True}
+    here.report(2, "no drift", model_version="8")
+    found = observe_windows(here.engine, "resunet", policy.when)
+    assert [one.watched for one in found if one.subject.version == "7"].count(False) == 1
+
+
 def test_a_declined_estimate_tells_nothing(here: World) -> None:
     here.report(0, "drift", estimated_dice=None)
     assert seen(here, "{estimated_dice: {below: 0.9}}") == {"7": None}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,14 @@ def test_masks_are_put_by_all_or_none(tmp_path: Path) -> None:
         put_by(stores, [*named, ("no answer", rows[0].attached)])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert len({put.mask for put in put_by(stores, named)}) == 20 == len(stores.masks.incoming())
+
+
+def test_no_mask_is_left_where_its_image_cannot_be_written(tmp_path: Path) -> None:
+    row, stores = read_record(to_record(prediction("a"))), Stores.of(tmp_path)
+    (tmp_path / "images").write_text("where the folder of images should be")
+    with pytest.raises(RecordsError):
+        stores.put_by(row.values["answer_id"], replace(row.attached, image=b"an image"))
+    assert not list(stores.masks.incoming())
 
 
 def test_a_mask_that_was_deleted_while_it_waited_is_written_anew(tmp_path: Path) -> None:
