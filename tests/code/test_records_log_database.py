@@ -161,8 +161,12 @@ def test_the_log_lies_beside_decisions_of_any_release(database_url: str, tmp_pat
     engine.dispose()
 
 
-def test_a_log_is_read_and_written_by_who_may_not_make_tables(postgres_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [False, True], ids=["of this release", "of an earlier one"])
+def test_a_log_is_read_and_written_by_who_may_not_make_tables(postgres_url: str, tmp_path: Path, earlier: bool) -> None:
     engine = open_log(postgres_url)
+    if earlier:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE labels DROP COLUMN pixels")
     role = f"logger_{engine.url.database}"
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
