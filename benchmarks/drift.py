@@ -4,33 +4,43 @@
     python -m benchmarks.drift --data ../shared/data/nuclei --only detection
     python -m benchmarks.drift --smoke
 
-Windows hold images that the reference does not. Windows of up to 50 are of real images, larger ones of drawn ones; each
-split of the images into reference (340) and others is new, and has ten windows. The interval of a rate takes the split
-for its unit, since the windows of one share their reference. Beside ours, on the same windows: Evidently's default
-preset, by its own rule (half of the columns drifted) and by "any column", on every twentieth window, since it takes a
-second. Counts are kept a line a split in the file of `--json`, and added to what it holds.
+A window is judged as in a report: its images beside training images, its predictions and embeddings beside those of
+held-out ones, at an alpha of 0.01 for both. It holds images that neither reference does, and all are predicted by a
+version that was trained on none of them. Windows of up to 50 are of real images, larger ones of drawn ones; each split
+of the images into references and others is new, and has ten windows. The interval of a rate takes the split for its
+unit, since the windows of one share their references. Beside ours, on the descriptors of the same images: Evidently's
+default preset, by its own rule (half of the columns drifted) and by "any column", on one window in `--evidently`, since
+it takes a second. Counts are kept a line a split in the file of `--json`, and added to what it holds.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from benchmarks.drift_images import CHANGES, PLAIN, Rows, draw_described, grey, read_described
-from monitoring.drift import Family, Rule
+from benchmarks.drift_images import CHANGES, INPUT, PLAIN, Rows, draw_described, families, grey, read_described
+from benchmarks.engine import copy_or_make
+from monitoring.drift import Rule
 from monitoring.judge import judge
 from pipelines.progress import progress_bar
 from resunet.descriptors import IMAGE_DESCRIPTORS
+from serving.predictor import Predictor
 
-REFERENCE: Final = 340
+# Images of the two references, of drawn images and of the 466 real ones: a data set's training and held-out part.
+TRAINING: Final = 340
+HELD_OUT: Final = 150
+REAL_TRAINING: Final = 290
+REAL_HELD_OUT: Final = 80
 SIZES: Final = (20, 50, 200, 1_000, 10_000)
 REAL_UP_TO: Final = 50
 PER_SPLIT: Final = 10
@@ -38,6 +48,7 @@ MOST_FALSE: Final = 0.015
 OTHERS: Final = "10 % of another modality"
 HISTOLOGY: Final = "grey histology"
 DRAWN: Final = 14_000
+DRAWN_SMOKE: Final = 120
 
 
 @dataclass
@@ -55,16 +66,37 @@ class Counted:
     tests: dict[str, int] = field(default_factory=dict)
 
 
-def judge_window(reference: Rows, window: Rows, counted: Counted, evidently: bool, seed: int) -> None:
+@dataclass(frozen=True)
+class Split:
+    """A pool of images divided at random.
+
+    Attributes:
+        training, held_out: (N, WIDTH), the two references.
+        others: places in the pool of all that are in neither.
+    """
+
+    training: Rows
+    held_out: Rows
+    others: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, pool: Rows, training: int, held_out: int) -> "Split":
+        """So many images for each reference."""
+        order = rng.permutation(len(pool))
+        ends = training, training + held_out
+        return cls(pool[order[: ends[0]]], pool[order[ends[0] : ends[1]]], order[ends[1] :])
+
+
+def judge_window(split: Split, window: Rows, counted: Counted, evidently: bool, seed: int) -> None:
     """Ask ours, and where wanted Evidently's preset, and count."""
-    # Half of alpha, as in a report, where predictions have the other half.
-    drift = judge([Family("input", IMAGE_DESCRIPTORS, reference, window)], Rule(alpha=0.005, seed=seed))
+    drift = judge(families(split.training, split.held_out, window), Rule(seed=seed))
     counted.windows += 1
     counted.ours += drift.verdict == "drift"
     for test in drift.alarms:
-        counted.tests[test.name] = counted.tests.get(test.name, 0) + 1
+        name = f"{test.name} ({test.side})"
+        counted.tests[name] = counted.tests.get(name, 0) + 1
     if evidently:
-        share = _evidently_share(reference, window)
+        share = _evidently_share(split.training[:, INPUT], window[:, INPUT])
         counted.seen_by_evidently += 1
         counted.half += share >= 0.5
         counted.any_column += share > 0
@@ -85,17 +117,16 @@ def _evidently_share(reference: Rows, window: Rows) -> float:
 
 
 def false_alarms(
-    pool: Rows, size: int, splits: Sequence[int], reference: int, evidently_every: int
+    pool: Rows, size: int, splits: Sequence[int], references: tuple[int, int], evidently_every: int
 ) -> Iterator[Counted]:
-    """Windows of images like those of the reference, and none of them."""
-    for split in splits:
-        rng = np.random.default_rng((split, size))
-        order = rng.permutation(len(pool))
-        known, others = pool[order[:reference]], pool[order[reference:]]
-        counted = Counted("false alarms", size, split)
-        for number in range(PER_SPLIT):
-            window = others[rng.choice(len(others), size, replace=size > len(others))]
-            judge_window(known, window, counted, _due(split, number, evidently_every), number)
+    """Windows of images like those of the references, and none of them."""
+    for number in splits:
+        rng = np.random.default_rng((number, size))
+        split = Split.draw(rng, pool, *references)
+        counted = Counted("false alarms", size, number)
+        for place in range(PER_SPLIT):
+            window = pool[rng.choice(split.others, size, replace=size > len(split.others))]
+            judge_window(split, window, counted, _due(number, place, evidently_every), place)
         yield counted
 
 
@@ -103,20 +134,18 @@ def detections(
     fluorescence: dict[str, Rows], others: Rows, histology: Rows, size: int, splits: Sequence[int], evidently_every: int
 ) -> Iterator[Counted]:
     """Windows of unseen images that were changed, or of another kind; one of each kind a split."""
-    for split in splits:
-        rng = np.random.default_rng((split, size))
-        order = rng.permutation(len(fluorescence[PLAIN]))
-        known, unseen = order[:REFERENCE], order[REFERENCE:]
-        reference = fluorescence[PLAIN][known]
-        chosen = rng.choice(unseen, size, replace=False)
+    for number in splits:
+        rng = np.random.default_rng((number, size))
+        split = Split.draw(rng, fluorescence[PLAIN], REAL_TRAINING, REAL_HELD_OUT)
+        chosen = rng.choice(split.others, size, replace=False)
         few = max(1, round(size / 10))
         windows = {name: fluorescence[name][chosen] for name in CHANGES}
         windows[HISTOLOGY] = histology[rng.choice(len(histology), size, replace=False)]
         strange = others[rng.choice(len(others), few, replace=False)]
         windows[OTHERS] = np.concatenate([fluorescence[PLAIN][chosen[few:]], strange])
         for name, window in windows.items():
-            counted = Counted(name, size, split)
-            judge_window(reference, window, counted, _due(split, 0, evidently_every), split)
+            counted = Counted(name, size, number)
+            judge_window(split, window, counted, _due(number, 0, evidently_every), number)
             yield counted
 
 
@@ -145,37 +174,41 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--only", choices=["alarms", "detection"])
     parser.add_argument("--json", type=Path, help="keep counts in this file")
+    parser.add_argument("--evidently", type=int, default=20, help="ask Evidently of one window in so many; 0: never")
+    parser.add_argument("--version", type=Path, help="a version that `benchmarks.engine --keep` made")
     parser.add_argument("--smoke", action="store_true", help="two windows; proves nothing")
     options = parser.parse_args(given)
     if options.smoke:
-        options.windows, options.sizes, options.data, drawn = PER_SPLIT, [20], None, 400
-    else:
-        drawn = DRAWN
+        options.windows, options.sizes, options.data = PER_SPLIT, [20], None
     held = _held(options.json)
-    fresh = list(_measure(options, held, drawn))
-    counts = held + fresh
+    with tempfile.TemporaryDirectory() as folder:
+        made = copy_or_make(Path(folder) / "version", options.version, smoke=options.smoke)
+        counts = held + list(_measure(options, held, Predictor.load(made.root)))
     return 0 if _print(Console(), counts) or options.smoke else 1
 
 
-def _measure(options: argparse.Namespace, held: Sequence[Counted], drawn: int) -> Iterator[Counted]:
-    every = 0 if options.smoke else 20
-    real = None if options.data is None else read_described(options.data, "fluorescence", CHANGES)
+def _measure(options: argparse.Namespace, held: Sequence[Counted], predictor: Predictor) -> Iterator[Counted]:
+    every = 0 if options.smoke else options.evidently
+    fluorescence = "fluorescence", CHANGES if options.only != "alarms" else {}
+    real = None if options.data is None else read_described(options.data, *fluorescence, predictor)
     work: list[tuple[str, Iterator[Counted], int]] = []
     if options.only != "detection":
-        pool = draw_described(drawn, 0) if real is None or max(options.sizes) > REAL_UP_TO else None
+        needed = real is None or max(options.sizes) > REAL_UP_TO
+        pool = draw_described(DRAWN_SMOKE if options.smoke else DRAWN, 0, predictor) if needed else None
         for size in options.sizes:
-            images = real[PLAIN] if real is not None and size <= REAL_UP_TO else pool
-            if images is None:
-                continue
             splits = _next(held, "false alarms", size, max(1, options.windows // PER_SPLIT))
-            reference = min(REFERENCE, len(images) // 2)
-            work.append((f"alarms {size}", false_alarms(images, size, splits, reference, every), len(splits)))
+            if real is not None and size <= REAL_UP_TO:
+                counted = false_alarms(real[PLAIN], size, splits, (REAL_TRAINING, REAL_HELD_OUT), every)
+            elif pool is not None:
+                references = (len(pool) // 2, len(pool) // 5) if options.smoke else (TRAINING, HELD_OUT)
+                counted = false_alarms(pool, size, splits, references, every)
+            work.append((f"alarms {size}", counted, len(splits)))
     if options.only != "alarms" and real is not None:
-        others = read_described(options.data, "not fluorescence", {"grey": grey})["grey"]
-        histology = read_described(options.data, "histology", {"grey": grey})["grey"]
+        others = read_described(options.data, "not fluorescence", {"grey": grey}, predictor)["grey"]
+        histology = read_described(options.data, "histology", {"grey": grey}, predictor)["grey"]
         for size in (20, 50):
             splits = _next(held, HISTOLOGY, size, max(1, options.windows // 2))
-            found = detections(real, others, histology, size, splits, every // PER_SPLIT)
+            found = detections(real, others, histology, size, splits, every and max(1, every // PER_SPLIT))
             work.append((f"detection {size}", found, len(splits) * (len(CHANGES) + 2)))
     for name, counted, total in work:
         with progress_bar(Console(stderr=True), name, total) as advance:

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 
 # After so many permutations a test ends if its p-value is above the limit beside it.
-STAGES: Final = ((99, 0.25), (999, 0.03), (9_999, 0.0))
+STAGES: Final = ((99, 0.25), (299, 0.12), (999, 0.02), (9_999, 0.0))
 # Elements of a block of labels: permutations times images.
 _BLOCK: Final = 500_000
 _ROUNDING: Final = 1e-9

@@ -31,7 +31,7 @@ TOLD = {
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }
 # These can measure the version that `engine` made; those that are run alone make one.
-MEASURES = ("serving", "gateway", "gateway_large")
+MEASURES = ("serving", "gateway", "gateway_large", "drift")
 Done = subprocess.CompletedProcess[str]
 
 
