@@ -25,6 +25,7 @@ TOLD = {
     "gates": ("worse by the margin", "true difference", "one call on 300 images"),
     "fuzz": ("spoilt requests", "crashes", "memory at most", "in the log"),
     "drift": ("false alarms", "Evidently, half"),
+    "estimated_dice": ("mean abs. error", "90 %"),
     "monitoring_scale": ("ours", "DataDriftPreset / ours", "peak of memory"),
     "ingest": ("PostgreSQL, a mask each", "SQLite", "rows/s"),
     "descriptors": ("describe_image", "plain numpy and scipy"),
