@@ -3,18 +3,14 @@
 `benchmarks.fuzz` is the same with 10,000 requests.
 """
 
-import asyncio
 import base64
 import collections
 import functools
-import gc
 import json
 import random
 import re
 import socket
 import struct
-import threading
-import weakref
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,15 +21,11 @@ import numpy as np
 import psutil
 import pytest
 from gateway_scene import BODY, IMAGE, Gateway, GatewayScene
-from starlette.requests import Request
 from version_factory import draw, encode
 from waiting import until
 
 from benchmarks.fuzz_clients import Client
 from benchmarks.fuzz_requests import Requests
-from resunet.errors import ImageError
-from serving.errors import LateError
-from serving.gateway.desk import Desk, DeskSettings
 
 FUZZED, CLIENTS = 400, 6
 PLACES = 8
@@ -157,62 +149,6 @@ def test_a_size_that_is_announced_is_no_line_of_the_log(gateway: Gateway) -> Non
         refused = gateway.http.post("/segment", content=b"\x89PNG\r\n\x1a\n" + header + pixels, headers=PNG)
         assert refused.status_code in (400, 413)
     assert [json.loads(line)["message"] for line in gateway.log.read_bytes()[before:].splitlines()] == ["request"] * 3
-
-
-def test_what_is_raised_when_nobody_waits_any_more_is_no_line_of_the_log() -> None:
-    told: list[Any] = []
-
-    async def leave_early() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-        desk, ends = Desk(DeskSettings(threads=1)), threading.Event()
-
-        def job() -> None:
-            ends.wait(30)
-            raise ImageError("of an image that nobody waits for")
-
-        async def gone() -> dict[str, str]:
-            return {"type": "http.disconnect"}
-
-        with pytest.raises(LateError):
-            async with desk.visit(Request({"type": "http", "headers": []}, gone)) as visit:
-                await visit.work(job)
-        ends.set()
-        while desk.visits:
-            await asyncio.sleep(0.01)
-        desk.close()
-
-    asyncio.run(asyncio.wait_for(leave_early(), 60))
-    gc.collect()  # asyncio tells of it when the future goes
-    assert not told
-
-
-def test_what_a_refused_image_took_is_free_while_its_error_is_still_told() -> None:
-    held: list[weakref.ref[Any]] = []
-
-    async def ask() -> ImageError:
-        desk = Desk(DeskSettings(threads=1))
-
-        def decode() -> None:
-            pixels = np.zeros((1000, 1000, 3), np.uint8)
-            held.append(weakref.ref(pixels))
-            try:
-                raise OSError("truncated")
-            except OSError as error:
-                raise ImageError("of an image that was decoded") from error
-
-        async def there() -> dict[str, str]:
-            await asyncio.sleep(60)
-            return {"type": "http.disconnect"}
-
-        with pytest.raises(ImageError) as refused:
-            async with desk.visit(Request({"type": "http", "headers": []}, there)) as visit:
-                await visit.work(decode)
-        desk.close()
-        return refused.value
-
-    error = asyncio.run(asyncio.wait_for(ask(), 60))
-    assert held[0]() is None
-    assert error.__traceback__ is not None  # where it was raised can still be logged
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
