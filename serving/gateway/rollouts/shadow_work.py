@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from records.inference import open_inference_log
 from records.settings import RecordsSettings
 from resunet.errors import RecordsError, ResunetError
+from resunet.memory import give_back_large_blocks
 from resunet.metrics import dice
 from serving.budget import WorkBudget
 from serving.errors import BusyError
@@ -60,6 +61,7 @@ def be_shadow(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # of a terminal or a service, for all of the group: the owner decides
     write_log(json_log)
+    give_back_large_blocks()
     stand_back()
     ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(owner, ended, address), name="shadow-owner", daemon=True).start()
