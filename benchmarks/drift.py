@@ -32,6 +32,7 @@ from benchmarks.drift_images import CHANGES, INPUT, PLAIN, Rows, draw_described,
 from benchmarks.engine import copy_or_make
 from monitoring.drift import Rule
 from monitoring.judge import judge
+from pipelines.export import tile_spec
 from pipelines.progress import progress_bar
 from resunet.descriptors import IMAGE_DESCRIPTORS
 from serving.predictor import Predictor
@@ -183,6 +184,8 @@ def main(given: Sequence[str] | None = None) -> int:
     held = _held(options.json)
     with tempfile.TemporaryDirectory() as folder:
         made = copy_or_make(Path(folder) / "version", options.version, smoke=options.smoke)
+        # Some of the real images are larger than what it was made for.
+        made.spec.model_copy(update={"tile": tile_spec(made.network)}).write(made.root)
         counts = held + list(_measure(options, held, Predictor.load(made.root)))
     return 0 if _print(Console(), counts) or options.smoke else 1
 
