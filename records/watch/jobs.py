@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime
 
 OK: Final = "ok"
@@ -100,20 +100,6 @@ class JobState:
         if self.running(now):
             return False
         return self.holder is not None or (self.due is not None and now - self.due > patience)
-
-
-def prepare(engine: Engine) -> None:
-    """Make the table where it is missing; safe from many processes at once.
-
-    Raises:
-        RecordsError: the database does not answer, or takes no tables.
-    """
-    with explained(engine):
-        # Most find it: looking needs no lock, and no right to make tables.
-        if inspect(engine).has_table(jobs.name):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
 
 
 def database_time(engine: Engine) -> datetime:

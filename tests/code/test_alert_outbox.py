@@ -20,14 +20,15 @@ from monitoring.alerts.reports import Reports
 from monitoring.alerts.telling import Told, deliver
 from records.engines import make_engine
 from records.watch.alerts import (
+    TABLES,
     Acknowledgement,
     acknowledge,
     open_alerts,
-    prepare,
     read_alerts,
     save,
 )
 from records.watch.outbox import LEASE, Queued, claim, settle, waiting
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 RULES = policies(drift(alert="{repeat: 365d}"))
@@ -51,7 +52,7 @@ def queued(number: int) -> Queued:
 
 def test_of_two_who_saw_the_same_row_one_writes_and_tells(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
     new = unseen("input-drift", "resunet", "7", "", DAY_0)
     assert save(engine, new, lambda number: [queued(number)])
     assert not save(engine, new, lambda number: [queued(number)])
@@ -64,7 +65,7 @@ def test_of_two_who_saw_the_same_row_one_writes_and_tells(database_url: str) -> 
 
 def test_what_cannot_be_told_is_not_written_either(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
 
     def broken(number: int) -> list[Queued]:
         raise ValueError(number)
@@ -76,7 +77,7 @@ def test_what_cannot_be_told_is_not_written_either(database_url: str) -> None:
 
 def test_a_message_has_one_sender_until_its_lease_runs_out(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
     save(engine, unseen("input-drift", "resunet", "7", "", DAY_0), lambda number: [queued(number)])
     [message] = waiting(engine)
     assert claim(engine, message, DAY_0) and not claim(engine, message, DAY_0 + LEASE / 2)
@@ -90,7 +91,7 @@ def test_a_message_has_one_sender_until_its_lease_runs_out(database_url: str) ->
 def test_many_checkers_at_once_write_and_queue_once(database_url: str) -> None:
     here = world(database_url)
     here.report(0, "drift")
-    prepare(here.engine)
+    prepare(here.engine, *TABLES)
     ready = threading.Barrier(6)
     trouble = list[BaseException]()
 

@@ -14,8 +14,10 @@ from monitoring.cli import app
 from monitoring.jobs import status
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
-from records.watch.jobs import JobState, database_time, prepare
+from records.watch import jobs as table
+from records.watch.jobs import JobState, database_time
 from records.watch.leases import acquire, finish, holding
+from records.watch.tables import prepare
 from resunet.errors import SettingsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -32,7 +34,7 @@ def jobs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 
 def ran(url: str, name: str, outcome: str = "ok", due: timedelta = 2.2 * HOUR) -> None:
     engine = open_log(url)
-    prepare(engine)
+    prepare(engine, table.jobs)
     now = database_time(engine)
     lease = acquire(engine, name, "node1", now, HOUR)
     assert lease is not None
