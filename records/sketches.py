@@ -46,8 +46,8 @@ from records.sketch_bins import COLUMNS, FORMAT, Floats
 
 MOST_SLICES: Final = 50
 # A longer name does not fit into an index of PostgreSQL.
-_LONGEST_SLICE: Final = 200
-NO_SLICE, OTHER_SLICES, _NAMED = "", "*", "="
+LONGEST_SLICE: Final = 200
+NO_SLICE, OTHER_SLICES, NAMED = "", "*", "="
 _AT_A_TIME: Final = 500
 
 metadata = MetaData()
@@ -84,7 +84,7 @@ class Key(NamedTuple):
     @property
     def slice(self) -> str | None:
         """The slice that is named; None where there is none, or where they are many."""
-        return self.part[1:] if self.part.startswith(_NAMED) else None
+        return self.part[1:] if self.part.startswith(NAMED) else None
 
 
 KEY_COLUMNS: Final = tuple(sketches.c[name] for name in Key._fields)
@@ -102,7 +102,7 @@ def part_of(name: str | None, *, every: bool = False) -> str:
     """How a slice is named in the table; `every`: also one that is too long for it."""
     if name is None:
         return NO_SLICE
-    return f"{_NAMED}{name}" if every or len(name.encode()) <= _LONGEST_SLICE else OTHER_SLICES
+    return f"{NAMED}{name}" if every or len(name.encode()) <= LONGEST_SLICE else OTHER_SLICES
 
 
 def prepare(engine: Engine) -> bool:
@@ -143,8 +143,8 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     fresh = capped(summed(rows), _known(connection, rows))
     # All named ones before the shared ones, and either sorted: two processes never wait for each other.
-    for shared in (False, True):
-        chosen = sorted(key for key in fresh if (key.part == OTHER_SLICES) == shared)
+    for last in (False, True):
+        chosen = sorted(key for key in fresh if (key.part == OTHER_SLICES) == last)
         if chosen:
             _merge_in(connection, {key: fresh[key] for key in chosen})
 
@@ -197,20 +197,21 @@ def capped(fresh: Mapping[Key, Sketch], known: Iterable[Key] = ()) -> dict[Key, 
     named = set(known)
     room: dict[Key, int] = {}
     for key in named:
-        room[_shared(key)] = room.get(_shared(key), MOST_SLICES) - (key.slice is not None)
+        room[shared(key)] = room.get(shared(key), MOST_SLICES) - (key.slice is not None)
     kept: dict[Key, Sketch] = {}
     for key, sketch in sorted(fresh.items(), key=lambda item: (-item[1].rows, item[0])):
-        shared = _shared(key)
+        others = shared(key)
         if key.slice is not None and key not in named:
-            if room.setdefault(shared, MOST_SLICES) <= 0:
-                key = shared
+            if room.setdefault(others, MOST_SLICES) <= 0:
+                key = others
             else:
-                room[shared] -= 1
+                room[others] -= 1
         kept[key] = kept[key].merge(sketch) if key in kept else sketch
     return kept
 
 
-def _shared(key: Key) -> Key:
+def shared(key: Key) -> Key:
+    """What the slices that are too many have in the place of a slice's own key."""
     return key._replace(part=OTHER_SLICES)
 
 

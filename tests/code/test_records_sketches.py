@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -200,4 +201,42 @@ def test_slices_beyond_the_most_share_a_sketch_and_can_still_be_told_apart(datab
     clear(engine)
     refresh(engine, "resunet", START, END)
     assert sum(key.slice is not None for key in held(engine)) == table.MOST_SLICES
+    engine.dispose()
+
+
+def test_a_window_tells_no_more_slices_apart_than_an_hour_does(database_url: str, tmp_path: Path) -> None:
+    # Each of four hours has other names, and one of them has most rows of all.
+    made = [
+        prediction(f"{place}", event_time=START + timedelta(minutes=4 * place), slice=f"ward={place:02}", mask_rle=None)
+        for place in range(60)
+    ]
+    made += [prediction(f"often-{place}", slice="ward=59", mask_rle=None) for place in range(3)]
+    log(database_url, tmp_path / "home", made)
+    engine = open_log(database_url)
+    parts = [(START, END), (START + timedelta(minutes=1), END)]
+    for start, end in parts:
+        found = read_sketches(engine, "resunet", start, end)
+        named = {key.slice for key in found} - {None}
+        assert len(named) == table.MOST_SLICES and "ward=59" in named
+        assert sum(sketch.rows for sketch in found.values()) == 63 - (start != START)
+    engine.dispose()
+
+
+def test_memory_does_not_grow_with_the_names_of_slices(url: str, tmp_path: Path) -> None:
+    count = 2000
+    log(url, tmp_path / "home", [prediction(f"r{n}", slice=f"ward={n}", mask_rle=None) for n in range(count)])
+    engine = open_log(url)
+    clear(engine)
+    hours = START, END
+    ragged = NOON - timedelta(minutes=30), NOON + timedelta(minutes=30)
+    read_sketches(engine, "resunet", START, START + timedelta(hours=1))
+    tracemalloc.start()
+    try:
+        # From the rows, made again, and from what was made: a sketch of each name would take 50 MB.
+        assert sum(one.rows for one in read_sketches(engine, "resunet", *ragged).values()) == count
+        assert refresh(engine, "resunet", *hours) == 1
+        assert sum(one.rows for one in read_sketches(engine, "resunet", *hours).values()) == count
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
     engine.dispose()
