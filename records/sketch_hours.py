@@ -4,11 +4,13 @@
     groups = read_sketches(engine, "resunet", start, end)       # by version, digest, route, status and slice
 
 An hour is taken from its sketches where they hold as many rows as the log does: other releases log without sketches,
-and of hours in which something was forgotten there are none. All that is read is of one moment of the database.
+and of hours in which something was forgotten there are none. Sketches that cannot be read are as if they were not there.
+All that is read is of one moment of the database.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,6 +27,8 @@ from resunet.errors import RecordsError
 
 HOUR: Final = timedelta(hours=1)
 _LOCK_WAIT: Final = "30s"
+
+_log = logging.getLogger(__name__)
 
 
 def refresh(engine: Engine, model_name: str, start: datetime, end: datetime) -> int:
@@ -60,37 +64,62 @@ def read_sketches(
         RecordsError: a time has no zone, or the database does not answer.
     """
     whole = whole_hours(start, end)
+    damaged, tried = set[datetime](), set[datetime]()
     with explained(engine):
-        with _one_moment(engine) as connection:
-            stale = _stale(connection, model_name, *whole)
-            if not (stale and mend):
-                return _sum_up(connection, model_name, (start, end), stale, all_slices)
-        _mend(engine, model_name, stale)
-        with _one_moment(engine) as connection:
-            # It may be that nothing could be mended, or that rows came meanwhile.
-            stale = _stale(connection, model_name, *whole)
-            return _sum_up(connection, model_name, (start, end), stale, all_slices)
+        while True:
+            with _one_moment(engine) as connection:
+                stale = damaged.union(_stale(connection, model_name, *whole))
+                # Tried: it may be that nothing could be mended, or that rows came meanwhile.
+                if not mend or stale <= tried:
+                    try:
+                        return _sum_up(connection, model_name, (start, end), stale, all_slices)
+                    except _DamagedError as error:
+                        damaged |= error.hours
+                        continue
+            _mend(engine, model_name, sorted(stale - tried))
+            tried |= stale
+            damaged.clear()
+
+
+class _DamagedError(Exception):
+    """Of some hours there is a sketch that cannot be read."""
+
+    def __init__(self, hours: set[datetime]) -> None:
+        super().__init__(f"{len(hours)} hours")
+        self.hours = hours
 
 
 def _sum_up(
     connection: Connection,
     model_name: str,
     window: tuple[datetime, datetime],
-    stale: Sequence[datetime],
+    stale: Collection[datetime],
     all_slices: bool,
 ) -> dict[Key, Sketch]:
-    """The hours that fit from their sketches, all else from the rows."""
+    """The hours that fit from their sketches, all else from the rows.
+
+    Raises:
+        _DamagedError: of hours that are not stale.
+    """
     start, whole = window[0], whole_hours(*window)
     kept = _kept(connection, model_name, *whole, all_slices) - set(stale)
     gaps = list(_gaps(*window, kept))
     # Before anything is summed up: a sketch of each name that comes along would be too many.
     named = None if all_slices else _names_of(connection, model_name, whole, stale, gaps)
     found: dict[Key, Sketch] = {}
-    for key, content in _stored(connection, model_name, *whole):
+    damaged = set[datetime]()
+    for key, rows, content in _stored(connection, model_name, *whole):
         if key.hour in kept:
+            try:
+                sketch = table.unpacked(rows, content)
+            except RecordsError as error:
+                _log.warning("the hour of %s is counted from its rows: %s", key.hour, error)
+                damaged.add(key.hour)
+                continue
             told_apart = named is None or key.slice is None or _group_of(key) in named
-            key = key if told_apart else shared(key)
-            _merge_into(found, key._replace(hour=start), Sketch.from_bytes(content))
+            _merge_into(found, (key if told_apart else shared(key))._replace(hour=start), sketch)
+    if damaged:
+        raise _DamagedError(damaged)
     for part in gaps:
         for key, sketch in sketches_of_rows(connection, model_name, *part, named):
             _merge_into(found, key._replace(hour=start), sketch)
@@ -164,12 +193,14 @@ def _held_by_hour(connection: Connection, model_name: str, first: datetime, last
     return {hour: int(count) for hour, count in connection.execute(query.group_by(sketches.c.hour))}
 
 
-def _stored(connection: Connection, model_name: str, first: datetime, last: datetime) -> Iterator[tuple[Key, bytes]]:
+def _stored(
+    connection: Connection, model_name: str, first: datetime, last: datetime
+) -> Iterator[tuple[Key, int, bytes]]:
     if first >= last or not table.readable(connection):
         return
-    query = select(*table.KEY_COLUMNS, sketches.c.content).where(*_of_hours(model_name, first, last))
-    for *texts, content in connection.execute(query, execution_options={"yield_per": CHUNK // 10}):
-        yield Key(*texts), content
+    query = select(*table.KEY_COLUMNS, *table.CONTENT).where(*_of_hours(model_name, first, last))
+    for *texts, rows, content in connection.execute(query, execution_options={"yield_per": CHUNK // 10}):
+        yield Key(*texts), rows, content
 
 
 def _of_hours(model_name: str, first: datetime, last: datetime) -> Sequence[ColumnElement[bool]]:
@@ -191,7 +222,7 @@ def _names_of(
     connection: Connection,
     model_name: str,
     whole: tuple[datetime, datetime],
-    stale: Sequence[datetime],
+    stale: Collection[datetime],
     gaps: Sequence[tuple[datetime, datetime]],
 ) -> set[Group]:
     """The slices with most rows of a window: MOST_SLICES of a version, digest, route and status."""

@@ -9,11 +9,12 @@
 Table `sketches` has a row for each model, version, route, status and slice of an hour (UTC), with a `records.sketch`
 in it. Whoever reads them compares them with the number of rows of the hour (`records.sketch_hours`): releases before
 this one log without them, and a role that only logs may lack the right to make or change this table; then nothing is
-written here.
+written here. One that cannot be read is begun anew, so that it does not fit any more: no row is lost or refused for it.
 
 Clients name slices, as many as they like: MOST_SLICES of an hour have a sketch of their own, the others share one.
 """
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -43,12 +44,15 @@ from records.engines import exclusive, explained
 from records.schema import UtcTime
 from records.sketch import Sketch
 from records.sketch_bins import COLUMNS, FORMAT, Floats
+from resunet.errors import RecordsError
 
 MOST_SLICES: Final = 50
 # A longer name does not fit into an index of PostgreSQL.
 LONGEST_SLICE: Final = 200
 NO_SLICE, OTHER_SLICES, NAMED = "", "*", "="
 _AT_A_TIME: Final = 500
+
+_log = logging.getLogger(__name__)
 
 metadata = MetaData()
 
@@ -88,6 +92,8 @@ class Key(NamedTuple):
 
 
 KEY_COLUMNS: Final = tuple(sketches.c[name] for name in Key._fields)
+# What `unpacked` reads.
+CONTENT: Final = (sketches.c.rows, sketches.c.content)
 _texts = itemgetter("model_name", "model_version", "model_digest", "route", "status", "slice")
 _numbers = itemgetter(*COLUMNS)
 _Group = TypeVar("_Group", bound=Hashable)
@@ -157,6 +163,21 @@ def drop(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     for start in range(0, len(hours), _AT_A_TIME):
         touched = tuple_(sketches.c.model_name, sketches.c.hour).in_(hours[start : start + _AT_A_TIME])
         connection.execute(delete(sketches).where(touched))
+
+
+def unpacked(rows: int, content: bytes) -> Sketch:
+    """A sketch as the table has it.
+
+    Args:
+        rows: that it is said to sum up.
+
+    Raises:
+        RecordsError: it is damaged, of another format, or of another number of rows.
+    """
+    sketch = Sketch.from_bytes(content)
+    if sketch.rows != rows:
+        raise RecordsError(f"a sketch of the inference log sums up {sketch.rows} rows, not {rows} as its row says")
+    return sketch
 
 
 def store(connection: Connection, made: Mapping[Key, Sketch]) -> None:
@@ -230,13 +251,19 @@ def _merge_in(connection: Connection, fresh: Mapping[Key, Sketch]) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     blank = [{**key._asdict(), "format": FORMAT, "rows": 0, "content": b""} for key in fresh]
     connection.execute(dialect.insert(sketches).on_conflict_do_nothing(), blank)
-    query = select(*KEY_COLUMNS, sketches.c.content).where(tuple_(*KEY_COLUMNS).in_(list(fresh)), _OURS)
+    query = select(*KEY_COLUMNS, *CONTENT).where(tuple_(*KEY_COLUMNS).in_(list(fresh)), _OURS)
     # Read after the lock: what another process has added meanwhile is in it.
     found = connection.execute(query.order_by(*KEY_COLUMNS).with_for_update())
     changed = []
-    for *texts, content in found:
+    for *texts, rows, content in found:
         key = Key(*texts)
-        merged = Sketch.from_bytes(content).merge(fresh[key])
+        try:
+            before = unpacked(rows, content)
+        except RecordsError as error:
+            # The hour does not fit its rows then, and whoever reads it next sums it up again.
+            _log.warning("of the hour of %s a sketch is begun anew: %s", key.hour, error)
+            before = Sketch.empty()
+        merged = before.merge(fresh[key])
         fields = {f"of_{name}": value for name, value in key._asdict().items()}
         changed.append({**fields, "now": merged.rows, "made": merged.to_bytes()})
     same = [column == bindparam(f"of_{column.name}") for column in KEY_COLUMNS]

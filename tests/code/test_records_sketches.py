@@ -2,25 +2,29 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from forgotten_scene import LATER, MINE, Scene, mine, theirs
 from records_release_2 import log_as_release_2, open_as_release_2
-from records_rows import NOON, prediction
+from records_rows import NOON, prediction, rejected
 from sketch_scene import END, START, assert_same, clear, held, log, rows, stored
-from sqlalchemy import event, make_url
+from sqlalchemy import Engine, event, make_url, update
 
 from records import sketches as table
 from records.insert import read_record
 from records.log_database import open_log
 from records.rows import to_record
+from records.sketch import Sketch
 from records.sketch_hours import read_sketches, refresh
 
 HERE = Path(__file__).parent
@@ -239,4 +243,70 @@ def test_memory_does_not_grow_with_the_names_of_slices(url: str, tmp_path: Path)
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
+    engine.dispose()
+
+
+def damage(engine: Engine, content: bytes) -> int:
+    """Replace the content of all sketches of NOON's hour, and return how many they were."""
+    with engine.begin() as connection:
+        mine = update(table.sketches).where(table.sketches.c.hour == NOON)
+        return connection.execute(mine.values(content=content)).rowcount
+
+
+NEWER = zlib.compress(struct.pack("<HHHQ", 999, 1, 1, 7))
+DAMAGED = [b"x", Sketch.empty().to_bytes()[:40], NEWER, Sketch.empty().to_bytes()]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=["garbage", "cut", "of another format", "of other rows"])
+def test_a_sketch_that_cannot_be_read_holds_up_no_row_and_is_made_again(
+    database_url: str, tmp_path: Path, content: bytes
+) -> None:
+    home = tmp_path / "home"
+    log(database_url, home, rows(120))
+    engine = open_log(database_url)
+    right = read_sketches(engine, "resunet", START, END)
+    assert damage(engine, content) > 0
+    # Who may not or does not mend counts the rows.
+    assert_same(read_sketches(engine, "resunet", START, END), right)
+    log(database_url, home, rows(40, mark="more", seed=1))
+    assert stored(engine) == 160 and rejected(home) == []
+    mended = read_sketches(engine, "resunet", START, END, mend=True)
+    assert sum(sketch.rows for sketch in mended.values()) == 160
+    kept = held(engine)
+    clear(engine)
+    refresh(engine, "resunet", START, END)
+    assert_same(held(engine), kept)
+    engine.dispose()
+
+
+def test_a_reader_mends_a_sketch_that_cannot_be_read(database_url: str, tmp_path: Path) -> None:
+    log(database_url, tmp_path / "home", rows(60))
+    engine = open_log(database_url)
+    before = held(engine)
+    damage(engine, b"x")
+    read_sketches(engine, "resunet", START, END, mend=True)
+    assert_same(held(engine), before)
+    engine.dispose()
+
+
+def test_rows_are_stored_also_where_they_cannot_be_summed_up(database_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    log(database_url, home, rows(20))
+    engine = open_log(database_url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE sketches ADD CONSTRAINT none CHECK (rows < 0) NOT VALID")
+        else:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER none BEFORE UPDATE ON sketches BEGIN SELECT RAISE(ABORT, 'none'); END"
+            )
+    log(database_url, home, rows(30, mark="more", seed=1))
+    assert stored(engine) == 50 and rejected(home) == []
+    with engine.begin() as connection:
+        gone = (
+            "ALTER TABLE sketches DROP CONSTRAINT none" if engine.dialect.name == "postgresql" else "DROP TRIGGER none"
+        )
+        connection.exec_driver_sql(gone)
+    assert refresh(engine, "resunet", START, END) > 0
+    assert sum(sketch.rows for sketch in held(engine).values()) == 50
     engine.dispose()
