@@ -4,7 +4,7 @@
     groups = read_sketches(engine, "resunet", start, end)       # by version, digest, route, status and slice
 
 An hour is taken from its sketches where they hold as many rows as the log does: other releases log without sketches,
-and of hours in which something was forgotten there are none. Sketches that cannot be read are as if they were not there.
+and of hours in which something was forgotten there are none. Sketches that cannot be read are as if there were none.
 All that is read is of one moment of the database.
 """
 
@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, text
+from sqlalchemy.exc import OperationalError
 
 from records import sketches as table
-from records.engines import explained
+from records.engines import explained, was_locked
 from records.sketch import Sketch
 from records.sketch_bins import FORMAT
 from records.sketch_rows import CHUNK, TEXTS, Group, largest, names_in_rows, rows_by_hour, sketches_of_rows
@@ -35,7 +36,7 @@ def refresh(engine: Engine, model_name: str, start: datetime, end: datetime) -> 
     """Sum up again the whole hours of a window whose sketches do not fit the rows, and return how many they were.
 
     Rows wait to be stored while an hour is summed up, some seconds for a million rows; where this role may not write
-    sketches, nothing is done.
+    sketches, or somebody else keeps them locked, nothing is done.
 
     Raises:
         RecordsError: a time has no zone, or the database does not answer.
@@ -145,8 +146,20 @@ def _mend(engine: Engine, model_name: str, stale: Sequence[datetime]) -> int:
     with engine.connect() as connection:
         if not table.replaceable(connection):
             return 0
-    for hour in stale:
-        _rebuild(engine, model_name, hour)
+    for place, hour in enumerate(stale):
+        try:
+            _rebuild(engine, model_name, hour)
+        except OperationalError as error:
+            if not was_locked(error):
+                raise
+            # To wait for each of them would take hours of hours: they can be counted from the rows.
+            _log.warning(
+                "the sums of %d hours cannot be made now, since the table `sketches` was locked for longer than "
+                "%s: they are counted from the rows this time",
+                len(stale) - place,
+                _LOCK_WAIT,
+            )
+            return place
     return len(stale)
 
 

@@ -20,7 +20,9 @@ from records_rows import NOON, prediction, rejected
 from sketch_scene import END, START, assert_same, clear, held, log, rows, stored
 from sqlalchemy import Engine, event, make_url, update
 
+from records import sketch_hours
 from records import sketches as table
+from records.engines import make_engine
 from records.insert import read_record
 from records.log_database import open_log
 from records.rows import to_record
@@ -309,4 +311,25 @@ def test_rows_are_stored_also_where_they_cannot_be_summed_up(database_url: str, 
         connection.exec_driver_sql(gone)
     assert refresh(engine, "resunet", START, END) > 0
     assert sum(sketch.rows for sketch in held(engine).values()) == 50
+    engine.dispose()
+
+
+def test_who_reads_while_the_sketches_are_locked_counts_the_rows_and_says_so(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log(database_url, tmp_path / "home", rows(60))
+    engine = open_log(database_url)
+    clear(engine)
+    monkeypatch.setattr(sketch_hours, "_LOCK_WAIT", "50ms")
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout = 50"))
+    other = make_engine(database_url)
+    with other.connect().execution_options(records_begin="BEGIN IMMEDIATE") as writer, writer.begin():
+        if engine.dialect.name == "postgresql":
+            writer.exec_driver_sql("LOCK TABLE sketches IN ROW EXCLUSIVE MODE")
+        found = read_sketches(engine, "resunet", START, END, mend=True)
+        assert sum(sketch.rows for sketch in found.values()) == 60
+        assert "4 hours cannot be made now" in caplog.text and held(other) == {}
+    assert refresh(engine, "resunet", START, END) == 4
+    other.dispose()
     engine.dispose()
