@@ -40,7 +40,7 @@ def rows_by_hour(connection: Connection, model_name: str, first: datetime, last:
     else:
         hour = func.substr(time, 1, len("YYYY-MM-DD HH"))
     # Of the index alone.
-    query = select(hour.label("hour"), func.count()).where(*_of_time(model_name, first, last)).group_by("hour")
+    query = select(hour.label("hour"), func.count()).where(*of_time(model_name, first, last)).group_by("hour")
     return {_as_hour(found): count for found, count in connection.execute(query)}
 
 
@@ -51,7 +51,7 @@ def names_in_rows(connection: Connection, model_name: str, start: datetime, end:
         length = func.octet_length(name)
     else:
         length = func.length(cast(name, LargeBinary))
-    mine = (*_of_time(model_name, start, end), name.is_not(None), length <= LONGEST_SLICE)
+    mine = (*of_time(model_name, start, end), name.is_not(None), length <= LONGEST_SLICE)
     columns = [predictions.c[text] for text in TEXTS]
     return dict(largest(connection, columns, func.count(), mine))
 
@@ -60,7 +60,7 @@ def sketches_of_rows(
     connection: Connection, model_name: str, start: datetime, end: datetime, named: Collection[Group] | None
 ) -> Iterator[tuple[Key, Sketch]]:
     """Sketches of the rows of a part of an hour, some for each chunk; named: slices to tell apart, None for each."""
-    query = select(*(predictions.c[name] for name in (*TEXTS, *COLUMNS))).where(*_of_time(model_name, start, end))
+    query = select(*(predictions.c[name] for name in (*TEXTS, *COLUMNS))).where(*of_time(model_name, start, end))
     size = len(TEXTS)
 
     def key_of(texts: Group) -> Key:
@@ -91,7 +91,8 @@ def largest(
         yield tuple(row[:-1]), int(row[-1])
 
 
-def _of_time(model_name: str, start: datetime, end: datetime) -> Sequence[ColumnElement[bool]]:
+def of_time(model_name: str, start: datetime, end: datetime) -> Sequence[ColumnElement[bool]]:
+    """Which rows are a model's from a moment to another, the end left out."""
     time = predictions.c.event_time
     return (predictions.c.model_name == model_name, time >= start, time < end)
 

@@ -4,7 +4,8 @@
     upkeep.run_until(stop, interval_s=10)       # in a thread of its own: a round may take minutes
 
 A home notes up to which tombstone it has deleted its blobs, in a file named after the database's salt: machines that
-share a database each have stores of their own, and each takes out its own part.
+share a database each have stores of their own, and each takes out its own part. A second file notes
+how far the sums were looked at.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from sqlalchemy import Engine
 from records import tombstones
 from records.blobs import UndeletedError
 from records.engines import explained
+from records.sketch_forgotten import drop_outdated
 from records.stores import Deleted, Stores
 from resunet.errors import RecordsError
 
@@ -70,6 +72,9 @@ class Upkeep:
             # A truth is of use with its image.
             self._stores.truths.purge(now - self._retention.images)
         sweep(self._engine, self._home, self._stores)
+        for answers in _forgotten_since(self._engine, self._home, "summed"):
+            # What an earlier release forgot is in the sums yet.
+            drop_outdated(self._engine, answers)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""
@@ -97,19 +102,27 @@ def sweep(engine: Engine, home: Path, stores: Stores) -> Deleted:
     Raises:
         RecordsError: the database does not answer, or a blob cannot be deleted.
     """
-    deleted, note = Deleted(), None
+    deleted = Deleted()
+    for answers in _forgotten_since(engine, home, "seen"):
+        deleted += stores.delete(answers)
+    return deleted
+
+
+def _forgotten_since(engine: Engine, home: Path, what: str) -> Iterator[list[str]]:
+    """Answers that were forgotten since they were last asked for, in parts; one is noted when the next is asked for."""
+    note = None
     while True:
         with explained(engine), engine.connect() as connection:
             if note is None:
                 salt = tombstones.salt_of(connection)
                 if salt is None:
-                    return deleted
-                note = home / f"forgotten-{hashlib.sha256(salt).hexdigest()[:16]}.seen"
+                    return
+                note = home / f"forgotten-{hashlib.sha256(salt).hexdigest()[:16]}.{what}"
                 seen = _noted(note)
             last, answers = tombstones.answers_after(connection, seen)
         if not answers:
-            return deleted
-        deleted += stores.delete(answers)
+            return
+        yield answers
         _note(note, last)
         seen = last
 

@@ -27,7 +27,11 @@ from records.insert import read_record
 from records.log_database import open_log
 from records.rows import to_record
 from records.sketch import Sketch
+from records.sketch_forgotten import drop_outdated
 from records.sketch_hours import read_sketches, refresh
+from records.stores import Stores
+from records.tombstones import answers_after
+from records.upkeep import Retention, Upkeep
 
 HERE = Path(__file__).parent
 
@@ -332,4 +336,32 @@ def test_who_reads_while_the_sketches_are_locked_counts_the_rows_and_says_so(
         assert "4 hours cannot be made now" in caplog.text and held(other) == {}
     assert refresh(engine, "resunet", START, END) == 4
     other.dispose()
+    engine.dispose()
+
+
+def test_what_an_earlier_release_forgot_goes_from_the_sums_with_the_next_upkeep(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(database_url, tmp_path)
+    scene.fill()
+    engine = scene.engine()
+    log(database_url, tmp_path / "other", rows(30))
+    before = read_sketches(engine, "resunet", START, END)
+    untouched = {key: sketch for key, sketch in held(engine).items() if key.hour != NOON}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(table, "drop", lambda *_: None)
+        scene.forget()
+    # As many rows as before: no reader finds anything wrong.
+    assert refresh(engine, "resunet", START, END) == 0 and scene.traces(f"ward={MINE}") != []
+    upkeep = Upkeep(engine, scene.home, Stores.of(scene.home), Retention(), lambda: NOON)
+    upkeep.run()
+    assert scene.traces(f"ward={MINE}") == []
+    assert_same(held(engine), untouched)
+    assert refresh(engine, "resunet", START, END) == 1
+    after = read_sketches(engine, "resunet", START, END)
+    assert sum(one.rows for one in after.values()) == sum(one.rows for one in before.values()) == stored(engine)
+    # Another machine of this database finds all in order.
+    with engine.connect() as connection:
+        _, answers = answers_after(connection, 0)
+    assert answers and drop_outdated(engine, answers) == 0
     engine.dispose()
