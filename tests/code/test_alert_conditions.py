@@ -233,7 +233,7 @@ def test_labels_are_read_where_the_platform_measures_them(here: World) -> None:
 def test_jobs_are_read_where_the_platform_keeps_them(here: World) -> None:
     here.now = DAY_0 + DAY
     prepare(here.engine, jobs)
-    usual = {"token": 0, "failing": 0, "failures": 0, "last_outcome": "ok"}
+    usual = {"token": 1, "failing": 0, "failures": 0, "last_outcome": "ok", "heartbeat": here.now}
     with here.engine.begin() as connection:
         for name, due in (("late", here.now - 2 * HOUR), ("well", here.now + HOUR)):
             connection.execute(insert(jobs).values(name=name, due=due, **usual))

@@ -178,6 +178,29 @@ def test_a_job_that_runs_is_not_removed(engine: Engine) -> None:
     assert remove(engine, "report", NOON) and jobs_state(engine) == []
 
 
+def test_a_job_that_was_removed_and_comes_back_gives_out_no_lease_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = take(engine, "one")
+    late = NOON + 2 * MINUTE
+    assert remove(engine, "report", late) and not remove(engine, "report", late)
+    for name, value in old.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def is_refused() -> None:
+        with pytest.raises(LostLeaseError), holding(engine, old):
+            pass
+        with engine.begin() as connection, pytest.raises(LostLeaseError):
+            refuse_if_lost(connection)
+
+    is_refused()
+    alive(engine, ["report"], late)
+    assert jobs_state(engine) == []
+    again = take(engine, "other", late)
+    assert again.token > old.token and (state(engine).failures, state(engine).due) == (0, None)
+    is_refused()
+
+
 def test_a_heartbeat_is_of_the_jobs_that_somebody_looks_after(engine: Engine) -> None:
     for name in ("alerts", "report"):
         acquire(engine, name, "one", NOON, MINUTE)
