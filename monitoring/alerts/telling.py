@@ -47,16 +47,17 @@ def deliver(engine: Engine, recipients: Recipients, reports: Reports, clock: Cal
     for message in waiting(engine):
         place = (message.recipient, message.number)
         # Who has not heard that it began is not told that it is over.
-        if place in away or not claim(engine, message, clock()):
+        claimed = None if place in away else claim(engine, message, clock())
+        if claimed is None:
             away.add(place)
             continue
         if recipients.tell(place, _message(message, reports)):
-            settle(engine, message, "delivered", clock())
+            settle(engine, claimed, "delivered", clock())
             delivered += 1
             continue
         away.add(place)
         late = clock() - message.made >= GIVE_UP
-        settle(engine, message, "given up" if late else "waiting", clock())
+        settle(engine, claimed, "given up" if late else "waiting", clock())
         problems.append(_problem(message, recipients.described(place), late))
     return Told(delivered, tuple(problems))
 

@@ -2,12 +2,13 @@
 
     queue(connection, [Queued(alert_id=3, event="firing", recipient="default", number=1, …)])   # with the alert
     for message in waiting(engine):
-        if claim(engine, message, now):     # one of several checkers gets it
-            …                               # send it
-            settle(engine, message, "delivered", now)
+        if (claimed := claim(engine, message, now)) is not None:        # one of several checkers gets it
+            …                                                           # send it
+            settle(engine, claimed, "delivered", now)
 
 A message is sent at least once, and normally once: who dies before `settle` leaves a claim that runs out after LEASE,
-and then the next checker sends it, again if need be. Somebody who is told twice is better off than one who is not told.
+and then the next checker sends it, again if need be. Of two who send it the one who claimed it last says what came of
+it. Somebody who is told twice is better off than one who is not told.
 """
 
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Waiting(Queued):
     """A message that lies in the table.
 
     Attributes:
-        attempts: how often it was claimed before.
+        attempts: how often it was claimed.
         lease_until: when the claim on it runs out; None: nobody is sending it.
     """
 
@@ -144,8 +145,8 @@ def messages_of(engine: Engine, alert_id: int) -> list[Waiting]:
     return _read(engine, alert_messages.c.alert_id == alert_id)
 
 
-def claim(engine: Engine, message: Waiting, now: datetime) -> bool:
-    """Take a message on; False where somebody else has, or it is told already.
+def claim(engine: Engine, message: Waiting, now: datetime) -> Waiting | None:
+    """Take a message on and return it as it is claimed; None where somebody else has, or it is told already.
 
     Raises:
         RecordsError: the database does not answer.
@@ -153,20 +154,30 @@ def claim(engine: Engine, message: Waiting, now: datetime) -> bool:
     table = alert_messages.c
     free = or_(table.lease_until.is_(None), table.lease_until <= now)
     mine = update(alert_messages).where(table.id == message.id, table.outcome == "waiting", free)
+    taken = mine.values(lease_until=now + LEASE, attempts=table.attempts + 1).returning(alert_messages)
     with explained(engine), engine.begin() as connection:
-        taken = connection.execute(mine.values(lease_until=now + LEASE, attempts=table.attempts + 1))
-        return taken.rowcount == 1
+        row = connection.execute(taken).first()
+    return None if row is None else Waiting(**row._mapping)
 
 
-def settle(engine: Engine, message: Waiting, outcome: Outcome, now: datetime) -> None:
+def settle(engine: Engine, claimed: Waiting, outcome: Outcome, now: datetime) -> bool:
     """Say what came of a message that was claimed; "waiting" leaves it to the next checker.
+
+    Args:
+        claimed: as `claim` gave it.
+
+    Returns:
+        False: the claim ran out meanwhile, and somebody else has the message or has settled it; nothing is changed.
 
     Raises:
         RecordsError: the database does not answer.
     """
     values = {"outcome": outcome, "lease_until": None, "settled": None if outcome == "waiting" else now}
+    table = alert_messages.c
+    # Each claim has a number of its own.
+    mine = (table.id == claimed.id, table.outcome == "waiting", table.attempts == claimed.attempts)
     with explained(engine), engine.begin() as connection:
-        connection.execute(update(alert_messages).where(alert_messages.c.id == message.id).values(**values))
+        return connection.execute(update(alert_messages).where(*mine).values(**values)).rowcount == 1
 
 
 def prune(engine: Engine, before: datetime) -> int:
