@@ -4,6 +4,7 @@ import base64
 import logging
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -166,6 +167,26 @@ def test_a_mail_server_that_is_away_hears_of_it_later_once_and_the_others_now(
     assert look(here, RULES, to).delivered == 0
     assert mail.inbox.empty() and hook.inbox.empty()
     assert PASSWORD not in caplog.text
+
+
+def test_addresses_that_hang_hold_up_neither_the_others_nor_the_check(here: World, hook: Webhook) -> None:
+    let_go, longest = threading.Event(), timedelta(seconds=1.2)
+    here.report(0, "drift")
+    here.now = DAY_0 + DAY + HOUR
+    rules = policies(drift(alert="{to: [default, oncall], repeat: 365d}"))
+    with webhook(lambda _: let_go.wait(60) and None) as hung:
+        many = ",".join([hung.url] * 12)
+        # Twelve that hang for longer than there is time, before one that answers.
+        to = Recipients({"RESUNET_NOTIFY": many, "RESUNET_NOTIFY_ONCALL": hook.url}, 1.5)
+        check(here.sources, rules, to.places, here.now)
+        told = deliver(here.engine, to, Reports(None), lambda: here.now, longest)
+        assert told.delivered == 0 and len(told.problems) == 13
+        assert sum("no time left; the next check goes on" in problem for problem in told.problems) >= 5
+        # Who was not tried comes first the next time.
+        here.now += DAY / 24
+        assert deliver(here.engine, to, Reports(None), lambda: here.now, longest).delivered == 1
+        assert hook.get()["title"] == "[resunet] ALERT input-drift: resunet version 7"
+        let_go.set()
 
 
 def test_who_is_away_for_days_is_given_up(here: World, hook: Webhook) -> None:
