@@ -4,7 +4,7 @@
     told.delivered, told.problems
 
 Of two checkers at once one claims a message. An address that is away, or hangs, holds up no other one and is passed
-over until the next look; its messages wait, in order, for GIVE_UP.
+over for a while, ever longer; its messages wait, in order, for GIVE_UP.
 """
 
 import threading
@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from monitoring.alerts.recipients import Place, Recipients
 from monitoring.alerts.reports import Report, Reports
+from monitoring.alerts.words import moment
 from records.notify import Message
 from records.watch.outbox import Waiting, claim, settle, waiting
 
@@ -27,6 +28,9 @@ GIVE_UP: Final = timedelta(days=3)
 # the two minutes that a schedule gives to a check.
 LONGEST: Final = timedelta(seconds=45)
 _AT_A_TIME: Final = 8
+# One that takes the message, but says so too late, gets it again with each attempt.
+_FIRST_PAUSE: Final = timedelta(minutes=1)
+_LONGEST_PAUSE: Final = timedelta(hours=2)
 # An address that takes the words may refuse the picture: after so many attempts they go without it.
 _WITH_PICTURE: Final = 2
 
@@ -93,7 +97,10 @@ class _Teller:
             if time.monotonic() >= self._ends:
                 late = f"{message.subject} was not told: there was no time left; the next check goes on"
                 return Told(delivered, (f"{self._recipients.described(place)}: {late}",))
-            claimed = claim(self._engine, message, self._clock())
+            now = self._clock()
+            if message.paused(now) and message.lease_until is not None:
+                return Told(delivered, (self._problem(message, place, _again(message.lease_until)),))
+            claimed = claim(self._engine, message, now)
             if claimed is None:
                 return Told(delivered, ())
             with self._looking:
@@ -104,12 +111,22 @@ class _Teller:
         return Told(len(messages), ())
 
     def _failed(self, claimed: Waiting, place: Place) -> str:
-        late = self._clock() - claimed.made >= GIVE_UP
-        settle(self._engine, claimed, "given up" if late else "waiting", self._clock())
-        next_step = f"it was tried for {GIVE_UP.days} days and is given up" if late else "the next check tries again"
+        now = self._clock()
+        if now - claimed.made >= GIVE_UP:
+            settle(self._engine, claimed, "given up", now)
+            return self._problem(claimed, place, f"it was tried for {GIVE_UP.days} days and is given up")
+        not_before = now + min(_FIRST_PAUSE * 2 ** min(claimed.attempts - 1, 16), _LONGEST_PAUSE)
+        settle(self._engine, claimed, "waiting", now, not_before=not_before)
+        return self._problem(claimed, place, _again(not_before))
+
+    def _problem(self, message: Waiting, place: Place, next_step: str) -> str:
         address = self._recipients.described(place)
         told = address if address.endswith("not set") else f"{address} is away, or takes no message"
-        return f"{told}: {claimed.subject} was not told; {next_step}"
+        return f"{told}: {message.subject} was not told; {next_step}"
+
+
+def _again(when: datetime) -> str:
+    return f"the first check after {moment(when)} tries again"
 
 
 def _message(message: Waiting, reports: Reports) -> Message:

@@ -99,7 +99,9 @@ class Waiting(Queued):
 
     Attributes:
         attempts: how often it was claimed.
-        lease_until: when the claim on it runs out; None: nobody is sending it.
+        lease_until: when the claim on it runs out, or, of one that was not taken, until when nobody tries again; None:
+            it may be sent.
+        settled: when it was told, or last not taken.
     """
 
     id: int
@@ -107,6 +109,10 @@ class Waiting(Queued):
     outcome: Outcome
     lease_until: datetime | None
     settled: datetime | None
+
+    def paused(self, now: datetime) -> bool:
+        """Whether it was not taken, and is not to be tried again yet."""
+        return self.settled is not None and self.lease_until is not None and now < self.lease_until
 
 
 def queue(connection: Connection, messages: Sequence[Queued]) -> None:
@@ -120,7 +126,8 @@ def queue(connection: Connection, messages: Sequence[Queued]) -> None:
                 table.recipient == message.recipient,
                 table.number == message.number,
                 table.outcome == "waiting",
-                table.lease_until.is_(None),
+                # Nobody is sending it just now.
+                or_(table.lease_until.is_(None), table.settled.is_not(None)),
             )
             connection.execute(older.values(outcome="superseded", settled=message.made))
         words = {"subject": storable(message.subject), "body": storable(message.body)}
@@ -154,17 +161,21 @@ def claim(engine: Engine, message: Waiting, now: datetime) -> Waiting | None:
     table = alert_messages.c
     free = or_(table.lease_until.is_(None), table.lease_until <= now)
     mine = update(alert_messages).where(table.id == message.id, table.outcome == "waiting", free)
-    taken = mine.values(lease_until=now + LEASE, attempts=table.attempts + 1).returning(alert_messages)
+    claimed = {"lease_until": now + LEASE, "settled": None, "attempts": table.attempts + 1}
+    taken = mine.values(**claimed).returning(alert_messages)
     with explained(engine), engine.begin() as connection:
         row = connection.execute(taken).first()
     return None if row is None else Waiting(**row._mapping)
 
 
-def settle(engine: Engine, claimed: Waiting, outcome: Outcome, now: datetime) -> bool:
-    """Say what came of a message that was claimed; "waiting" leaves it to the next checker.
+def settle(
+    engine: Engine, claimed: Waiting, outcome: Outcome, now: datetime, *, not_before: datetime | None = None
+) -> bool:
+    """Say what came of a message that was claimed; "waiting" leaves it to another checker.
 
     Args:
         claimed: as `claim` gave it.
+        not_before: of one that waits on, when it is tried again.
 
     Returns:
         False: the claim ran out meanwhile, and somebody else has the message or has settled it; nothing is changed.
@@ -172,7 +183,7 @@ def settle(engine: Engine, claimed: Waiting, outcome: Outcome, now: datetime) ->
     Raises:
         RecordsError: the database does not answer.
     """
-    values = {"outcome": outcome, "lease_until": None, "settled": None if outcome == "waiting" else now}
+    values = {"outcome": outcome, "lease_until": not_before, "settled": now}
     table = alert_messages.c
     # Each claim has a number of its own.
     mine = (table.id == claimed.id, table.outcome == "waiting", table.attempts == claimed.attempts)
