@@ -16,7 +16,7 @@ from monitoring.performance.estimated import Estimate
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from monitoring.words import summary
-from records.watch.reports import WindowReport
+from records.watch.reports import Kind, WindowReport
 
 FORMAT_VERSION: Final = 2
 NO_ESTIMATE: Final = Estimate(math.nan, math.nan, math.nan, 0, declined="there are too few rows")
@@ -112,7 +112,7 @@ class Answer:
             "not_compared": [asdict(left) for left in self.not_compared],
         }
 
-    def as_row(self, made: datetime) -> WindowReport:
+    def as_row(self, made: datetime, kind: Kind = "window") -> WindowReport:
         """What the database keeps of it."""
         question, drift = self.question, self.drift
         return WindowReport(
@@ -132,6 +132,7 @@ class Answer:
             estimated_high=_known(self.estimate.high),
             run_id=self.run_id,
             made=made,
+            kind=kind,
         )
 
 

@@ -37,7 +37,7 @@ from monitoring.streams import Stream, read_stream
 from monitoring.summary import ColumnSummary
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
-from records.watch.reports import add_report
+from records.watch.reports import Kind, add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import VersionError
 
@@ -71,6 +71,7 @@ def run_report(
     experiment: str,
     places: Places | None = None,
     made: datetime | None = None,
+    kind: Kind = "window",
 ) -> Answer:
     """Answer a question, and keep the answer in an MLflow run (FAILED when this fails) and in the log's database.
 
@@ -79,6 +80,7 @@ def run_report(
         experiment: name of the MLflow experiment.
         places: what it finds and leaves on this machine.
         made: the time of the report; now, if it is not given.
+        kind: what it is kept as.
 
     Raises:
         ResunetError: the log, MLflow or the version's reference cannot be used.
@@ -103,7 +105,7 @@ def run_report(
             if places.folder is not None:
                 shutil.copytree(files, places.folder, dirs_exist_ok=True)
             # Last: whoever reads the row finds a run that has all its files.
-            add_report(engine, answer.as_row(made or datetime.now(UTC)))
+            add_report(engine, answer.as_row(made or datetime.now(UTC), kind))
         finally:
             engine.dispose()
     return answer

@@ -22,7 +22,7 @@ from records.watch.leases import refuse_if_lost
 from records.watch.tables import prepare
 
 Verdict = Literal["no drift", "drift", "too few rows"]
-Kind = Literal["window", "trend"]
+Kind = Literal["window", "trend", "window by hand", "trend by hand"]
 
 _ROUTES_APART = ","
 
@@ -71,7 +71,8 @@ class WindowReport:
         estimated_high: upper end of its interval.
         run_id: of the MLflow run that holds the report.
         made: when.
-        kind: "window", the test of this window alone; "trend", the test of all windows up to its end.
+        kind: "window", the test of this window alone; "trend", the test of all windows up to its end. Either "by hand":
+            a person has asked for it, and it counts for no policy.
     """
 
     model_name: str

@@ -137,6 +137,30 @@ def test_a_command_that_comes_is_a_job_and_one_that_is_not_there_is_none(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("asked", "name", "options"),
+    [
+        ({}, "trend resunet", "--stage Production --window 24h"),
+        ({"window": "1h"}, "trend resunet", "--stage Production --window 24h"),
+        ({"window": "7d"}, "trend resunet 7d", "--stage Production --window 7d"),
+        (
+            {"stage": "Staging", "routes": ("shadow",)},
+            "trend resunet Staging shadow",
+            "--stage Staging --window 24h --route shadow",
+        ),
+        ({"version": 3}, "trend resunet version 3", "--version 3 --window 24h"),
+    ],
+)
+def test_the_trend_is_of_what_the_reports_are_of(
+    tmp_path: Path, asked: dict[str, object], name: str, options: str
+) -> None:
+    reporting = Reporting(**asked)  # type: ignore[arg-type]
+    report, trend = jobs_of(reporting, known={"trend"}, home=tmp_path, limit=HOUR)
+    assert (trend.name, trend.after, trend.once_in) == (name, report.name, trend.every)
+    assert " ".join(trend.command).endswith(f"monitoring trend --brief --counts --model resunet {options}")
+    assert "--counts" in report.command
+
+
+@pytest.mark.parametrize(
     ("asked", "name"),
     [
         ({}, "resunet 24h"),
