@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from monitoring.drift import Drift, LeftOut, Rule
+from monitoring.drift import FEW_GROUPS, Drift, LeftOut, Rule
 from monitoring.explain import looks_like
 from monitoring.live import LIVE_ROUTES, RowCounts
 from monitoring.performance.estimated import Estimate
@@ -139,6 +139,12 @@ class Answer:
 def too_few(answer: Answer) -> str:
     """Why there is no verdict, and what to do about it."""
     question = answer.question
+    if of_groups := [left.reason for left in answer.not_compared if FEW_GROUPS in left.reason]:
+        return (
+            f"too few rows: {of_groups[0]}. The window {question.window} holds {answer.counts.compared} rows of "
+            f"{question.version}; train a version on images of more groups, or without the column `group` if they are "
+            "independent of each other"
+        )
     others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
     copies = " of so many different images" if answer.counts.compared >= question.min_rows else ""
     return (

@@ -24,10 +24,10 @@ from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.answer import Answer, Question
-from monitoring.drift import ColumnDrift, Drift, Family, LeftOut, Values
+from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
-from monitoring.judge import judge
+from monitoring.judge import answerable, judge
 from monitoring.live import REFUSED, count_rows
 from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings, refusals
@@ -195,8 +195,10 @@ def _live(question: Question, engine: Engine) -> pd.DataFrame:
 def _families(question: Question, reference: pd.DataFrame, live: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
     if len(reference) > question.sample_rows:
         reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
-    families, left_out = make_families(reference, live, min_live=question.min_rows)
-    if not families and not any(WINDOW_SHORT in left.reason for left in left_out):
+    found, left_out = make_families(reference, live, min_live=question.min_rows)
+    families, unanswerable = answerable(found, question.rule)
+    left_out += unanswerable
+    if not families and not any(short in left.reason for left in left_out for short in (WINDOW_SHORT, FEW_GROUPS)):
         raise VersionError(
             f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
             f"{question.version} holds {int((reference['split'] == 'train').sum())} training images; train a version "
