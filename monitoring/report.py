@@ -31,7 +31,7 @@ from monitoring.judge import answerable, judge
 from monitoring.live import REFUSED, count_rows
 from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings, refusals
-from monitoring.sampling import sample_rows
+from monitoring.sampling import count_copies, sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.streams import Stream, read_stream
 from monitoring.summary import ColumnSummary
@@ -127,7 +127,10 @@ def _answer(
     reference = read_reference(question.version, inbox, client.tracking_uri)
     live = _live(question, engine)
     families, not_compared = _families(question, reference, live)
-    quality = _quality(reference, live, refused)
+    copies = None
+    if counts.compared > question.sample_rows:
+        copies = count_copies(engine, question.version, question.window, routes=question.routes)
+    quality = _quality(reference, live, refused, copies)
     if not families:
         return Answer(question, _too_few(question, quality), counts, tuple(not_compared), run_id)
     drift = judge(families, question.rule, quality)
@@ -173,8 +176,10 @@ def _too_few(question: Question, quality: list[Finding]) -> Drift:
     )
 
 
-def _quality(reference: pd.DataFrame, live: pd.DataFrame, refused: Finding) -> list[Finding]:
-    found = findings(reference[reference["split"] == "train"], live, refused=0)
+def _quality(
+    reference: pd.DataFrame, live: pd.DataFrame, refused: Finding, copies: tuple[int, int] | None
+) -> list[Finding]:
+    found = findings(reference[reference["split"] == "train"], live, refused=0, copies=copies)
     return [refused, *found] if refused.images else found
 
 
