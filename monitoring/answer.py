@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from monitoring.drift import Drift, LeftOut, Rule
+from monitoring.drift import FEW_GROUPS, Drift, LeftOut, Rule
 from monitoring.explain import looks_like
 from monitoring.live import LIVE_ROUTES, RowCounts
 from monitoring.performance.estimated import Estimate
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from monitoring.words import summary
-from records.watch.reports import WindowReport
+from records.watch.reports import Kind, WindowReport
 
 FORMAT_VERSION: Final = 2
 NO_ESTIMATE: Final = Estimate(math.nan, math.nan, math.nan, 0, declined="there are too few rows")
@@ -112,7 +112,7 @@ class Answer:
             "not_compared": [asdict(left) for left in self.not_compared],
         }
 
-    def as_row(self, made: datetime) -> WindowReport:
+    def as_row(self, made: datetime, kind: Kind = "window") -> WindowReport:
         """What the database keeps of it."""
         question, drift = self.question, self.drift
         return WindowReport(
@@ -132,12 +132,19 @@ class Answer:
             estimated_high=_known(self.estimate.high),
             run_id=self.run_id,
             made=made,
+            kind=kind,
         )
 
 
 def too_few(answer: Answer) -> str:
     """Why there is no verdict, and what to do about it."""
     question = answer.question
+    if of_groups := [left.reason for left in answer.not_compared if FEW_GROUPS in left.reason]:
+        return (
+            f"too few rows: {of_groups[0]}. The window {question.window} holds {answer.counts.compared} rows of "
+            f"{question.version}; train a version on images of more groups, or without the column `group` if they are "
+            "independent of each other"
+        )
     others = f" (left out: {_left_out(answer.counts)})" if answer.counts.left_out else ""
     copies = " of so many different images" if answer.counts.compared >= question.min_rows else ""
     return (

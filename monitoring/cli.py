@@ -44,6 +44,10 @@ Route = Annotated[
     list[str] | None,
     typer.Option(help="Look at these rows: production, canary, shadow, batch; repeatable. [default: all but batch]"),
 ]
+Counts = Annotated[
+    bool,
+    typer.Option("--counts", help="Let alerts take note of it, in the place of the schedule's on the same window."),
+]
 
 
 @app.command()
@@ -68,6 +72,7 @@ def report(
     min_effect: MinEffect = 0.1,
     min_share: MinShare = 0.02,
     route: Route = None,
+    counts: Counts = False,
     brief: Annotated[bool, typer.Option("--brief", help="One line instead of the table.")] = False,
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when standard input ends.")] = False,
 ) -> None:
@@ -76,9 +81,12 @@ def report(
     Reads the predictions that the server logged to RESUNET_INFERENCE_LOG (else RESUNET_DATABASE), runs
     Evidently, and keeps page, picture and figures in the MLflow experiment `resunet-monitoring`.
 
+    What the schedule reports counts for policies of alerts; what is asked for by hand does with --counts alone.
+
     Exit code: 0 no drift, 3 drift, 2 too few rows or an error.
     """
     from monitoring.lifeline import CLOSING_S, end_with_starter
+    from monitoring.live import routes_of
     from monitoring.window import Window as TimeWindow
     from monitoring.window import parse_duration, parse_moment
 
@@ -87,7 +95,7 @@ def report(
         end_with_starter(CLOSING_S)
     end = parse_moment(until) if until is not None else datetime.now(UTC)
     asked = TimeWindow.ending(end, parse_duration(window))
-    routes = _routes(route)
+    routes = routes_of(route)
     if out is not None:
         _check_folder(out)
 
@@ -127,6 +135,7 @@ def report(
             data=data,
             kept=ImageStore(records.home / "images", open_keyring(records)).get,
         ),
+        kind="window" if counts else "window by hand",
     )
     console = Console(soft_wrap=brief, highlight=False)
     if answer.drift.verdict == "too few rows":
@@ -142,16 +151,6 @@ def report(
         if out is not None:
             console.print(f"files: {out}", markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES[answer.drift.verdict])
-
-
-def _routes(given: list[str] | None) -> tuple[str, ...]:
-    from records.schema import ROUTES
-    from resunet.errors import SettingsError
-
-    wrong = [name for name in given or () if name not in ROUTES]
-    if wrong:
-        raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
-    return tuple(given) if given else tuple(name for name in ROUTES if name != "batch")
 
 
 def _check_folder(folder: Path) -> None:

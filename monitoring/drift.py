@@ -21,7 +21,7 @@ of the reference itself.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ Verdict = Literal["no drift", "drift", "too few rows"]
 Side = Literal["input", "prediction"]
 # (R,) and (L,): of one descriptor, reference and live.
 Values = tuple[Floats, Floats]
+
+
+# How a reason begins not to compare with a reference of too few groups.
+FEW_GROUPS: Final = "the reference is of"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.drift import ColumnDrift, Drift, Family, Rule, TestResult, Verdict
+from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Rule, TestResult, Verdict
 from monitoring.quality import Finding
 from monitoring.statistics.energy import Energy
 from monitoring.statistics.gaps import Gaps
@@ -43,6 +43,30 @@ def level(alpha: float, families: int, live: int, reference: int) -> float:
     """
     shared = live / (live + reference)
     return float(alpha / families * _LARGEST_WINDOW**shared)
+
+
+def answerable(families: Sequence[Family], rule: Rule) -> tuple[list[Family], list[LeftOut]]:
+    """Those families that could raise an alarm at all, and of the others the columns, with the reason.
+
+    Of a reference of few groups there are few ways to divide the images, and no p-value is below one in so many: the
+    answer would be "no drift" whatever came.
+    """
+    able, left_out = [], []
+    for family in families:
+        live, reference = _units(family)
+        limit = level(rule.alpha, len(families), min(live, TESTED_LIVE), reference)
+        if _log_divisions(min(live, TESTED_LIVE), reference) >= -math.log(limit):
+            able.append(family)
+            continue
+        groups = f"{reference} group{'s' * (reference != 1)} (patients, slides, scenes)"
+        reason = f"{FEW_GROUPS} {groups}: too few to tell any window of {live} images from it"
+        left_out += [LeftOut(column, reason) for column in family.columns]
+    return able, left_out
+
+
+def _log_divisions(live: int, reference: int) -> float:
+    """The logarithm of the number of ways to divide clusters into so many and so many."""
+    return math.lgamma(live + reference + 1) - math.lgamma(live + 1) - math.lgamma(reference + 1)
 
 
 def judge(families: Sequence[Family], rule: Rule, quality: Sequence[Finding] = ()) -> Drift:

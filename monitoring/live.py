@@ -13,9 +13,9 @@ from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records import log_database
 from records.engines import describe, explained, make_engine
-from records.schema import predictions
+from records.schema import ROUTES, predictions
 from records.settings import RecordsSettings
-from resunet.errors import RecordsError
+from resunet.errors import RecordsError, SettingsError
 
 # A batch job may score last year's archive: that is no sign of what clients send now.
 LIVE_ROUTES = ("production", "canary", "shadow")
@@ -29,6 +29,18 @@ class RowCounts:
 
     compared: int
     left_out: dict[str, int] = field(default_factory=dict)
+
+
+def routes_of(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The routes that a command is to look at; of none that are given, all that are live.
+
+    Raises:
+        SettingsError: one is no route.
+    """
+    wrong = [name for name in given or () if name not in ROUTES]
+    if wrong:
+        raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
+    return tuple(given) if given else LIVE_ROUTES
 
 
 def open_log(settings: RecordsSettings) -> Engine:

@@ -8,7 +8,7 @@ them, so they add nothing to the stated rate of false alarms.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -46,15 +46,19 @@ class Finding:
         return self.images >= _FEWEST and self.images >= self.limit * self.of
 
 
-def findings(reference: pd.DataFrame, live: pd.DataFrame, refused: int) -> list[Finding]:
+def findings(
+    reference: pd.DataFrame, live: pd.DataFrame, refused: int, copies: tuple[int, int] | None = None
+) -> list[Finding]:
     """Count what is wrong with the images of a window, what is nowhere the case left out.
 
     Args:
         reference: a row a training image: descriptors.
         live: a row an image: descriptors, and `image_digest` where it is known.
         refused: how many others could not be read.
+        copies: where `live` is a sample, how many copies its window holds, and of how many images: of an image that was
+            sent twice a sample seldom holds both.
     """
-    count = len(live)
+    count, what = len(live), "images" if copies is None else "sampled images"
     sides, own = (_values(rows, "width", "height") for rows in (reference, live))
     sides = sides[np.isfinite(sides)]
     small, large = (sides.min(), sides.max()) if sides.size else (0.0, np.inf)
@@ -62,11 +66,16 @@ def findings(reference: pd.DataFrame, live: pd.DataFrame, refused: int) -> list[
     clipped = max(_CLIPPED, _BY_FAR * np.nanmax([0.0, *_values(reference, "clipped_high").ravel()]))
     found = [
         refusals(refused, count),
-        _counted("copies", _copies(live), _COPIES, "are copies of another"),
-        _counted("blank", (_values(live, "contrast") < flattest).any(axis=1), _ODD, "are blank"),
-        _counted("overexposed", (_values(live, "clipped_high") > clipped).any(axis=1), _ODD, "are overexposed"),
-        _counted("tiny", (own < small / _BY_FAR).any(axis=1), _ODD, "have a side below half the smallest trained on"),
-        _counted("huge", (own > large * _BY_FAR).any(axis=1), _ODD, "have a side above twice the largest trained on"),
+        _finding("copies", *(copies or (int(_copies(live).sum()), count)), _COPIES, "images are copies of another"),
+        *(
+            _finding(name, int(which.any(axis=1).sum()), count, _ODD, f"{what} {told}")
+            for name, which, told in (
+                ("blank", _values(live, "contrast") < flattest, "are blank"),
+                ("overexposed", _values(live, "clipped_high") > clipped, "are overexposed"),
+                ("tiny", own < small / _BY_FAR, "have a side below half the smallest trained on"),
+                ("huge", own > large * _BY_FAR, "have a side above twice the largest trained on"),
+            )
+        ),
     ]
     return [one for one in found if one.images]
 
@@ -77,9 +86,8 @@ def refusals(refused: int, others: int) -> Finding:
     return Finding("refused", refused, of, _REFUSED, f"{refused:,} of {of:,} images were refused")
 
 
-def _counted(name: str, which: Any, limit: float, words: str) -> Finding:
-    images = int(which.sum())
-    return Finding(name, images, which.size, limit, f"{images} of {which.size} images {words}")
+def _finding(name: str, images: int, of: int, limit: float, words: str) -> Finding:
+    return Finding(name, images, of, limit, f"{images:,} of {of:,} {words}")
 
 
 def _copies(live: pd.DataFrame) -> NDArray[np.bool_]:

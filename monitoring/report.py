@@ -24,20 +24,20 @@ from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.answer import Answer, Question
-from monitoring.drift import ColumnDrift, Drift, Family, LeftOut, Values
+from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
-from monitoring.judge import judge
+from monitoring.judge import answerable, judge
 from monitoring.live import REFUSED, count_rows
 from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings, refusals
-from monitoring.sampling import sample_rows
+from monitoring.sampling import count_copies, sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.streams import Stream, read_stream
 from monitoring.summary import ColumnSummary
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
-from records.watch.reports import add_report
+from records.watch.reports import Kind, add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import VersionError
 
@@ -71,6 +71,7 @@ def run_report(
     experiment: str,
     places: Places | None = None,
     made: datetime | None = None,
+    kind: Kind = "window",
 ) -> Answer:
     """Answer a question, and keep the answer in an MLflow run (FAILED when this fails) and in the log's database.
 
@@ -79,6 +80,7 @@ def run_report(
         experiment: name of the MLflow experiment.
         places: what it finds and leaves on this machine.
         made: the time of the report; now, if it is not given.
+        kind: what it is kept as.
 
     Raises:
         ResunetError: the log, MLflow or the version's reference cannot be used.
@@ -103,7 +105,7 @@ def run_report(
             if places.folder is not None:
                 shutil.copytree(files, places.folder, dirs_exist_ok=True)
             # Last: whoever reads the row finds a run that has all its files.
-            add_report(engine, answer.as_row(made or datetime.now(UTC)))
+            add_report(engine, answer.as_row(made or datetime.now(UTC), kind))
         finally:
             engine.dispose()
     return answer
@@ -125,7 +127,10 @@ def _answer(
     reference = read_reference(question.version, inbox, client.tracking_uri)
     live = _live(question, engine)
     families, not_compared = _families(question, reference, live)
-    quality = _quality(reference, live, refused)
+    copies = None
+    if counts.compared > question.sample_rows:
+        copies = count_copies(engine, question.version, question.window, routes=question.routes)
+    quality = _quality(reference, live, refused, copies)
     if not families:
         return Answer(question, _too_few(question, quality), counts, tuple(not_compared), run_id)
     drift = judge(families, question.rule, quality)
@@ -171,8 +176,10 @@ def _too_few(question: Question, quality: list[Finding]) -> Drift:
     )
 
 
-def _quality(reference: pd.DataFrame, live: pd.DataFrame, refused: Finding) -> list[Finding]:
-    found = findings(reference[reference["split"] == "train"], live, refused=0)
+def _quality(
+    reference: pd.DataFrame, live: pd.DataFrame, refused: Finding, copies: tuple[int, int] | None
+) -> list[Finding]:
+    found = findings(reference[reference["split"] == "train"], live, refused=0, copies=copies)
     return [refused, *found] if refused.images else found
 
 
@@ -193,8 +200,10 @@ def _live(question: Question, engine: Engine) -> pd.DataFrame:
 def _families(question: Question, reference: pd.DataFrame, live: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
     if len(reference) > question.sample_rows:
         reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
-    families, left_out = make_families(reference, live, min_live=question.min_rows)
-    if not families and not any(WINDOW_SHORT in left.reason for left in left_out):
+    found, left_out = make_families(reference, live, min_live=question.min_rows)
+    families, unanswerable = answerable(found, question.rule)
+    left_out += unanswerable
+    if not families and not any(short in left.reason for left in left_out for short in (WINDOW_SHORT, FEW_GROUPS)):
         raise VersionError(
             f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
             f"{question.version} holds {int((reference['split'] == 'train').sum())} training images; train a version "

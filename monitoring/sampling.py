@@ -91,6 +91,23 @@ def sample_rows(
     return frame
 
 
+def count_copies(engine: Engine, version: WatchedVersion, window: Window, *, routes: Sequence[str]) -> tuple[int, int]:
+    """Of all rows that `sample_rows` draws from, how many show an image that another one shows, and how many they are.
+
+    The database counts, on its disk if need be: here are but two numbers, however many rows there are. Of an image that
+    was sent n times n - 1 are copies.
+
+    Raises:
+        RecordsError: the database does not answer.
+    """
+    digest = predictions.c.image_digest
+    chosen = _compared(version, routes).where(*_in_window(version, window))
+    query = chosen.with_only_columns(func.count(digest) - func.count(digest.distinct()), func.count())
+    with explained(engine), engine.connect() as connection:
+        copies, rows = connection.execute(query).one()
+    return int(copies), int(rows)
+
+
 def sample_chunks(chunks: Iterable[pd.DataFrame], limit: int, seed: int) -> pd.DataFrame:
     """Draw at most `limit` rows, each with the same chance; holds no more than those and one chunk."""
     rng = np.random.default_rng(seed)

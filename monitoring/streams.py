@@ -25,7 +25,7 @@ from records.sketch_hours import read_sketches
 from records.sketches import OTHER_SLICES, Key
 
 By = Literal["model_version", "route", "slice"]
-# What `Stream.by("slice")` calls the rows of those slices that were too many in an hour to be told apart.
+# What `Stream.by("slice")` calls the rows of those slices that were too many to be told apart.
 OTHERS: Final = "(others)"
 
 
@@ -76,8 +76,9 @@ def read_stream(engine: Engine, model_name: str, window: Window, *, all_slices: 
     """Sum a window up; what of it was logged without sketches is summed up for good on the way.
 
     Args:
-        all_slices: tell every slice apart. Else, in an hour with more than `records.sketches.MOST_SLICES` of them, the
-            least ones are under OTHERS together, which is as exact for all that is not by slice, and faster.
+        all_slices: tell every slice apart, however many clients named: each takes memory. Else, where an hour or the
+            window has more than `records.sketches.MOST_SLICES` of them, the least ones are under OTHERS together, which
+            is as exact for all that is not by slice, and faster.
 
     Raises:
         RecordsError: the database does not answer.

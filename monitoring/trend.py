@@ -30,7 +30,7 @@ from monitoring.summary import Summary
 from monitoring.tracking import WatchedVersion, report_run
 from monitoring.window import Window
 from monitoring.words import label, number
-from records.watch.reports import WindowReport, add_report
+from records.watch.reports import Kind, WindowReport, add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 JSON_FILE: Final = "trend.json"
@@ -119,9 +119,18 @@ def _said(one: Changed) -> str:
 
 
 def run_trend(
-    question: TrendQuestion, *, client: MlflowClient, engine: Engine, experiment: str, made: datetime | None = None
+    question: TrendQuestion,
+    *,
+    client: MlflowClient,
+    engine: Engine,
+    experiment: str,
+    made: datetime | None = None,
+    kind: Kind = "trend",
 ) -> TrendAnswer:
     """Answer a question, and keep the answer in an MLflow run and in the log's database.
+
+    Args:
+        kind: what it is kept as.
 
     Raises:
         ResunetError: the log or MLflow cannot be used.
@@ -137,7 +146,7 @@ def run_trend(
     with report_run(client, experiment, name, tags) as run_id:
         answer = _answer(question, _windows(question, engine), run_id)
         _log(client, answer)
-        add_report(engine, _row(answer, made or datetime.now(UTC)))
+        add_report(engine, _row(answer, made or datetime.now(UTC), kind))
     return answer
 
 
@@ -206,7 +215,7 @@ def _log(client: MlflowClient, answer: TrendAnswer) -> None:
     client.set_tag(answer.run_id, "verdict", answer.verdict)
 
 
-def _row(answer: TrendAnswer, made: datetime) -> WindowReport:
+def _row(answer: TrendAnswer, made: datetime, kind: Kind) -> WindowReport:
     question = answer.question
     return WindowReport(
         model_name=question.version.name,
@@ -225,5 +234,5 @@ def _row(answer: TrendAnswer, made: datetime) -> WindowReport:
         estimated_high=None,
         run_id=answer.run_id,
         made=made,
-        kind="trend",
+        kind=kind,
     )

@@ -29,6 +29,14 @@ def trend(
     min_change: Annotated[
         float, typer.Option(min=0.0, help="Smallest change worth an alarm, in standard deviations of the images.")
     ] = 0.25,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(help="Look at rows on production, canary, shadow, batch; repeatable. [default: all but batch]"),
+    ] = None,
+    counts: Annotated[
+        bool,
+        typer.Option("--counts", help="Let alerts take note of it, in place of the schedule's of the same windows."),
+    ] = False,
     brief: Annotated[bool, typer.Option("--brief", help="One line instead of the table.")] = False,
 ) -> None:
     """Look for slow drift: whether windows that follow each other change in one direction.
@@ -37,13 +45,14 @@ def trend(
     """
     from mlflow import MlflowClient
 
-    from monitoring.live import open_log
+    from monitoring.live import open_log, routes_of
     from monitoring.settings import MonitoringSettings
     from monitoring.tracking import find_version
     from monitoring.trend import TrendQuestion, run_trend
     from monitoring.trend_words import trend_table
     from monitoring.window import last_end, parse_duration, parse_moment
     from records.settings import RecordsSettings
+    from records.watch.reports import Kind
 
     length = parse_duration(window)
     end = last_end(datetime.now(UTC), length) if until is None else parse_moment(until)
@@ -54,14 +63,16 @@ def trend(
         end,
         length,
         windows,
+        routes=routes_of(route),
         min_rows=min_rows,
         alpha=alpha,
         min_change=min_change,
         seed=settings.seed,
     )
+    kind: Kind = "trend" if counts else "trend by hand"
     engine = open_log(RecordsSettings.load())
     try:
-        answer = run_trend(question, client=client, engine=engine, experiment=settings.experiment)
+        answer = run_trend(question, client=client, engine=engine, experiment=settings.experiment, kind=kind)
     finally:
         engine.dispose()
     few = answer.verdict == "too few rows"

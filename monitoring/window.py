@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from resunet.errors import SettingsError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A Monday: weeks begin with it.
+_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 _LONGEST = timedelta(days=3650)
 
 
@@ -36,8 +37,8 @@ class Window:
 
 
 def last_end(now: datetime, length: timedelta) -> datetime:
-    """The end of the last window that is over, of those that follow each other from 1970-01-01 (UTC) on."""
-    return now - (now - _EPOCH) % length
+    """The end of the last window that is over, end to end; days begin at midnight UTC, weeks on Monday."""
+    return now - (now - _ORIGIN) % length
 
 
 def parse_duration(text: str) -> timedelta:

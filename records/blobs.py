@@ -48,7 +48,7 @@ class BlobStore:
     def __init__(self, root: Path, kind: str, suffix: str, keyring: Keyring | None = None) -> None:
         self.root = root
         self._kind = kind
-        self._suffix = suffix
+        self.suffix = suffix
         self._keyring = keyring or Keyring()
 
     def write(self, answer_id: str, content: bytes, when: datetime, sealed: bool = False) -> Path:
@@ -75,9 +75,9 @@ class BlobStore:
             RecordsError: the file is there but cannot be read, or the name is no answer's.
         """
         name = checked_name(answer_id)
-        for day in [self._day(when)] if when is not None else [path for _, path in sorted(self._days(), reverse=True)]:
+        for day in [self._day(when)] if when is not None else [path for _, path in sorted(self.days(), reverse=True)]:
             try:
-                blob = self._path(day, name).read_bytes()
+                blob = self.path(day, name).read_bytes()
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -87,7 +87,7 @@ class BlobStore:
 
     def holds(self, answer_id: str, when: datetime) -> bool:
         """Whether there is a file of a blob; see `read`."""
-        return self._path(self._day(when), checked_name(answer_id)).is_file()
+        return self.path(self._day(when), checked_name(answer_id)).is_file()
 
     def delete(self, answer_ids: Collection[str]) -> int:
         """Delete answers' blobs of every day, also those that are on their way, and return how many went.
@@ -96,8 +96,8 @@ class BlobStore:
             UndeletedError: one is there and cannot be deleted.
         """
         names = {checked_name(answer_id) for answer_id in answer_ids}
-        days = [path for _, path in self._days()]
-        paths = [self._path(day, name) for name in names for day in days]
+        days = [path for _, path in self.days()]
+        paths = [self.path(day, name) for name in names for day in days]
         paths += [path for path in self.incoming() if path.name.partition(".")[0] in names]
         return sum(self._removed(path) for path in paths)
 
@@ -143,9 +143,9 @@ class BlobStore:
         """Delete the days that ended before the UTC day of `before`, and return how many blobs went."""
         limit = utc_day(before)
         removed = 0
-        for day, path in self._days():
+        for day, path in self.days():
             if day < limit:
-                removed += sum(1 for _ in path.glob(f"??/*{self._suffix}"))
+                removed += sum(1 for _ in path.glob(f"??/*{self.suffix}"))
                 shutil.rmtree(path, ignore_errors=True)
                 if path.exists():
                     _log.warning("%s, which is too old, cannot be deleted: mend its rights", path)
@@ -172,7 +172,7 @@ class BlobStore:
 
     def _move(self, path: Path, answer_id: str, day: Path) -> Path:
         """Bring a blob to its day, where it is there as a whole or not at all."""
-        target = self._path(day, checked_name(answer_id))
+        target = self.path(day, checked_name(answer_id))
         for left in reversed(range(_TRIES)):
             try:
                 if left < _TRIES - 1:
@@ -199,8 +199,9 @@ class BlobStore:
             ) from error
         return True
 
-    def _path(self, day: Path, name: str) -> Path:
-        return day / name[:2] / f"{name}{self._suffix}"
+    def path(self, day: Path, name: str) -> Path:
+        """Where a blob of a day is."""
+        return day / name[:2] / f"{name}{self.suffix}"
 
     def _sealed_name(self, name: str) -> str:
         return sealed_name(self._kind, name)
@@ -208,7 +209,8 @@ class BlobStore:
     def _day(self, when: datetime) -> Path:
         return self.root / utc_day(when).isoformat()
 
-    def _days(self) -> list[tuple[date, Path]]:
+    def days(self) -> list[tuple[date, Path]]:
+        """The folders of the days that there are."""
         found = []
         for path in self.root.glob("????-??-??"):
             try:

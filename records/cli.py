@@ -73,14 +73,14 @@ def upgrade() -> None:
 
 @app.command()
 def upkeep() -> None:
-    """Delete the masks and images of RESUNET_HOME that are past their retention, or were forgotten elsewhere.
+    """Delete the masks and images of RESUNET_HOME that are past their retention, too much, or forgotten.
 
     A running server does the same by itself; this is for a home where none runs any more, and for schedules. The
     database is RESUNET_INFERENCE_LOG, else RESUNET_DATABASE.
 
     Exit code: 0 it is done, 2 an error.
     """
-    from datetime import UTC, datetime, timedelta
+    from datetime import UTC, datetime
 
     from records.log_database import open_log
     from records.sealing import open_keyring
@@ -89,14 +89,17 @@ def upkeep() -> None:
     from records.upkeep import Retention, Upkeep
 
     settings = RecordsSettings.load()
-    masks, images = timedelta(days=settings.mask_retention_days), timedelta(days=settings.image_retention_days)
+    retention = Retention.of(settings)
     stores = Stores.of(settings.home, open_keyring(settings))
     engine = open_log(settings.inference_log or settings.database_url)
     try:
-        Upkeep(engine, settings.home, stores, Retention(masks, images), lambda: datetime.now(UTC)).run()
+        told = Upkeep(engine, settings.home, stores, retention, lambda: datetime.now(UTC)).run()
     finally:
         engine.dispose()
-    typer.echo(f"masks older than {masks.days} days and images older than {images.days} days are deleted")
+    for line in told:
+        typer.echo(line)
+    masks, images = retention.masks.days, retention.images.days
+    typer.echo(f"masks older than {masks} days and images older than {images} days are deleted")
 
 
 @app.command(name="new-key")

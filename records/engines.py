@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 
 from resunet.errors import RecordsError
 
@@ -25,6 +25,8 @@ BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 5
 # Any fixed number: the advisory lock under which tables are made and decisions are appended on PostgreSQL.
 _ADVISORY_LOCK = 0x7265_7375
+# PostgreSQL: a lock that was not given in time, and two who waited for each other.
+_LOCKED = ("55P03", "40P01")
 
 
 def make_engine(url: str) -> Engine:
@@ -112,6 +114,14 @@ def explained(engine: Engine) -> Iterator[None]:
             f"{describe(engine)} cannot be used: {_without_secrets(reason, engine.url)}. "
             "Check that it is up, reachable and writable"
         ) from None
+
+
+def was_locked(error: DBAPIError) -> bool:
+    """Whether a statement failed since somebody else held a lock for too long; the database is well otherwise."""
+    if getattr(error.orig, "sqlstate", None) in _LOCKED:
+        return True
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def describe(engine: Engine) -> str:

@@ -157,7 +157,7 @@ class _Forgetting:
         with self._engine.begin() as connection:
             mine = update(forgettings).where(forgettings.c.id == number)
             connection.execute(mine.values(ended=max(self._until, _now()), **counts))
-        _clear_wal(self._engine)
+        tombstones.clear_wal(self._engine)
 
     def _settle(self, rows: Iterable[Spooled]) -> int:
         """Store rows that wait somewhere, anonymously, and return how many they were."""
@@ -240,19 +240,6 @@ def _make_anonymous(connection: Connection, salt: bytes, rows: list[dict[str, An
         new = {name: bindparam(f"new_{name}", type_=predictions.c[name].type) for name in fields}
         rows = [{"old": row["old"], **{f"new_{name}": row[name] for name in fields}} for row in once]
         connection.execute(statement.values(**new), rows)
-
-
-def _clear_wal(engine: Engine) -> None:
-    """SQLite: bring what was overwritten to the file, and empty the log beside it, if nobody reads there now."""
-    if engine.dialect.name != "sqlite":
-        return
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 2000")
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.invalidate()
 
 
 def _now() -> datetime:

@@ -87,7 +87,7 @@ class ImageStore(BlobStore):
         path, day = self._received(file), self._day(when)
         if path.exists():
             self._move(path, answer_id, day)
-        return self._path(day, answer_id).exists()  # moved before, by a round that was cut off
+        return self.path(day, answer_id).exists()  # moved before, by a round that was cut off
 
     def discard(self, file: str) -> None:
         """Delete an image that was received and whose row is none.

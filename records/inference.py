@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class InferenceLog:
     Args:
         url: of the database; it need not be up.
         home: folder of the spool, the masks and the images, on a local disk, shared by the processes of one machine.
-        mask_retention_days, image_retention_days: masks and images of older predictions are deleted.
+        retention: which masks and images are deleted.
         keep_images: share of the answers whose image is kept, 0 … 1, of those rows that come with one.
         keep_labels: whether true masks are kept beside kept images.
         keyring: seals masks and images from the spool on, if it has a key.
@@ -97,8 +97,7 @@ class InferenceLog:
         url: str,
         home: Path,
         *,
-        mask_retention_days: int = 30,
-        image_retention_days: int = 30,
+        retention: Retention | None = None,
         keep_images: float = 0.0,
         keep_labels: bool = False,
         keyring: Keyring | None = None,
@@ -115,7 +114,7 @@ class InferenceLog:
         self._keep_labels = keep_labels
         self._url = url
         self._home = home
-        self._retention = Retention(timedelta(days=mask_retention_days), timedelta(days=image_retention_days))
+        self._retention = retention or Retention()
         self._spool_max_bytes = spool_max_bytes
         self._sync_interval_s = sync_interval_s
         self._drain_interval_s = drain_interval_s
@@ -309,8 +308,7 @@ def open_inference_log(settings: RecordsSettings) -> InferenceLog | None:
     return InferenceLog.open(
         settings.inference_log,
         settings.home,
-        mask_retention_days=settings.mask_retention_days,
-        image_retention_days=settings.image_retention_days,
+        retention=Retention.of(settings),
         keep_images=settings.keep_images,
         keep_labels=settings.keep_labels,
         keyring=open_keyring(settings),

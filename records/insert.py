@@ -4,15 +4,25 @@
 
 Mask and image are brought to the disk before their row's transaction and to their place within it, and only for a row
 that was not there: of a request that was sent again, all of it is the first one's. Of what was forgotten meanwhile only
-an anonymous row is stored. The row's hour is summed up in the same transaction (`records.sketches`).
+an anonymous row is stored. The row's hour is summed up in the same transaction (`records.sketches`), where that can be
+done.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    StatementError,
+)
 
 from records import sketches
 from records.new_rows import insert_new
@@ -20,10 +30,13 @@ from records.putting_by import put_by
 from records.rows import Attached, from_record
 from records.stores import Stores, Waiting
 from records.tombstones import adding, known_forgotten
+from resunet.errors import RecordsError
 
 # A transaction holds SQLite's one writer: some 0.05 s for so many.
 _BATCH_ROWS = 500
 _BATCH_BYTES = 8 * 2**20
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> lis
                     stored.append(row.values)
                 else:
                     stores.discard(row.attached)
-            sketches.add(connection, stored)
+            _sum_up(connection, stored)
     except StatementError as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise
@@ -96,6 +109,18 @@ def insert_rows(engine: Engine, stores: Stores, batch: Sequence[Spooled]) -> lis
         for put in unused:
             stores.clear(put)
     return []
+
+
+def _sum_up(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Count rows into their hours; where that fails they are stored without: whoever reads an hour sums it up again."""
+    try:
+        with connection.begin_nested():
+            sketches.add(connection, rows)
+    except (OperationalError, InterfaceError):
+        # The database itself: nothing is stored, and the rows wait.
+        raise
+    except (SQLAlchemyError, RecordsError) as error:
+        _log.warning("%d predictions are stored without being summed up: %s", len(rows), type(error).__name__)
 
 
 def _remembered(

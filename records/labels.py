@@ -196,7 +196,8 @@ def _scored(answer: Row[Any], masks: MaskStore, label: Label) -> _Worth:
     stored = masks.get(answer.answer_id, answer.event_time)
     if stored is None:
         raise LabelRefusedError(
-            "the mask that was answered is kept no more (RESUNET_MASK_RETENTION_DAYS): send the Dice, if you have it"
+            "the mask that was answered is kept no more (RESUNET_MASK_RETENTION_DAYS, RESUNET_MASKS_MAX_MB): send the "
+            "Dice, if you have it"
         )
     predicted = from_stored(stored)
     if predicted.shape != label.truth.shape:

@@ -36,6 +36,10 @@ _NEXT: Final = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 # What may print an address, or a part of one, while it sends.
 _TALKATIVE: Final = ("apprise", "urllib3.connectionpool")
 
+# Apprise waits 4 s for an answer, and takes a slower address for one that is away: it then gets the message again.
+READ_SECONDS: Final = 20.0
+# An address that says itself how long to wait.
+_OWN_WAIT: Final = re.compile(r"[?&]rto=", re.IGNORECASE)
 _LARGEST_ATTACHMENT: Final = 10_000_000
 
 _logger = logging.getLogger(__name__)
@@ -131,6 +135,9 @@ class Messenger:
 
             hub = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False, service_timeout=0))
             known = hub.add([address])
+            if not _OWN_WAIT.search(address):
+                for server in hub:
+                    server.socket_read_timeout = READ_SECONDS
         if not known:
             _logger.warning(
                 "%s: address %d of %d is not one that Apprise understands, and nobody is told there; it is not shown, "

@@ -27,10 +27,16 @@ class RecordsSettings(EnvironmentSettings):
         description="database URL that predictions are logged to; unset: nothing is logged",
     )
     mask_retention_days: int = Field(default=30, ge=1, description="predicted masks older than this are deleted")
+    masks_max_mb: int = Field(
+        default=0, ge=0, description="of more predicted masks the oldest are deleted; 0: no limit"
+    )
     keep_images: float = Field(default=0.0, ge=0.0, le=1.0, description="share of answers whose image is kept")
     keep_labels: bool = Field(default=False, description="true masks sent as labels are kept, where the image is")
     image_retention_days: int = Field(
         default=30, ge=1, description="kept images, and true masks of them, older than this are deleted"
+    )
+    images_max_mb: int = Field(
+        default=0, ge=0, description="of more kept images, and true masks of them, the oldest are deleted; 0: no limit"
     )
     blob_key: SecretStr | None = Field(
         default=None,

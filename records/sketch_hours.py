@@ -4,36 +4,39 @@
     groups = read_sketches(engine, "resunet", start, end)       # by version, digest, route, status and slice
 
 An hour is taken from its sketches where they hold as many rows as the log does: other releases log without sketches,
-and of hours in which something was forgotten there are none. All that is read is of one moment of the database.
+and of hours in which something was forgotten there are none. Sketches that cannot be read are as if there were none.
+All that is read is of one moment of the database.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, text
+from sqlalchemy.exc import OperationalError
 
 from records import sketches as table
-from records.engines import explained
-from records.schema import predictions
+from records.engines import explained, was_locked
 from records.sketch import Sketch
-from records.sketch_bins import COLUMNS, FORMAT
-from records.sketches import Key, capped, grouped, hour_of, part_of, sketches, store
+from records.sketch_bins import FORMAT
+from records.sketch_rows import CHUNK, TEXTS, Group, largest, names_in_rows, rows_by_hour, sketches_of_rows
+from records.sketches import MOST_SLICES, Key, hour_of, shared, sketches, store
 from resunet.errors import RecordsError
 
 HOUR: Final = timedelta(hours=1)
-_CHUNK: Final = 10_000
 _LOCK_WAIT: Final = "30s"
-_TEXTS: Final = ("model_version", "model_digest", "route", "status", "slice")
+
+_log = logging.getLogger(__name__)
 
 
 def refresh(engine: Engine, model_name: str, start: datetime, end: datetime) -> int:
     """Sum up again the whole hours of a window whose sketches do not fit the rows, and return how many they were.
 
     Rows wait to be stored while an hour is summed up, some seconds for a million rows; where this role may not write
-    sketches, nothing is done.
+    sketches, or somebody else keeps them locked, nothing is done.
 
     Raises:
         RecordsError: a time has no zone, or the database does not answer.
@@ -51,7 +54,8 @@ def read_sketches(
 
     Args:
         start, end: aware; the end is not part of the window.
-        all_slices: each slice by its name, however many there are; else those that are too many of an hour share one.
+        all_slices: each slice by its name, however many there are: each takes memory. Else the MOST_SLICES with most
+            rows of a version, digest, route and status, and the others share one sketch.
         mend: `refresh` before, if there is need.
 
     Returns:
@@ -61,34 +65,64 @@ def read_sketches(
         RecordsError: a time has no zone, or the database does not answer.
     """
     whole = whole_hours(start, end)
+    damaged, tried = set[datetime](), set[datetime]()
     with explained(engine):
-        with _one_moment(engine) as connection:
-            stale = _stale(connection, model_name, *whole)
-            if not (stale and mend):
-                return _sum_up(connection, model_name, (start, end), stale, all_slices)
-        _mend(engine, model_name, stale)
-        with _one_moment(engine) as connection:
-            # It may be that nothing could be mended, or that rows came meanwhile.
-            stale = _stale(connection, model_name, *whole)
-            return _sum_up(connection, model_name, (start, end), stale, all_slices)
+        while True:
+            with _one_moment(engine) as connection:
+                stale = damaged.union(_stale(connection, model_name, *whole))
+                # Tried: it may be that nothing could be mended, or that rows came meanwhile.
+                if not mend or stale <= tried:
+                    try:
+                        return _sum_up(connection, model_name, (start, end), stale, all_slices)
+                    except _DamagedError as error:
+                        damaged |= error.hours
+                        continue
+            _mend(engine, model_name, sorted(stale - tried))
+            tried |= stale
+            damaged.clear()
+
+
+class _DamagedError(Exception):
+    """Of some hours there is a sketch that cannot be read."""
+
+    def __init__(self, hours: set[datetime]) -> None:
+        super().__init__(f"{len(hours)} hours")
+        self.hours = hours
 
 
 def _sum_up(
     connection: Connection,
     model_name: str,
     window: tuple[datetime, datetime],
-    stale: Sequence[datetime],
+    stale: Collection[datetime],
     all_slices: bool,
 ) -> dict[Key, Sketch]:
-    """The hours that fit from their sketches, all else from the rows."""
+    """The hours that fit from their sketches, all else from the rows.
+
+    Raises:
+        _DamagedError: of hours that are not stale.
+    """
     start, whole = window[0], whole_hours(*window)
     kept = _kept(connection, model_name, *whole, all_slices) - set(stale)
+    gaps = list(_gaps(*window, kept))
+    # Before anything is summed up: a sketch of each name that comes along would be too many.
+    named = None if all_slices else _names_of(connection, model_name, whole, stale, gaps)
     found: dict[Key, Sketch] = {}
-    for key, content in _stored(connection, model_name, *whole):
+    damaged = set[datetime]()
+    for key, rows, content in _stored(connection, model_name, *whole):
         if key.hour in kept:
-            _merge_into(found, key._replace(hour=start), Sketch.from_bytes(content))
-    for part in _gaps(*window, kept):
-        for key, sketch in _of_rows(connection, model_name, *part, every=all_slices):
+            try:
+                sketch = table.unpacked(rows, content)
+            except RecordsError as error:
+                _log.warning("the hour of %s is counted from its rows: %s", key.hour, error)
+                damaged.add(key.hour)
+                continue
+            told_apart = named is None or key.slice is None or _group_of(key) in named
+            _merge_into(found, (key if told_apart else shared(key))._replace(hour=start), sketch)
+    if damaged:
+        raise _DamagedError(damaged)
+    for part in gaps:
+        for key, sketch in sketches_of_rows(connection, model_name, *part, named):
             _merge_into(found, key._replace(hour=start), sketch)
     return found
 
@@ -112,8 +146,20 @@ def _mend(engine: Engine, model_name: str, stale: Sequence[datetime]) -> int:
     with engine.connect() as connection:
         if not table.replaceable(connection):
             return 0
-    for hour in stale:
-        _rebuild(engine, model_name, hour)
+    for place, hour in enumerate(stale):
+        try:
+            _rebuild(engine, model_name, hour)
+        except OperationalError as error:
+            if not was_locked(error):
+                raise
+            # To wait for each of them would take hours of hours: they can be counted from the rows.
+            _log.warning(
+                "the sums of %d hours cannot be made now, since the table `sketches` was locked for longer than "
+                "%s: they are counted from the rows this time",
+                len(stale) - place,
+                _LOCK_WAIT,
+            )
+            return place
     return len(stale)
 
 
@@ -125,16 +171,17 @@ def _rebuild(engine: Engine, model_name: str, hour: datetime) -> None:
             # Who stores rows now waits for this with those that one statement cannot see yet, and adds them then.
             connection.execute(text("LOCK TABLE sketches IN SHARE ROW EXCLUSIVE MODE"))
         made: dict[Key, Sketch] = {}
-        for key, sketch in _of_rows(connection, model_name, hour, hour + HOUR, every=False):
+        named = set(names_in_rows(connection, model_name, hour, hour + HOUR))
+        for key, sketch in sketches_of_rows(connection, model_name, hour, hour + HOUR, named):
             _merge_into(made, key, sketch)
         mine = (sketches.c.model_name == model_name, sketches.c.hour == hour, sketches.c.format == FORMAT)
         connection.execute(delete(sketches).where(*mine))
-        store(connection, capped(made))
+        store(connection, made)
 
 
 def _stale(connection: Connection, model_name: str, first: datetime, last: datetime) -> list[datetime]:
     """Hours whose sketches and rows are not as many."""
-    rows = _rows_by_hour(connection, model_name, first, last)
+    rows = rows_by_hour(connection, model_name, first, last)
     held = _held_by_hour(connection, model_name, first, last)
     return sorted(hour for hour in rows.keys() | held.keys() if rows.get(hour, 0) != held.get(hour, 0))
 
@@ -152,27 +199,6 @@ def _kept(connection: Connection, model_name: str, first: datetime, last: dateti
     return hours
 
 
-def _rows_by_hour(connection: Connection, model_name: str, first: datetime, last: datetime) -> dict[datetime, int]:
-    if first >= last:
-        return {}
-    time = predictions.c.event_time
-    hour: ColumnElement[Any]
-    if connection.dialect.name == "postgresql":
-        # Without the zone it would depend on the session's.
-        hour = func.date_trunc("hour", func.timezone("UTC", time))
-    else:
-        hour = func.substr(time, 1, len("YYYY-MM-DD HH"))
-    # Of the index alone.
-    mine = (predictions.c.model_name == model_name, time >= first, time < last)
-    query = select(hour.label("hour"), func.count()).where(*mine).group_by("hour")
-    return {_as_hour(found): count for found, count in connection.execute(query)}
-
-
-def _as_hour(found: Any) -> datetime:
-    moment = found if isinstance(found, datetime) else datetime.fromisoformat(f"{found}:00")
-    return moment.replace(tzinfo=UTC)
-
-
 def _held_by_hour(connection: Connection, model_name: str, first: datetime, last: datetime) -> dict[datetime, int]:
     if not table.readable(connection):
         return {}
@@ -180,12 +206,14 @@ def _held_by_hour(connection: Connection, model_name: str, first: datetime, last
     return {hour: int(count) for hour, count in connection.execute(query.group_by(sketches.c.hour))}
 
 
-def _stored(connection: Connection, model_name: str, first: datetime, last: datetime) -> Iterator[tuple[Key, bytes]]:
+def _stored(
+    connection: Connection, model_name: str, first: datetime, last: datetime
+) -> Iterator[tuple[Key, int, bytes]]:
     if first >= last or not table.readable(connection):
         return
-    query = select(*table.KEY_COLUMNS, sketches.c.content).where(*_of_hours(model_name, first, last))
-    for *texts, content in connection.execute(query, execution_options={"yield_per": _CHUNK // 10}):
-        yield Key(*texts), content
+    query = select(*table.KEY_COLUMNS, *table.CONTENT).where(*_of_hours(model_name, first, last))
+    for *texts, rows, content in connection.execute(query, execution_options={"yield_per": CHUNK // 10}):
+        yield Key(*texts), rows, content
 
 
 def _of_hours(model_name: str, first: datetime, last: datetime) -> Sequence[ColumnElement[bool]]:
@@ -203,18 +231,32 @@ def _gaps(start: datetime, end: datetime, kept: set[datetime]) -> Iterator[tuple
         at = until
 
 
-def _of_rows(
-    connection: Connection, model_name: str, start: datetime, end: datetime, *, every: bool
-) -> Iterator[tuple[Key, Sketch]]:
-    """Sketches of the rows of a part of an hour, some for each chunk."""
-    mine = (predictions.c.model_name == model_name, predictions.c.event_time >= start, predictions.c.event_time < end)
-    query = select(*(predictions.c[name] for name in (*_TEXTS, *COLUMNS))).where(*mine)
-    size = len(_TEXTS)
-    for part in connection.execute(query, execution_options={"yield_per": _CHUNK}).partitions():
-        # None becomes NaN.
-        values = np.array([row[size:] for row in part], dtype=np.float64)
-        for (version, digest, route, status, name), sketch in grouped([row[:size] for row in part], values).items():
-            yield Key(model_name, hour_of(start), version, digest, route, status, part_of(name, every=every)), sketch
+def _names_of(
+    connection: Connection,
+    model_name: str,
+    whole: tuple[datetime, datetime],
+    stale: Collection[datetime],
+    gaps: Sequence[tuple[datetime, datetime]],
+) -> set[Group]:
+    """The slices with most rows of a window: MOST_SLICES of a version, digest, route and status."""
+    found = Counter[Group]()
+    if whole[0] < whole[1] and table.readable(connection):
+        hold = (*_of_hours(model_name, *whole), sketches.c.hour.not_in(stale), sketches.c.part.startswith(table.NAMED))
+        columns = [sketches.c[name] for name in (*TEXTS[:-1], "part")]
+        for (*others, part), count in largest(connection, columns, func.sum(sketches.c.rows), hold):
+            found[(*others, str(part).removeprefix(table.NAMED))] += count
+    for start, end in gaps:
+        found.update(names_in_rows(connection, model_name, start, end))
+    names, room = set[Group](), Counter[Group]()
+    for group, _ in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+        room[group[:-1]] += 1
+        if room[group[:-1]] <= MOST_SLICES:
+            names.add(group)
+    return names
+
+
+def _group_of(key: Key) -> Group:
+    return (key.model_version, key.model_digest, key.route, key.status, key.slice)
 
 
 def _merge_into(found: dict[Key, Sketch], key: Key, sketch: Sketch) -> None:

@@ -9,11 +9,12 @@
 Table `sketches` has a row for each model, version, route, status and slice of an hour (UTC), with a `records.sketch`
 in it. Whoever reads them compares them with the number of rows of the hour (`records.sketch_hours`): releases before
 this one log without them, and a role that only logs may lack the right to make or change this table; then nothing is
-written here.
+written here. One that cannot be read is begun anew, so that it does not fit any more: no row is lost or refused for it.
 
 Clients name slices, as many as they like: MOST_SLICES of an hour have a sketch of their own, the others share one.
 """
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -43,12 +44,15 @@ from records.engines import exclusive, explained
 from records.schema import UtcTime
 from records.sketch import Sketch
 from records.sketch_bins import COLUMNS, FORMAT, Floats
+from resunet.errors import RecordsError
 
 MOST_SLICES: Final = 50
 # A longer name does not fit into an index of PostgreSQL.
-_LONGEST_SLICE: Final = 200
-NO_SLICE, OTHER_SLICES, _NAMED = "", "*", "="
+LONGEST_SLICE: Final = 200
+NO_SLICE, OTHER_SLICES, NAMED = "", "*", "="
 _AT_A_TIME: Final = 500
+
+_log = logging.getLogger(__name__)
 
 metadata = MetaData()
 
@@ -84,10 +88,12 @@ class Key(NamedTuple):
     @property
     def slice(self) -> str | None:
         """The slice that is named; None where there is none, or where they are many."""
-        return self.part[1:] if self.part.startswith(_NAMED) else None
+        return self.part[1:] if self.part.startswith(NAMED) else None
 
 
 KEY_COLUMNS: Final = tuple(sketches.c[name] for name in Key._fields)
+# What `unpacked` reads.
+CONTENT: Final = (sketches.c.rows, sketches.c.content)
 _texts = itemgetter("model_name", "model_version", "model_digest", "route", "status", "slice")
 _numbers = itemgetter(*COLUMNS)
 _Group = TypeVar("_Group", bound=Hashable)
@@ -102,7 +108,7 @@ def part_of(name: str | None, *, every: bool = False) -> str:
     """How a slice is named in the table; `every`: also one that is too long for it."""
     if name is None:
         return NO_SLICE
-    return f"{_NAMED}{name}" if every or len(name.encode()) <= _LONGEST_SLICE else OTHER_SLICES
+    return f"{NAMED}{name}" if every or len(name.encode()) <= LONGEST_SLICE else OTHER_SLICES
 
 
 def prepare(engine: Engine) -> bool:
@@ -143,8 +149,8 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     fresh = capped(summed(rows), _known(connection, rows))
     # All named ones before the shared ones, and either sorted: two processes never wait for each other.
-    for shared in (False, True):
-        chosen = sorted(key for key in fresh if (key.part == OTHER_SLICES) == shared)
+    for last in (False, True):
+        chosen = sorted(key for key in fresh if (key.part == OTHER_SLICES) == last)
         if chosen:
             _merge_in(connection, {key: fresh[key] for key in chosen})
 
@@ -157,6 +163,21 @@ def drop(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     for start in range(0, len(hours), _AT_A_TIME):
         touched = tuple_(sketches.c.model_name, sketches.c.hour).in_(hours[start : start + _AT_A_TIME])
         connection.execute(delete(sketches).where(touched))
+
+
+def unpacked(rows: int, content: bytes) -> Sketch:
+    """A sketch as the table has it.
+
+    Args:
+        rows: that it is said to sum up.
+
+    Raises:
+        RecordsError: it is damaged, of another format, or of another number of rows.
+    """
+    sketch = Sketch.from_bytes(content)
+    if sketch.rows != rows:
+        raise RecordsError(f"a sketch of the inference log sums up {sketch.rows} rows, not {rows} as its row says")
+    return sketch
 
 
 def store(connection: Connection, made: Mapping[Key, Sketch]) -> None:
@@ -197,20 +218,21 @@ def capped(fresh: Mapping[Key, Sketch], known: Iterable[Key] = ()) -> dict[Key, 
     named = set(known)
     room: dict[Key, int] = {}
     for key in named:
-        room[_shared(key)] = room.get(_shared(key), MOST_SLICES) - (key.slice is not None)
+        room[shared(key)] = room.get(shared(key), MOST_SLICES) - (key.slice is not None)
     kept: dict[Key, Sketch] = {}
     for key, sketch in sorted(fresh.items(), key=lambda item: (-item[1].rows, item[0])):
-        shared = _shared(key)
+        others = shared(key)
         if key.slice is not None and key not in named:
-            if room.setdefault(shared, MOST_SLICES) <= 0:
-                key = shared
+            if room.setdefault(others, MOST_SLICES) <= 0:
+                key = others
             else:
-                room[shared] -= 1
+                room[others] -= 1
         kept[key] = kept[key].merge(sketch) if key in kept else sketch
     return kept
 
 
-def _shared(key: Key) -> Key:
+def shared(key: Key) -> Key:
+    """What the slices that are too many have in the place of a slice's own key."""
     return key._replace(part=OTHER_SLICES)
 
 
@@ -229,13 +251,19 @@ def _merge_in(connection: Connection, fresh: Mapping[Key, Sketch]) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     blank = [{**key._asdict(), "format": FORMAT, "rows": 0, "content": b""} for key in fresh]
     connection.execute(dialect.insert(sketches).on_conflict_do_nothing(), blank)
-    query = select(*KEY_COLUMNS, sketches.c.content).where(tuple_(*KEY_COLUMNS).in_(list(fresh)), _OURS)
+    query = select(*KEY_COLUMNS, *CONTENT).where(tuple_(*KEY_COLUMNS).in_(list(fresh)), _OURS)
     # Read after the lock: what another process has added meanwhile is in it.
     found = connection.execute(query.order_by(*KEY_COLUMNS).with_for_update())
     changed = []
-    for *texts, content in found:
+    for *texts, rows, content in found:
         key = Key(*texts)
-        merged = Sketch.from_bytes(content).merge(fresh[key])
+        try:
+            before = unpacked(rows, content)
+        except RecordsError as error:
+            # The hour does not fit its rows then, and whoever reads it next sums it up again.
+            _log.warning("of the hour of %s a sketch is begun anew: %s", key.hour, error)
+            before = Sketch.empty()
+        merged = before.merge(fresh[key])
         fields = {f"of_{name}": value for name, value in key._asdict().items()}
         changed.append({**fields, "now": merged.rows, "made": merged.to_bytes()})
     same = [column == bindparam(f"of_{column.name}") for column in KEY_COLUMNS]

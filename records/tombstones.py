@@ -115,6 +115,19 @@ def forgetting(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def clear_wal(engine: Engine) -> None:
+    """SQLite: bring what was overwritten to the file, and empty the log beside it, if nobody reads there now."""
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 2000")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.invalidate()
+
+
 @contextmanager
 def adding(engine: Engine) -> Iterator[Connection]:
     """A transaction that adds predictions after it has looked here: nothing is forgotten in between."""

@@ -31,6 +31,11 @@ class TruthStore:
     def __init__(self, root: Path, keyring: Keyring | None = None) -> None:
         self._stores = {source: _OfOneSource(root / source, keyring) for source in LABEL_SOURCES}
 
+    @property
+    def parts(self) -> tuple[BlobStore, ...]:
+        """A store each source."""
+        return tuple(self._stores.values())
+
     def put(self, answer_id: str, source: str, mask_rle: str, when: datetime) -> None:
         """Keep a truth, in place of the one before of the same source.
 

@@ -1,10 +1,11 @@
-"""What nobody waits for: blobs past their retention, and those of answers that were forgotten on another machine.
+"""What nobody waits for: blobs that are too old or too many, and those of answers that were forgotten elsewhere.
 
     upkeep = Upkeep(engine, home, stores, Retention(masks=…, images=…), clock)
     upkeep.run_until(stop, interval_s=10)       # in a thread of its own: a round may take minutes
 
 A home notes up to which tombstone it has deleted its blobs, in a file named after the database's salt: machines that
-share a database each have stores of their own, and each takes out its own part.
+share a database each have stores of their own, and each takes out its own part. A second file notes
+how far the sums were looked at.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,20 +24,44 @@ from sqlalchemy import Engine
 from records import tombstones
 from records.blobs import UndeletedError
 from records.engines import explained
+from records.settings import RecordsSettings
+from records.sketch_forgotten import drop_outdated
 from records.stores import Deleted, Stores
+from records.trim import trim
 from resunet.errors import RecordsError
 
 _DAY = timedelta(days=1)
+# To measure a million files takes some seconds.
+_MEASURE_EVERY = timedelta(minutes=10)
+# A file that is younger may have a row, or a label, that is on its way.
+_SAFE = timedelta(hours=1)
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long blobs are kept."""
+    """How long blobs are kept.
+
+    Attributes:
+        masks, images: longer than this none is.
+        masks_bytes, images_bytes: of more than this the oldest go; None: there is no limit. True masks count as images.
+    """
 
     masks: timedelta = timedelta(days=30)
     images: timedelta = timedelta(days=30)
+    masks_bytes: int | None = None
+    images_bytes: int | None = None
+
+    @classmethod
+    def of(cls, settings: RecordsSettings) -> "Retention":
+        """As the environment has it."""
+        return cls(
+            masks=timedelta(days=settings.mask_retention_days),
+            images=timedelta(days=settings.image_retention_days),
+            masks_bytes=settings.masks_max_mb * 2**20 or None,
+            images_bytes=settings.images_max_mb * 2**20 or None,
+        )
 
 
 class Upkeep:
@@ -55,9 +80,13 @@ class Upkeep:
         self._retention = retention
         self._clock = clock
         self._purged: datetime | None = None
+        self._measured: datetime | None = None
 
-    def run(self) -> None:
-        """Delete old days, once a day, and what was forgotten since the last round.
+    def run(self) -> tuple[str, ...]:
+        """Delete old days once a day, what is too much every ten minutes, and what was forgotten since the last round.
+
+        Returns:
+            sentences about what was too much.
 
         Raises:
             RecordsError: the database does not answer, or a forgotten blob cannot be deleted.
@@ -69,14 +98,42 @@ class Upkeep:
             self._stores.images.purge(now - self._retention.images)
             # A truth is of use with its image.
             self._stores.truths.purge(now - self._retention.images)
+        told: tuple[str, ...] = ()
+        if self._measured is None or now - self._measured >= _MEASURE_EVERY:
+            self._measured = now
+            told = self._trim(now)
         sweep(self._engine, self._home, self._stores)
+        for answers in _forgotten_since(self._engine, self._home, "summed"):
+            # What an earlier release forgot is in the sums yet.
+            drop_outdated(self._engine, answers)
+        return told
+
+    def _trim(self, now: datetime) -> tuple[str, ...]:
+        """Delete what is too much of masks, and of images with their truths."""
+        stores, told = self._stores, []
+        for kind, parts, most, variable in (
+            ("masks", (stores.masks,), self._retention.masks_bytes, "RESUNET_MASKS_MAX_MB"),
+            ("images", (stores.images, *stores.truths.parts), self._retention.images_bytes, "RESUNET_IMAGES_MAX_MB"),
+        ):
+            if most is None:
+                continue
+            done = trim(parts, most, now - _SAFE)
+            if done.blobs:
+                told.append(f"the oldest {done.blobs} {kind} ({_mb(done.size)}) are deleted: {variable} is {_mb(most)}")
+            if done.left > most:
+                told.append(
+                    f"{kind} take {_mb(done.left)}, and {variable} is {_mb(most)}: what is younger than an hour stays, "
+                    "and what cannot be deleted"
+                )
+        return tuple(told)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""
         failing = False
         while True:
             try:
-                self.run()
+                for line in self.run():
+                    _log.warning("%s", line)
                 failing = False
             except UndeletedError as error:
                 if not failing:
@@ -97,21 +154,33 @@ def sweep(engine: Engine, home: Path, stores: Stores) -> Deleted:
     Raises:
         RecordsError: the database does not answer, or a blob cannot be deleted.
     """
-    deleted, note = Deleted(), None
+    deleted = Deleted()
+    for answers in _forgotten_since(engine, home, "seen"):
+        deleted += stores.delete(answers)
+    return deleted
+
+
+def _forgotten_since(engine: Engine, home: Path, what: str) -> Iterator[list[str]]:
+    """Answers that were forgotten since they were last asked for, in parts; one is noted when the next is asked for."""
+    note = None
     while True:
         with explained(engine), engine.connect() as connection:
             if note is None:
                 salt = tombstones.salt_of(connection)
                 if salt is None:
-                    return deleted
-                note = home / f"forgotten-{hashlib.sha256(salt).hexdigest()[:16]}.seen"
+                    return
+                note = home / f"forgotten-{hashlib.sha256(salt).hexdigest()[:16]}.{what}"
                 seen = _noted(note)
             last, answers = tombstones.answers_after(connection, seen)
         if not answers:
-            return deleted
-        deleted += stores.delete(answers)
+            return
+        yield answers
         _note(note, last)
         seen = last
+
+
+def _mb(size: int) -> str:
+    return f"{size / 2**20:,.1f} MB"
 
 
 def _noted(path: Path) -> int:

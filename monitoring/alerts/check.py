@@ -23,8 +23,9 @@ from monitoring.alerts.policy import Policy
 from monitoring.alerts.recipients import Place
 from monitoring.alerts.sources import Observation, Sources
 from monitoring.alerts.windows import observe_windows
-from records.watch.alerts import Alert, Key, Severity, prepare, read_alerts, save
+from records.watch.alerts import TABLES, Alert, Key, Severity, read_alerts, save
 from records.watch.outbox import Kind, Queued, prune
+from records.watch.tables import prepare
 from resunet.errors import RecordsError, ResunetError
 
 # What was told is kept for so long.
@@ -58,7 +59,7 @@ def check(
     Raises:
         RecordsError: the database does not answer: what was not written is found again by the next look.
     """
-    prepare(sources.engine)
+    prepare(sources.engine, *TABLES)
     known = {alert.key: alert for alert in read_alerts(sources.engine)}
     problems = list[str]()
     for policy in policies:

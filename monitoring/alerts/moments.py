@@ -121,7 +121,7 @@ def _disk(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observati
             f"policy {policy.name}: the disk of {path} cannot be looked at: {error.strerror}; name another `path`"
         ) from error
     said = f"{free:.1%} of the disk that holds {path} is free"
-    hint = "how long masks and images are kept: RESUNET_MASK_RETENTION_DAYS, RESUNET_IMAGE_RETENTION_DAYS"
+    hint = "how much of masks and images is kept: RESUNET_MASKS_MAX_MB, RESUNET_IMAGES_MAX_MB"
     hint = hint if free < settings.below else ""
     mark = Mark(now, free >= settings.below, said, (hint,) if hint else ())
     yield Observation(Subject("", "", f"disk of {path}"), (mark,))

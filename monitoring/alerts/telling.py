@@ -3,11 +3,14 @@
     told = deliver(engine, recipients, reports, lambda: datetime.now(UTC))
     told.delivered, told.problems
 
-Of two checkers at once one claims a message. An address that is away is passed over until the next look; its messages
-wait, in order, for GIVE_UP.
+Of two checkers at once one claims a message. An address that is away, or hangs, holds up no other one and is passed
+over for a while, ever longer; its messages wait, in order, for GIVE_UP.
 """
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,10 +19,18 @@ from sqlalchemy import Engine
 
 from monitoring.alerts.recipients import Place, Recipients
 from monitoring.alerts.reports import Report, Reports
+from monitoring.alerts.words import moment
 from records.notify import Message
 from records.watch.outbox import Waiting, claim, settle, waiting
 
 GIVE_UP: Final = timedelta(days=3)
+# With the deadline of one message (`records.notify.DEADLINE_SECONDS`) and a report that is looked up slowly, less than
+# the two minutes that a schedule gives to a check.
+LONGEST: Final = timedelta(seconds=45)
+_AT_A_TIME: Final = 8
+# One that takes the message, but says so too late, gets it again with each attempt.
+_FIRST_PAUSE: Final = timedelta(minutes=1)
+_LONGEST_PAUSE: Final = timedelta(hours=2)
 # An address that takes the words may refuse the picture: after so many attempts they go without it.
 _WITH_PICTURE: Final = 2
 
@@ -37,28 +48,85 @@ class Told:
     problems: tuple[str, ...]
 
 
-def deliver(engine: Engine, recipients: Recipients, reports: Reports, clock: Callable[[], datetime]) -> Told:
-    """Send everything that waits.
+def deliver(
+    engine: Engine,
+    recipients: Recipients,
+    reports: Reports,
+    clock: Callable[[], datetime],
+    longest: timedelta = LONGEST,
+) -> Told:
+    """Send everything that waits, to several addresses at a time.
+
+    Args:
+        longest: after this no other message is begun; the rest is for the next look.
 
     Raises:
         RecordsError: the database does not answer. What was just sent may be sent again.
     """
-    delivered, away, problems = 0, set[Place](), list[str]()
+    queues: dict[Place, list[Waiting]] = {}
     for message in waiting(engine):
-        place = (message.recipient, message.number)
-        # Who has not heard that it began is not told that it is over.
-        if place in away or not claim(engine, message, clock()):
-            away.add(place)
-            continue
-        if recipients.tell(place, _message(message, reports)):
-            settle(engine, message, "delivered", clock())
-            delivered += 1
-            continue
-        away.add(place)
-        late = clock() - message.made >= GIVE_UP
-        settle(engine, message, "given up" if late else "waiting", clock())
-        problems.append(_problem(message, recipients.described(place), late))
-    return Told(delivered, tuple(problems))
+        queues.setdefault((message.recipient, message.number), []).append(message)
+    if not queues:
+        return Told(0, ())
+    # First those that are likely to answer: the others may take all the time that there is.
+    places = sorted(queues, key=lambda place: queues[place][0].attempts)
+    for place in places:
+        recipients.described(place)  # reads the addresses, which threads would do twice
+    teller = _Teller(engine, recipients, reports, clock, time.monotonic() + longest.total_seconds())
+    with ThreadPoolExecutor(min(len(places), _AT_A_TIME)) as senders:
+        told = list(senders.map(lambda place: teller.tell(place, queues[place]), places))
+    return Told(sum(one.delivered for one in told), tuple(problem for one in told for problem in one.problems))
+
+
+class _Teller:
+    """Sends the messages of one address, in their order; see `deliver`."""
+
+    def __init__(
+        self, engine: Engine, recipients: Recipients, reports: Reports, clock: Callable[[], datetime], ends: float
+    ) -> None:
+        self._engine = engine
+        self._recipients = recipients
+        self._reports = reports
+        self._clock = clock
+        self._ends = ends
+        self._looking = threading.Lock()
+
+    def tell(self, place: Place, messages: Sequence[Waiting]) -> Told:
+        """Up to the first one that is not taken: who has not heard that it began is not told that it is over."""
+        for delivered, message in enumerate(messages):
+            if time.monotonic() >= self._ends:
+                late = f"{message.subject} was not told: there was no time left; the next check goes on"
+                return Told(delivered, (f"{self._recipients.described(place)}: {late}",))
+            now = self._clock()
+            if message.paused(now) and message.lease_until is not None:
+                return Told(delivered, (self._problem(message, place, _again(message.lease_until)),))
+            claimed = claim(self._engine, message, now)
+            if claimed is None:
+                return Told(delivered, ())
+            with self._looking:
+                words = _message(message, self._reports)
+            if not self._recipients.tell(place, words):
+                return Told(delivered, (self._failed(claimed, place),))
+            settle(self._engine, claimed, "delivered", self._clock())
+        return Told(len(messages), ())
+
+    def _failed(self, claimed: Waiting, place: Place) -> str:
+        now = self._clock()
+        if now - claimed.made >= GIVE_UP:
+            settle(self._engine, claimed, "given up", now)
+            return self._problem(claimed, place, f"it was tried for {GIVE_UP.days} days and is given up")
+        not_before = now + min(_FIRST_PAUSE * 2 ** min(claimed.attempts - 1, 16), _LONGEST_PAUSE)
+        settle(self._engine, claimed, "waiting", now, not_before=not_before)
+        return self._problem(claimed, place, _again(not_before))
+
+    def _problem(self, message: Waiting, place: Place, next_step: str) -> str:
+        address = self._recipients.described(place)
+        told = address if address.endswith("not set") else f"{address} is away, or takes no message"
+        return f"{told}: {message.subject} was not told; {next_step}"
+
+
+def _again(when: datetime) -> str:
+    return f"the first check after {moment(when)} tries again"
 
 
 def _message(message: Waiting, reports: Reports) -> Message:
@@ -66,9 +134,3 @@ def _message(message: Waiting, reports: Reports) -> Message:
     body = f"{message.body}\n\n{report.line}" if report.line else message.body
     picture = report.picture if message.attempts < _WITH_PICTURE else None
     return Message(message.subject, body, message.kind, attachments=(picture,) if picture else ())
-
-
-def _problem(message: Waiting, address: str, late: bool) -> str:
-    next_step = f"it was tried for {GIVE_UP.days} days and is given up" if late else "the next check tries again"
-    told = address if address.endswith("not set") else f"{address} is away, or takes no message"
-    return f"{told}: {message.subject} was not told; {next_step}"

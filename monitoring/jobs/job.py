@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from monitoring.jobs.windows import Rules
+from monitoring.window import last_end
 from records.watch.jobs import JobState
 from records.watch.windows import ClosedWindow
 
@@ -45,6 +46,7 @@ class Job:
         every: from the end of one run to the next; of a job of windows, from one window to the next.
         limit: a run that takes longer is stopped as hung.
         after: name of a job; each time that one ended, this one is due.
+        once_in: of one that comes after another: only if a window of this length has ended since its last run.
         windows: it runs once a window, and not at intervals.
         retry: pause after a failure; doubled each time, up to ten minutes.
     """
@@ -56,6 +58,7 @@ class Job:
     after: str | None = None
     windows: WindowsOf | None = None
     retry: timedelta = timedelta(seconds=10)
+    once_in: timedelta | None = None
 
     def pause(self, failing: int) -> timedelta:
         """How long to wait after so many failures in a row."""
@@ -80,6 +83,8 @@ class Job:
             return insist or now >= retry
         ended = None if other is None else other.last_finished
         newer = ended is not None and (state.last_started is None or ended > state.last_started)
+        if newer and self.once_in is not None and state.last_started is not None:
+            newer = last_end(now, self.once_in) > last_end(state.last_started, self.once_in)
         return newer or state.due is None or now >= state.due
 
 

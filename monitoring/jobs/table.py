@@ -20,10 +20,11 @@ from monitoring.window import parse_duration
 from records.schema import ROUTES
 from resunet.errors import SettingsError
 
-_REPORT: Final = ("monitoring", "report", "--brief", "--tied")
+_REPORT: Final = ("monitoring", "report", "--brief", "--tied", "--counts")
 _TIED: Final = ("monitoring.jobs.tied",)
 _CHECK_EVERY: Final = timedelta(minutes=5)
-_TREND_EVERY: Final = timedelta(days=1)
+# A trend is of days, or of longer windows.
+_TREND_WINDOW: Final = "24h"
 _UPKEEP_EVERY: Final = timedelta(hours=6)
 _LONGEST_CHECK: Final = timedelta(minutes=2)
 
@@ -60,11 +61,24 @@ class Reporting:
     @property
     def name(self) -> str:
         """What tells it from other schedules on the same database: model, version, routes and windows."""
-        which = f"version {self.version}" if self.version is not None else self.stage
-        routes = "+".join(sorted(self.routes))
-        parts = (self.model, "" if which == "Production" else which, routes, self.window)
-        name = " ".join(filter(None, parts))
+        name = f"{self._about} {self.window}"
         return name if self.every is None or self.rules.every == self.rules.length else f"{name} every {self.every}"
+
+    @property
+    def _about(self) -> str:
+        which = f"version {self.version}" if self.version is not None else self.stage
+        parts = (self.model, "" if which == "Production" else which, "+".join(sorted(self.routes)))
+        return " ".join(filter(None, parts))
+
+    @property
+    def trend_window(self) -> str:
+        """Length of the windows that its trend is of."""
+        return max(_TREND_WINDOW, self.window, key=parse_duration)
+
+    @property
+    def trend_name(self) -> str:
+        """What tells its trend from those of other schedules: several that ask the same share it."""
+        return self._about if self.trend_window == _TREND_WINDOW else f"{self._about} {self.trend_window}"
 
     @property
     def watched(self) -> WindowsOf:
@@ -97,10 +111,12 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
     routes = tuple(part for name in reporting.routes for part in ("--route", name))
     command = (*_REPORT, "--model", reporting.model, *reporting.options, *routes)
     jobs = [Job(report, command, reporting.rules.every, limit, windows=reporting.watched)]
-    model = ("--model", reporting.model)
     if "trend" in known:
-        trend = (*_TIED, "monitoring", "trend", "--brief", *model)
-        jobs.append(Job(f"trend {reporting.model}", trend, _TREND_EVERY, limit, after=report))
+        length, version = reporting.trend_window, reporting.watched.version_option
+        which = ("--model", reporting.model, *version, "--window", length, *routes)
+        trend = (*_TIED, "monitoring", "trend", "--brief", "--counts", *which)
+        every = parse_duration(length)
+        jobs.append(Job(f"trend {reporting.trend_name}", trend, every, limit, after=report, once_in=every))
     if "alerts" in known:
         alerts = (*_TIED, "monitoring", "alerts", "check")
         jobs.append(Job("alerts", alerts, _CHECK_EVERY, _LONGEST_CHECK, after=report))

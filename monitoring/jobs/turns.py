@@ -23,6 +23,7 @@ from monitoring.jobs.job import Job, Ran, Task
 from monitoring.jobs.keeping import kept
 from records.watch import jobs, leases, windows
 from records.watch.leases import Lease, holding
+from records.watch.tables import prepare
 
 # However far the next run is: rows come late, and another schedule may have died.
 _LONGEST_PAUSE: Final = timedelta(minutes=1)
@@ -104,8 +105,7 @@ class Turns:
     def _prepare(self, engine: Engine) -> None:
         # Once an engine: a database that went away and came back, perhaps as another one, has a new engine.
         if self._prepared is not engine:
-            jobs.prepare(engine)
-            windows.prepare(engine)
+            prepare(engine, jobs.jobs, windows.job_windows)
             self._prepared = engine
 
     def _next(

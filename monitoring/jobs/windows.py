@@ -14,16 +14,14 @@ verdict, while each further test of a window may raise a false alarm: hence the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from monitoring.window import Window
+from monitoring.window import Window, last_end
 from records.watch.windows import ClosedWindow
 from resunet.errors import SettingsError
 
 _DAY: Final = timedelta(days=1)
-# A Monday.
-_ORIGIN: Final = datetime(1970, 1, 5, tzinfo=UTC)
 # After so many failures a window waits behind the others: it may be the one that cannot be reported.
 _STUBBORN: Final = 3
 
@@ -93,11 +91,11 @@ def newly_closed(cursor: datetime | None, now: datetime, rules: Rules) -> Closed
     Args:
         cursor: end of the last closed window; None at the very first look, which takes the newest window alone.
     """
-    last = _last_end(now - rules.watermark, rules)
+    last = last_end(now - rules.watermark, rules.every)
     if cursor is None or cursor > last:
         return Closed((_ending(last, rules),) if cursor is None else (), cursor or last)
-    first = _last_end(cursor, rules) + rules.every
-    oldest = _last_end(now - rules.back, rules) + rules.every
+    first = last_end(cursor, rules.every) + rules.every
+    oldest = last_end(now - rules.back, rules.every) + rules.every
     kept = tuple(_ending(end, rules) for end in _ends(max(first, oldest), last, rules))
     lost = Window(first - rules.length, oldest - rules.every) if first < oldest else None
     return Closed(kept, last, lost)
@@ -133,7 +131,7 @@ def next_moment(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> d
     """When the next window is to be reported that is known by now: at once, or when it closes."""
     if waiting(known, now, rules):
         return now
-    return _last_end(now - rules.watermark, rules) + rules.every + rules.watermark
+    return last_end(now - rules.watermark, rules.every) + rules.every + rules.watermark
 
 
 def next_look(known: Sequence[ClosedWindow], now: datetime, rules: Rules) -> datetime | None:
@@ -159,10 +157,6 @@ def _too_old(one: ClosedWindow, now: datetime, rules: Rules) -> bool:
 
 def _fits(every: timedelta) -> bool:
     return not _DAY % every or not every % _DAY
-
-
-def _last_end(moment: datetime, rules: Rules) -> datetime:
-    return moment - (moment - _ORIGIN) % rules.every
 
 
 def _ending(end: datetime, rules: Rules) -> Window:

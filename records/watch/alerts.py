@@ -12,7 +12,7 @@ of two checkers at once one changes it and tells, the other one does neither.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import (
     JSON,
@@ -31,10 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime
 from records.texts import storable
 from records.watch import outbox
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 Status = Literal["quiet", "pending", "firing"]
@@ -68,6 +69,9 @@ alerts = Table(
     UniqueConstraint(*_KEY),
     sqlite_autoincrement=True,
 )
+
+# Both are written in one transaction.
+TABLES: Final = (alerts, outbox.alert_messages)
 
 
 @dataclass(frozen=True)
@@ -127,22 +131,6 @@ class Alert:
         return self.policy, self.model_name, self.model_version, self.subject
 
 
-def prepare(engine: Engine) -> None:
-    """Make the tables of alerts and of their messages where they are missing; safe from many processes at once.
-
-    Raises:
-        RecordsError: the database does not answer, or takes no tables.
-    """
-    wanted = (alerts.name, outbox.alert_messages.name)
-    with explained(engine):
-        found = inspect(engine)
-        if all(found.has_table(name) for name in wanted):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
-            outbox.metadata.create_all(connection)
-
-
 def read_alerts(engine: Engine) -> list[Alert]:
     """All rows, in the order in which they were made.
 
@@ -200,7 +188,7 @@ def acknowledge(engine: Engine, number: int, word: Acknowledgement) -> Alert:
     Raises:
         RecordsError: there is no such alert, it does not fire, or the database does not answer.
     """
-    prepare(engine)
+    prepare(engine, *TABLES)
     values = {
         "acknowledged_by": storable(word.who),
         "acknowledged_reason": storable(word.reason),

@@ -3,7 +3,8 @@
     for state in jobs_state(engine):            # `python -m monitoring jobs`, Prometheus, alerts
         state.overdue(database_time(engine), timedelta(minutes=15))
 
-A job is run under a lease (`records.watch.leases`). The table is made with the first job.
+A job is run under a lease (`records.watch.leases`). The table is made with the first job. A row is never deleted: of a
+job that was removed the number of its last lease stays, so that none is ever given out again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    delete,
     func,
     inspect,
     or_,
@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime
 
 OK: Final = "ok"
@@ -55,6 +55,15 @@ jobs = Table(
     Column("failing", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
 )
+
+
+# Who takes a job says so in the same transaction: only one that was removed has no heartbeat.
+_IS_THERE = jobs.c.heartbeat.is_not(None)
+_COUNTED: Final = ("failing", "failures")
+# What is known of a job that was removed.
+_NOTHING: Final = {
+    column.name: 0 if column.name in _COUNTED else None for column in jobs.c if column.name not in ("name", "token")
+}
 
 
 @dataclass(frozen=True)
@@ -102,20 +111,6 @@ class JobState:
         return self.holder is not None or (self.due is not None and now - self.due > patience)
 
 
-def prepare(engine: Engine) -> None:
-    """Make the table where it is missing; safe from many processes at once.
-
-    Raises:
-        RecordsError: the database does not answer, or takes no tables.
-    """
-    with explained(engine):
-        # Most find it: looking needs no lock, and no right to make tables.
-        if inspect(engine).has_table(jobs.name):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
-
-
 def database_time(engine: Engine) -> datetime:
     """What the database's clock shows; SQLite has none but this machine's.
 
@@ -136,7 +131,7 @@ def alive(engine: Engine, names: Iterable[str], now: datetime) -> None:
         RecordsError: the database does not answer.
     """
     with explained(engine), writing(engine) as connection:
-        connection.execute(update(jobs).where(jobs.c.name.in_(list(names))).values(heartbeat=now))
+        connection.execute(update(jobs).where(jobs.c.name.in_(list(names)), _IS_THERE).values(heartbeat=now))
 
 
 def remove(engine: Engine, name: str, now: datetime) -> bool:
@@ -150,7 +145,8 @@ def remove(engine: Engine, name: str, now: datetime) -> bool:
             return False
         with writing(engine) as connection:
             idle = or_(jobs.c.holder.is_(None), jobs.c.lease_until <= now)
-            return connection.execute(delete(jobs).where(jobs.c.name == name, idle)).rowcount == 1
+            gone = update(jobs).where(jobs.c.name == name, _IS_THERE, idle)
+            return connection.execute(gone.values(token=jobs.c.token + 1, **_NOTHING)).rowcount == 1
 
 
 def jobs_state(engine: Engine) -> list[JobState]:
@@ -169,7 +165,7 @@ def jobs_state(engine: Engine) -> list[JobState]:
 def states(connection: Connection, name: str | None = None) -> list[JobState]:
     """The jobs, or one of them, in a transaction under way."""
     columns = [jobs.c[field.name] for field in fields(JobState)]
-    query = select(*columns).order_by(jobs.c.name)
+    query = select(*columns).where(_IS_THERE).order_by(jobs.c.name)
     return [JobState(*row) for row in connection.execute(query if name is None else query.where(jobs.c.name == name))]
 
 

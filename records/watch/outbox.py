@@ -2,12 +2,13 @@
 
     queue(connection, [Queued(alert_id=3, event="firing", recipient="default", number=1, …)])   # with the alert
     for message in waiting(engine):
-        if claim(engine, message, now):     # one of several checkers gets it
-            …                               # send it
-            settle(engine, message, "delivered", now)
+        if (claimed := claim(engine, message, now)) is not None:        # one of several checkers gets it
+            …                                                           # send it
+            settle(engine, claimed, "delivered", now)
 
 A message is sent at least once, and normally once: who dies before `settle` leaves a claim that runs out after LEASE,
-and then the next checker sends it, again if need be. Somebody who is told twice is better off than one who is not told.
+and then the next checker sends it, again if need be. Of two who send it the one who claimed it last says what came of
+it. Somebody who is told twice is better off than one who is not told.
 """
 
 from collections.abc import Sequence
@@ -97,8 +98,10 @@ class Waiting(Queued):
     """A message that lies in the table.
 
     Attributes:
-        attempts: how often it was claimed before.
-        lease_until: when the claim on it runs out; None: nobody is sending it.
+        attempts: how often it was claimed.
+        lease_until: when the claim on it runs out, or, of one that was not taken, until when nobody tries again; None:
+            it may be sent.
+        settled: when it was told, or last not taken.
     """
 
     id: int
@@ -106,6 +109,10 @@ class Waiting(Queued):
     outcome: Outcome
     lease_until: datetime | None
     settled: datetime | None
+
+    def paused(self, now: datetime) -> bool:
+        """Whether it was not taken, and is not to be tried again yet."""
+        return self.settled is not None and self.lease_until is not None and now < self.lease_until
 
 
 def queue(connection: Connection, messages: Sequence[Queued]) -> None:
@@ -119,7 +126,8 @@ def queue(connection: Connection, messages: Sequence[Queued]) -> None:
                 table.recipient == message.recipient,
                 table.number == message.number,
                 table.outcome == "waiting",
-                table.lease_until.is_(None),
+                # Nobody is sending it just now.
+                or_(table.lease_until.is_(None), table.settled.is_not(None)),
             )
             connection.execute(older.values(outcome="superseded", settled=message.made))
         words = {"subject": storable(message.subject), "body": storable(message.body)}
@@ -144,8 +152,8 @@ def messages_of(engine: Engine, alert_id: int) -> list[Waiting]:
     return _read(engine, alert_messages.c.alert_id == alert_id)
 
 
-def claim(engine: Engine, message: Waiting, now: datetime) -> bool:
-    """Take a message on; False where somebody else has, or it is told already.
+def claim(engine: Engine, message: Waiting, now: datetime) -> Waiting | None:
+    """Take a message on and return it as it is claimed; None where somebody else has, or it is told already.
 
     Raises:
         RecordsError: the database does not answer.
@@ -153,20 +161,34 @@ def claim(engine: Engine, message: Waiting, now: datetime) -> bool:
     table = alert_messages.c
     free = or_(table.lease_until.is_(None), table.lease_until <= now)
     mine = update(alert_messages).where(table.id == message.id, table.outcome == "waiting", free)
+    claimed = {"lease_until": now + LEASE, "settled": None, "attempts": table.attempts + 1}
+    taken = mine.values(**claimed).returning(alert_messages)
     with explained(engine), engine.begin() as connection:
-        taken = connection.execute(mine.values(lease_until=now + LEASE, attempts=table.attempts + 1))
-        return taken.rowcount == 1
+        row = connection.execute(taken).first()
+    return None if row is None else Waiting(**row._mapping)
 
 
-def settle(engine: Engine, message: Waiting, outcome: Outcome, now: datetime) -> None:
-    """Say what came of a message that was claimed; "waiting" leaves it to the next checker.
+def settle(
+    engine: Engine, claimed: Waiting, outcome: Outcome, now: datetime, *, not_before: datetime | None = None
+) -> bool:
+    """Say what came of a message that was claimed; "waiting" leaves it to another checker.
+
+    Args:
+        claimed: as `claim` gave it.
+        not_before: of one that waits on, when it is tried again.
+
+    Returns:
+        False: the claim ran out meanwhile, and somebody else has the message or has settled it; nothing is changed.
 
     Raises:
         RecordsError: the database does not answer.
     """
-    values = {"outcome": outcome, "lease_until": None, "settled": None if outcome == "waiting" else now}
+    values = {"outcome": outcome, "lease_until": not_before, "settled": now}
+    table = alert_messages.c
+    # Each claim has a number of its own.
+    mine = (table.id == claimed.id, table.outcome == "waiting", table.attempts == claimed.attempts)
     with explained(engine), engine.begin() as connection:
-        connection.execute(update(alert_messages).where(alert_messages.c.id == message.id).values(**values))
+        return connection.execute(update(alert_messages).where(*mine).values(**values)).rowcount == 1
 
 
 def prune(engine: Engine, before: datetime) -> int:

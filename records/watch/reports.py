@@ -13,15 +13,16 @@ from typing import Any, Literal
 
 from sqlalchemy import JSON, Column, Engine, Float, Index, Integer, MetaData, Row, Table, Text, inspect, select
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime
 from records.texts import storable
 from records.upsert import upsert
 from records.watch.jobs import writing
 from records.watch.leases import refuse_if_lost
+from records.watch.tables import prepare
 
 Verdict = Literal["no drift", "drift", "too few rows"]
-Kind = Literal["window", "trend"]
+Kind = Literal["window", "trend", "window by hand", "trend by hand"]
 
 _ROUTES_APART = ","
 
@@ -70,7 +71,8 @@ class WindowReport:
         estimated_high: upper end of its interval.
         run_id: of the MLflow run that holds the report.
         made: when.
-        kind: "window", the test of this window alone; "trend", the test of all windows up to its end.
+        kind: "window", the test of this window alone; "trend", the test of all windows up to its end. Either "by hand":
+            a person has asked for it, and it counts for no policy.
     """
 
     model_name: str
@@ -92,20 +94,6 @@ class WindowReport:
     kind: Kind = "window"
 
 
-def prepare(engine: Engine) -> None:
-    """Make the table where it is missing; safe from many processes at once.
-
-    Raises:
-        RecordsError: the database does not answer, or takes no tables.
-    """
-    with explained(engine):
-        # Most find it: looking needs no lock, and no right to make tables.
-        if inspect(engine).has_table(window_reports.name):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
-
-
 def add_report(engine: Engine, report: WindowReport) -> None:
     """Keep a report; one of the same kind on the same version, window and routes is replaced.
 
@@ -118,7 +106,7 @@ def add_report(engine: Engine, report: WindowReport) -> None:
         "moved": list(report.moved),
         "summary": storable(report.summary),
     }
-    prepare(engine)
+    prepare(engine, window_reports)
     with explained(engine), writing(engine) as connection:
         refuse_if_lost(connection)
         upsert(connection, window_reports, values)

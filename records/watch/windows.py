@@ -25,13 +25,12 @@ from sqlalchemy import (
     Text,
     delete,
     func,
-    inspect,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime, predictions
 
 _AT_A_TIME: Final = 200
@@ -81,19 +80,6 @@ class ClosedWindow:
     looked: datetime | None = None
     skipped: bool = False
     outcome: str | None = None
-
-
-def prepare(engine: Engine) -> None:
-    """Make the table where it is missing; safe from many processes at once.
-
-    Raises:
-        RecordsError: the database does not answer, or takes no tables.
-    """
-    with explained(engine):
-        if inspect(engine).has_table(job_windows.name):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
 
 
 def close_windows(connection: Connection, job: str, windows: Sequence[tuple[datetime, datetime]]) -> None:

@@ -15,6 +15,8 @@ from monitoring.alerts.windows import observe_windows
 from monitoring.window import Window
 from records.schema import labels, predictions
 from records.watch.alerts import open_alerts
+from records.watch.jobs import jobs
+from records.watch.tables import prepare
 
 ALERT = "actions: [{alert: {}}]"
 
@@ -229,12 +231,11 @@ def test_labels_are_read_where_the_platform_measures_them(here: World) -> None:
 
 
 def test_jobs_are_read_where_the_platform_keeps_them(here: World) -> None:
-    table = pytest.importorskip("records.watch.jobs")
     here.now = DAY_0 + DAY
-    table.prepare(here.engine)
-    usual = {"token": 0, "failing": 0, "failures": 0, "last_outcome": "ok"}
+    prepare(here.engine, jobs)
+    usual = {"token": 1, "failing": 0, "failures": 0, "last_outcome": "ok", "heartbeat": here.now}
     with here.engine.begin() as connection:
         for name, due in (("late", here.now - 2 * HOUR), ("well", here.now + HOUR)):
-            connection.execute(insert(table.jobs).values(name=name, due=due, **usual))
+            connection.execute(insert(jobs).values(name=name, due=due, **usual))
     here.sources = Sources.of_platform(here.engine, Path())
     assert seen(here, "{job: {late_by: 1h}}") == {"job late": False, "job well": True}

@@ -20,14 +20,15 @@ from monitoring.alerts.reports import Reports
 from monitoring.alerts.telling import Told, deliver
 from records.engines import make_engine
 from records.watch.alerts import (
+    TABLES,
     Acknowledgement,
     acknowledge,
     open_alerts,
-    prepare,
     read_alerts,
     save,
 )
 from records.watch.outbox import LEASE, Queued, claim, settle, waiting
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 RULES = policies(drift(alert="{repeat: 365d}"))
@@ -51,7 +52,7 @@ def queued(number: int) -> Queued:
 
 def test_of_two_who_saw_the_same_row_one_writes_and_tells(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
     new = unseen("input-drift", "resunet", "7", "", DAY_0)
     assert save(engine, new, lambda number: [queued(number)])
     assert not save(engine, new, lambda number: [queued(number)])
@@ -64,7 +65,7 @@ def test_of_two_who_saw_the_same_row_one_writes_and_tells(database_url: str) -> 
 
 def test_what_cannot_be_told_is_not_written_either(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
 
     def broken(number: int) -> list[Queued]:
         raise ValueError(number)
@@ -76,21 +77,38 @@ def test_what_cannot_be_told_is_not_written_either(database_url: str) -> None:
 
 def test_a_message_has_one_sender_until_its_lease_runs_out(database_url: str) -> None:
     engine = make_engine(database_url)
-    prepare(engine)
+    prepare(engine, *TABLES)
     save(engine, unseen("input-drift", "resunet", "7", "", DAY_0), lambda number: [queued(number)])
     [message] = waiting(engine)
     assert claim(engine, message, DAY_0) and not claim(engine, message, DAY_0 + LEASE / 2)
-    assert claim(engine, message, DAY_0 + LEASE)
-    settle(engine, message, "waiting", DAY_0)
-    assert claim(engine, message, DAY_0)
-    settle(engine, message, "delivered", DAY_0)
+    again = claim(engine, message, DAY_0 + LEASE)
+    assert again is not None and settle(engine, again, "waiting", DAY_0)
+    last = claim(engine, message, DAY_0)
+    assert last is not None and settle(engine, last, "delivered", DAY_0)
     assert not claim(engine, message, DAY_0 + 2 * LEASE) and waiting(engine) == []
+
+
+def test_of_two_who_send_a_message_the_slower_one_takes_nothing_back(database_url: str) -> None:
+    engine = make_engine(database_url)
+    prepare(engine, *TABLES)
+    save(engine, unseen("input-drift", "resunet", "7", "", DAY_0), lambda number: [queued(number)])
+    [message] = waiting(engine)
+    slow = claim(engine, message, DAY_0)
+    fast = claim(engine, message, DAY_0 + LEASE)
+    assert slow is not None and fast is not None
+    # While the other one sends it, and when it is told.
+    assert not settle(engine, slow, "given up", DAY_0 + LEASE)
+    assert claim(engine, message, DAY_0 + LEASE + HOUR / 60) is None
+    assert settle(engine, fast, "delivered", DAY_0 + LEASE)
+    assert not settle(engine, slow, "waiting", DAY_0 + LEASE) and not settle(engine, fast, "waiting", DAY_0 + LEASE)
+    assert waiting(engine) == []
+    engine.dispose()
 
 
 def test_many_checkers_at_once_write_and_queue_once(database_url: str) -> None:
     here = world(database_url)
     here.report(0, "drift")
-    prepare(here.engine)
+    prepare(here.engine, *TABLES)
     ready = threading.Barrier(6)
     trouble = list[BaseException]()
 

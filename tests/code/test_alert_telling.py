@@ -4,6 +4,8 @@ import base64
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from monitoring.alerts.recipients import Recipients
 from monitoring.alerts.reports import Report, Reports, web_page
 from monitoring.alerts.telling import GIVE_UP, Told, deliver
 from monitoring.alerts.trial import trial
+from records import notify
 from records.notify import Message, Messenger
 from records.watch.outbox import LEASE, claim, messages_of, waiting
 
@@ -150,7 +153,7 @@ def test_a_mail_server_that_is_away_hears_of_it_later_once_and_the_others_now(
     assert told.delivered == 1 and hook.get()["title"] == "[resunet] ALERT input-drift: resunet version 7"
     assert told.problems == (
         "address 1 of 1 in RESUNET_NOTIFY is away, or takes no message: [resunet] ALERT input-drift: resunet version 7 "
-        "was not told; the next check tries again",
+        "was not told; the first check after 2026-03-04 01:02 UTC tries again",
     )
     # Meanwhile it was told again twice, and recovered: of the repetitions the last one alone is worth the mail.
     for day in (2, 3):
@@ -166,6 +169,56 @@ def test_a_mail_server_that_is_away_hears_of_it_later_once_and_the_others_now(
     assert look(here, RULES, to).delivered == 0
     assert mail.inbox.empty() and hook.inbox.empty()
     assert PASSWORD not in caplog.text
+
+
+def test_addresses_that_hang_hold_up_neither_the_others_nor_the_check(here: World, hook: Webhook) -> None:
+    let_go, longest = threading.Event(), timedelta(seconds=1.2)
+    here.report(0, "drift")
+    here.now = DAY_0 + DAY + HOUR
+    rules = policies(drift(alert="{to: [default, oncall], repeat: 365d}"))
+    with webhook(lambda _: let_go.wait(60) and None) as hung:
+        many = ",".join([hung.url] * 12)
+        # Twelve that hang for longer than there is time, before one that answers.
+        to = Recipients({"RESUNET_NOTIFY": many, "RESUNET_NOTIFY_ONCALL": hook.url}, 1.5)
+        check(here.sources, rules, to.places, here.now)
+        told = deliver(here.engine, to, Reports(None), lambda: here.now, longest)
+        assert told.delivered == 0 and len(told.problems) == 13
+        assert sum("no time left; the next check goes on" in problem for problem in told.problems) >= 5
+        # Who was not tried comes first the next time.
+        here.now += DAY / 24
+        assert deliver(here.engine, to, Reports(None), lambda: here.now, longest).delivered == 1
+        assert hook.get()["title"] == "[resunet] ALERT input-drift: resunet version 7"
+        let_go.set()
+
+
+def test_who_does_not_take_a_message_is_tried_ever_more_seldom_and_it_is_told_meanwhile(here: World) -> None:
+    with webhook(lambda handler: handler.send_error(503)) as hook:
+        to = Recipients({"RESUNET_NOTIFY": hook.url}, 30.0)
+        here.report(0, "drift")
+        here.now = DAY_0 + DAY + HOUR
+        tried, told = list[int](), list[Told]()
+        for minute in range(60):
+            told.append(look(here, MAIL_ALONE, to))
+            tried += [minute] * hook.inbox.qsize()
+            while not hook.inbox.empty():
+                hook.get()
+        assert tried == [0, 1, 3, 7, 15, 31]
+        assert all("[resunet] ALERT" in problem for one in told for problem in one.problems)
+        assert {len(one.problems) for one in told} == {1}
+
+
+def test_an_address_that_answers_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "READ_SECONDS", 0.2)
+    go_on = threading.Event()
+
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        go_on.wait(1)
+        with suppress(OSError):
+            take(handler)
+
+    with webhook(slowly) as hook:
+        assert Messenger(hook.url).deliver(Message("drift", "words")) == frozenset()
+        assert Messenger(f"{hook.url}?rto=30").deliver(Message("drift", "words")) == {1}
 
 
 def test_who_is_away_for_days_is_given_up(here: World, hook: Webhook) -> None:
@@ -258,7 +311,11 @@ def test_a_picture_that_nobody_takes_does_not_keep_the_words_back(here: World, p
         to = Recipients({"RESUNET_NOTIFY": hook.url}, 30.0)
         here.report(0, "drift", run_id=RUN)
         here.now = DAY_0 + DAY + HOUR
-        assert [look(here, MAIL_ALONE, to, OneReport(picture)).delivered for _ in range(3)] == [0, 0, 1]
+        delivered = []
+        for _ in range(3):
+            delivered.append(look(here, MAIL_ALONE, to, OneReport(picture)).delivered)
+            here.now += HOUR
+        assert delivered == [0, 0, 1]
 
 
 def test_a_picture_that_is_not_there_does_not_keep_the_words_back(mail: MailServer, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from sqlalchemy import Engine
 from waiting import until
 
 from records.log_database import open_log
-from records.watch.jobs import JobState, jobs_state, prepare
+from records.watch.jobs import JobState, jobs, jobs_state
 from records.watch.leases import acquire, finish, holding
+from records.watch.tables import prepare
 from serving.gateway.job_metrics import JobMetrics
 from serving.gateway.metrics import SHARED, Metrics, Now
 
@@ -70,7 +71,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def run_job(url: str, name: str, outcome: str) -> None:
     engine = open_log(url)
-    prepare(engine)
+    prepare(engine, jobs)
     lease = acquire(engine, name, "node1", NOON, timedelta(minutes=1))
     assert lease is not None
     with holding(engine, lease) as connection:

@@ -1,14 +1,21 @@
 """The verdict on a window: its false-alarm rate, what moved, and what is worth an alarm."""
 
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
+from records_rows import NOON
 from scipy.stats import binom, ks_2samp
 
+from monitoring.answer import Answer, Question
 from monitoring.drift import Drift, Family, Rule
 from monitoring.families import make_families
-from monitoring.judge import effect, judge, level
+from monitoring.judge import answerable, effect, judge, level
+from monitoring.live import LIVE_ROUTES, RowCounts
 from monitoring.statistics.relabelling import Floats
+from monitoring.tracking import WatchedVersion
+from monitoring.window import Window
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 
@@ -182,6 +189,22 @@ def test_copies_and_patients_count_once() -> None:
     assert np.unique(of_reference).size == 79
     assert np.unique(of_live).size == 59
     assert not set(of_reference) & set(of_live)
+
+
+@pytest.mark.parametrize(("groups", "live", "able"), [(1, 500, False), (2, 20, False), (2, 150, True), (8, 20, True)])
+def test_a_reference_of_too_few_groups_to_raise_an_alarm_is_not_asked(groups: int, live: int, able: bool) -> None:
+    reference, window = frames(5, reference=300, live=live)
+    reference["cluster"] = [f"p{place % groups}" for place in range(len(reference))]
+    found, _ = make_families(reference, window, min_live=20)
+    families, left_out = answerable(found, Rule())
+    assert bool(families) == able == (left_out == [])
+    if not able:
+        window_of = Question(WatchedVersion("resunet", "7", None), Window(NOON, NOON + timedelta(days=1)), LIVE_ROUTES)
+        answer = Answer(window_of, Drift("too few rows", Rule()), RowCounts(live, {}), tuple(left_out), "run")
+        assert answer.summary.startswith(f"too few rows: {left_out[0].reason}. The window 2026-03-01")
+        assert {left.column for left in left_out} == {name for family in found for name in family.columns}
+        told = f"the reference is of {groups} group{'s' * (groups > 1)} (patients, slides, scenes): too few to tell"
+        assert all(left.reason.startswith(told) for left in left_out)
 
 
 def test_one_image_sent_again_and_again_is_one_image() -> None:

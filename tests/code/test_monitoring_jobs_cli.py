@@ -14,8 +14,10 @@ from monitoring.cli import app
 from monitoring.jobs import status
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
-from records.watch.jobs import JobState, database_time, prepare
+from records.watch import jobs as table
+from records.watch.jobs import JobState, database_time
 from records.watch.leases import acquire, finish, holding
+from records.watch.tables import prepare
 from resunet.errors import SettingsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -32,7 +34,7 @@ def jobs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 
 def ran(url: str, name: str, outcome: str = "ok", due: timedelta = 2.2 * HOUR) -> None:
     engine = open_log(url)
-    prepare(engine)
+    prepare(engine, table.jobs)
     now = database_time(engine)
     lease = acquire(engine, name, "node1", now, HOUR)
     assert lease is not None
@@ -132,6 +134,30 @@ def test_a_command_that_comes_is_a_job_and_one_that_is_not_there_is_none(tmp_pat
     assert names(set()) == ["report", "upkeep"]
     found = {job.name: job.after for job in jobs_of(Reporting(), known={"alerts"}, home=tmp_path, limit=HOUR)}
     assert found["alerts"] == "report resunet 24h"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "options"),
+    [
+        ({}, "trend resunet", "--stage Production --window 24h"),
+        ({"window": "1h"}, "trend resunet", "--stage Production --window 24h"),
+        ({"window": "7d"}, "trend resunet 7d", "--stage Production --window 7d"),
+        (
+            {"stage": "Staging", "routes": ("shadow",)},
+            "trend resunet Staging shadow",
+            "--stage Staging --window 24h --route shadow",
+        ),
+        ({"version": 3}, "trend resunet version 3", "--version 3 --window 24h"),
+    ],
+)
+def test_the_trend_is_of_what_the_reports_are_of(
+    tmp_path: Path, asked: dict[str, object], name: str, options: str
+) -> None:
+    reporting = Reporting(**asked)  # type: ignore[arg-type]
+    report, trend = jobs_of(reporting, known={"trend"}, home=tmp_path, limit=HOUR)
+    assert (trend.name, trend.after, trend.once_in) == (name, report.name, trend.every)
+    assert " ".join(trend.command).endswith(f"monitoring trend --brief --counts --model resunet {options}")
+    assert "--counts" in report.command
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from waiting import until
 
 from monitoring.jobs.keeping import kept
 from records.log_database import open_log
-from records.watch.jobs import database_time, jobs_state, prepare
+from records.watch.jobs import database_time, jobs, jobs_state
 from records.watch.leases import Lease, acquire
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 LENGTH = timedelta(seconds=1.2)
@@ -20,7 +21,7 @@ LENGTH = timedelta(seconds=1.2)
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
     opened = open_log(url)
-    prepare(opened)
+    prepare(opened, jobs)
     yield opened
     opened.dispose()
 

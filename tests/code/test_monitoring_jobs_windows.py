@@ -163,6 +163,23 @@ def test_a_job_comes_after_another_one_and_at_its_own_interval() -> None:
     assert job.due(failed, after, at("02 10:01:39"), insist=True)
 
 
+def test_a_job_that_is_to_come_once_in_a_window_comes_after_the_first_report_of_the_next() -> None:
+    nothing = JobState("", None, 0, None, None, None, None, None, None, None, None, 0, 0)
+    day = 24 * HOUR
+    job = Job("trend", (), day, HOUR, after="report", once_in=day)
+    ran = replace(nothing, last_started=at("02 00:12"), last_finished=at("02 00:13"), due=at("03 00:13"))
+
+    def after(report: str, now: str) -> bool:
+        return job.due(ran, replace(nothing, last_finished=at(report)), at(now))
+
+    assert job.due(nothing, None, at("02 00:12"))
+    # However many reports of hours there are.
+    assert not after("02 01:11", "02 01:12") and not after("02 23:59", "02 23:59")
+    assert after("03 00:11", "03 00:11")
+    # Where no report comes, a day after the last time.
+    assert after("02 00:01", "03 00:13") and not after("02 00:01", "03 00:12")
+
+
 @pytest.mark.parametrize(
     ("code", "line", "answered"),
     [

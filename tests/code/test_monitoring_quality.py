@@ -57,6 +57,17 @@ def test_a_flood_of_copies_is_told_and_some_copies_are_not() -> None:
     assert alarms(images(80, image_digest="the same")) == []
 
 
+def test_of_a_sampled_window_the_copies_are_those_of_all_its_rows_and_the_others_are_told_as_sampled() -> None:
+    # Each image of the window was sent twice: the sample holds hardly a pair.
+    live = images(80, contrast=0.0)
+    found = {one.name: one for one in findings(images(200), live, 0, copies=(5_000, 10_000))}
+    assert found["copies"].alarm and found["copies"].words == "5,000 of 10,000 images are copies of another"
+    assert found["blank"].words == "21 of 80 sampled images are blank"
+    # A sample of few rows may hold one image often.
+    flood = images(80).assign(image_digest="the same")
+    assert not any(one.alarm for one in findings(images(200), flood, 0, copies=(79, 10_000)))
+
+
 def test_refused_images_count_beside_the_others() -> None:
     assert alarms(images(80), refused=30) == ["refused"]
     assert alarms(images(80), refused=10) == []

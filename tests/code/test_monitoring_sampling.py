@@ -1,5 +1,6 @@
 """A sample of a window is bounded, uniform and the same each time, and is found without reading the window."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,16 @@ def test_each_row_of_all_chunks_has_the_same_chance() -> None:
     drawn = np.concatenate([sampling.sample_chunks(chunks, 10, seed)["at"].to_numpy() for seed in range(400)])
     share_of_chunk = np.histogram(drawn, bins=5, range=(0, 100))[0] / drawn.size
     assert np.allclose(share_of_chunk, 0.2, atol=0.03)
+
+
+def test_copies_are_counted_in_the_whole_window(database_url: str, tmp_path: Path) -> None:
+    # 60 rows of 20 images, and 30 of one that nobody knows; some are refused, or of another version or route.
+    made = [replace(row, image_digest=f"image {place % 20}") for place, row in enumerate(rows(60, "copied"))]
+    made += rows(30, "unknown", seed=1, image_digest=None)
+    log(database_url, tmp_path / "home", made)
+    engine = open_log(database_url)
+    frame = sample(engine, 1000, columns=("image_digest",))
+    known = frame["image_digest"].dropna()
+    copies, count = sampling.count_copies(engine, VERSION, WINDOW, routes=LIVE_ROUTES)
+    assert (copies, count) == (len(known) - known.nunique(), len(frame)) and copies > 3
+    engine.dispose()

@@ -53,6 +53,22 @@ def test_the_energy_distance_is_scipys_in_one_dimension() -> None:
     assert found == pytest.approx(energy_distance(scaled[:60], scaled[60:]) ** 2, rel=1e-4)
 
 
+def test_divisions_that_swap_equal_embeddings_are_worth_the_same_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    once = rng.normal(size=(300, 16)).astype(np.float32).astype(np.float64)
+    # Each embedding occurs twice; which of the two is the window's makes no difference.
+    energy = Energy(np.concatenate([once, once]))
+    chosen = rng.permutation(300)[:90]
+    second = rng.integers(0, 2, (40, 90), dtype=bool)
+    live = np.zeros((40, 600), np.bool_)
+    for row, swapped in zip(live, second, strict=True):
+        row[np.where(swapped, chosen + 300, chosen)] = True
+    assert np.unique(energy(live)).size == 1
+    # And in whatever order the images come.
+    order = rng.permutation(600)
+    assert Energy(np.concatenate([once, once])[order])(live[:, order])[0] == pytest.approx(energy(live)[0], rel=1e-12)
+
+
 def test_a_stranger_is_as_far_as_its_second_nearest_reference_image() -> None:
     rng = np.random.default_rng(5)
     pool = rng.normal(size=(60, 3))

@@ -52,6 +52,40 @@ def test_the_interval_holds_the_mean_of_the_window(tested: int, window: int, mon
     assert np.mean(errors) < 0.02 + 0.01 * (window == 20) and np.mean(errors) < np.mean(plain)
 
 
+@pytest.mark.parametrize("stated", [0.0, 0.5, 1.0])
+def test_test_images_that_are_all_alike_do_not_make_anything_certain(stated: float) -> None:
+    known = HeldOutScores(np.full(60, stated), np.full(60, stated), (None,) * 60)
+    found = [
+        estimate_window(np.full(count, stated), known, drifted=False, far_share=None) for count in (20, 200, 20_000)
+    ]
+    widths = [one.high - one.low for one in found]
+    assert all(one.dice == stated and one.low <= stated <= one.high for one in found)
+    # 1.645 standard deviations of what half an unseen failure in 60 images leaves open, on the one side or on both.
+    sides = 1 if stated in (0, 1) else 2
+    lost = max(stated, 1 - stated) / 2
+    least = [sides * 1.645 * lost * np.sqrt((1 / 60 + 1 / count) / 122) for count in (20, 200, 20_000)]
+    np.testing.assert_allclose(widths, least, rtol=0.1)
+
+
+def test_a_window_in_the_bin_without_a_residual_is_not_certain_either() -> None:
+    rng = np.random.default_rng(1)
+    confidence = np.concatenate([np.full(40, 1.0), rng.uniform(0.5, 0.9, 40)])
+    dice = np.concatenate([np.full(40, 1.0), rng.uniform(0.3, 1.0, 40)])
+    found = estimate_window(np.ones(500), HeldOutScores(confidence, dice, (None,) * 80), drifted=False, far_share=None)
+    assert found.dice == 1.0 and found.low < 0.995 and found.high == 1.0
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_an_estimate_and_its_interval_stay_within_what_dice_can_be(end: float) -> None:
+    rng = np.random.default_rng(2)
+    # Distances from an end of what Dice can be; of few images with rare failures the errors reach beyond it.
+    stated, true = rng.uniform(0, 0.05, 60), np.where(np.arange(60) < 4, 0.6, 0.0)
+    known = HeldOutScores(np.abs(end - stated), np.abs(end - true), (None,) * 60)
+    found = estimate_window(np.abs(end - stated[:12]), known, drifted=False, far_share=None)
+    assert 0.0 <= found.low < found.dice < found.high <= 1.0
+    assert (found.high if end else found.low) == end
+
+
 def test_the_interval_shrinks_with_the_window_but_not_below_what_the_test_images_tell() -> None:
     rng = np.random.default_rng(0)
     known = scores(rng, 100)

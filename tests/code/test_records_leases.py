@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from records.engines import make_engine
 from records.log_database import open_log
 from records.watch import windows
-from records.watch.jobs import JobState, alive, database_time, jobs_state, prepare, remove
+from records.watch.jobs import JobState, alive, database_time, jobs, jobs_state, remove
 from records.watch.leases import (
     Lease,
     LostLeaseError,
@@ -24,6 +24,7 @@ from records.watch.leases import (
     release,
     start,
 )
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,7 +35,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     opened = open_log(database_url)
-    prepare(opened)
+    prepare(opened, jobs)
     yield opened
     opened.dispose()
 
@@ -133,7 +134,7 @@ def test_a_holder_that_died_in_a_run_is_a_failure_and_one_that_gave_back_is_none
 
 
 def test_nothing_of_a_transaction_is_kept_when_it_breaks(engine: Engine) -> None:
-    windows.prepare(engine)
+    prepare(engine, windows.job_windows)
     lease = take(engine, "one")
     with pytest.raises(ZeroDivisionError), holding(engine, lease) as connection:
         windows.close_windows(connection, "report", [(NOON - MINUTE, NOON)])
@@ -177,6 +178,29 @@ def test_a_job_that_runs_is_not_removed(engine: Engine) -> None:
     assert remove(engine, "report", NOON) and jobs_state(engine) == []
 
 
+def test_a_job_that_was_removed_and_comes_back_gives_out_no_lease_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = take(engine, "one")
+    late = NOON + 2 * MINUTE
+    assert remove(engine, "report", late) and not remove(engine, "report", late)
+    for name, value in old.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def is_refused() -> None:
+        with pytest.raises(LostLeaseError), holding(engine, old):
+            pass
+        with engine.begin() as connection, pytest.raises(LostLeaseError):
+            refuse_if_lost(connection)
+
+    is_refused()
+    alive(engine, ["report"], late)
+    assert jobs_state(engine) == []
+    again = take(engine, "other", late)
+    assert again.token > old.token and (state(engine).failures, state(engine).due) == (0, None)
+    is_refused()
+
+
 def test_a_heartbeat_is_of_the_jobs_that_somebody_looks_after(engine: Engine) -> None:
     for name in ("alerts", "report"):
         acquire(engine, name, "one", NOON, MINUTE)
@@ -192,7 +216,7 @@ def test_the_time_is_the_databases(engine: Engine) -> None:
 def test_a_database_that_is_away_is_named(dead_url: str) -> None:
     engine = make_engine(dead_url)
     for ask in (
-        lambda: prepare(engine),
+        lambda: prepare(engine, jobs),
         lambda: acquire(engine, "report", "one", NOON, MINUTE),
         lambda: beat(engine, Lease("report", "one", 1), NOON, MINUTE),
         lambda: jobs_state(engine),

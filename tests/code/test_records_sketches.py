@@ -2,25 +2,36 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from forgotten_scene import LATER, MINE, Scene, mine, theirs
 from records_release_2 import log_as_release_2, open_as_release_2
-from records_rows import NOON, prediction
+from records_rows import NOON, prediction, rejected
 from sketch_scene import END, START, assert_same, clear, held, log, rows, stored
-from sqlalchemy import event, make_url
+from sqlalchemy import Engine, event, make_url, update
 
+from records import sketch_hours
 from records import sketches as table
+from records.engines import make_engine
 from records.insert import read_record
 from records.log_database import open_log
 from records.rows import to_record
+from records.sketch import Sketch
+from records.sketch_forgotten import drop_outdated
 from records.sketch_hours import read_sketches, refresh
+from records.stores import Stores
+from records.tombstones import answers_after
+from records.upkeep import Retention, Upkeep
 
 HERE = Path(__file__).parent
 
@@ -200,4 +211,157 @@ def test_slices_beyond_the_most_share_a_sketch_and_can_still_be_told_apart(datab
     clear(engine)
     refresh(engine, "resunet", START, END)
     assert sum(key.slice is not None for key in held(engine)) == table.MOST_SLICES
+    engine.dispose()
+
+
+def test_a_window_tells_no_more_slices_apart_than_an_hour_does(database_url: str, tmp_path: Path) -> None:
+    # Each of four hours has other names, and one of them has most rows of all.
+    made = [
+        prediction(f"{place}", event_time=START + timedelta(minutes=4 * place), slice=f"ward={place:02}", mask_rle=None)
+        for place in range(60)
+    ]
+    made += [prediction(f"often-{place}", slice="ward=59", mask_rle=None) for place in range(3)]
+    log(database_url, tmp_path / "home", made)
+    engine = open_log(database_url)
+    parts = [(START, END), (START + timedelta(minutes=1), END)]
+    for start, end in parts:
+        found = read_sketches(engine, "resunet", start, end)
+        named = {key.slice for key in found} - {None}
+        assert len(named) == table.MOST_SLICES and "ward=59" in named
+        assert sum(sketch.rows for sketch in found.values()) == 63 - (start != START)
+    engine.dispose()
+
+
+def test_memory_does_not_grow_with_the_names_of_slices(url: str, tmp_path: Path) -> None:
+    count = 2000
+    log(url, tmp_path / "home", [prediction(f"r{n}", slice=f"ward={n}", mask_rle=None) for n in range(count)])
+    engine = open_log(url)
+    clear(engine)
+    hours = START, END
+    ragged = NOON - timedelta(minutes=30), NOON + timedelta(minutes=30)
+    read_sketches(engine, "resunet", START, START + timedelta(hours=1))
+    tracemalloc.start()
+    try:
+        # From the rows, made again, and from what was made: a sketch of each name would take 50 MB.
+        assert sum(one.rows for one in read_sketches(engine, "resunet", *ragged).values()) == count
+        assert refresh(engine, "resunet", *hours) == 1
+        assert sum(one.rows for one in read_sketches(engine, "resunet", *hours).values()) == count
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+    engine.dispose()
+
+
+def damage(engine: Engine, content: bytes) -> int:
+    """Replace the content of all sketches of NOON's hour, and return how many they were."""
+    with engine.begin() as connection:
+        mine = update(table.sketches).where(table.sketches.c.hour == NOON)
+        return connection.execute(mine.values(content=content)).rowcount
+
+
+NEWER = zlib.compress(struct.pack("<HHHQ", 999, 1, 1, 7))
+DAMAGED = [b"x", Sketch.empty().to_bytes()[:40], NEWER, Sketch.empty().to_bytes()]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=["garbage", "cut", "of another format", "of other rows"])
+def test_a_sketch_that_cannot_be_read_holds_up_no_row_and_is_made_again(
+    database_url: str, tmp_path: Path, content: bytes
+) -> None:
+    home = tmp_path / "home"
+    log(database_url, home, rows(120))
+    engine = open_log(database_url)
+    right = read_sketches(engine, "resunet", START, END)
+    assert damage(engine, content) > 0
+    # Who may not or does not mend counts the rows.
+    assert_same(read_sketches(engine, "resunet", START, END), right)
+    log(database_url, home, rows(40, mark="more", seed=1))
+    assert stored(engine) == 160 and rejected(home) == []
+    mended = read_sketches(engine, "resunet", START, END, mend=True)
+    assert sum(sketch.rows for sketch in mended.values()) == 160
+    kept = held(engine)
+    clear(engine)
+    refresh(engine, "resunet", START, END)
+    assert_same(held(engine), kept)
+    engine.dispose()
+
+
+def test_a_reader_mends_a_sketch_that_cannot_be_read(database_url: str, tmp_path: Path) -> None:
+    log(database_url, tmp_path / "home", rows(60))
+    engine = open_log(database_url)
+    before = held(engine)
+    damage(engine, b"x")
+    read_sketches(engine, "resunet", START, END, mend=True)
+    assert_same(held(engine), before)
+    engine.dispose()
+
+
+def test_rows_are_stored_also_where_they_cannot_be_summed_up(database_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    log(database_url, home, rows(20))
+    engine = open_log(database_url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE sketches ADD CONSTRAINT none CHECK (rows < 0) NOT VALID")
+        else:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER none BEFORE UPDATE ON sketches BEGIN SELECT RAISE(ABORT, 'none'); END"
+            )
+    log(database_url, home, rows(30, mark="more", seed=1))
+    assert stored(engine) == 50 and rejected(home) == []
+    with engine.begin() as connection:
+        gone = (
+            "ALTER TABLE sketches DROP CONSTRAINT none" if engine.dialect.name == "postgresql" else "DROP TRIGGER none"
+        )
+        connection.exec_driver_sql(gone)
+    assert refresh(engine, "resunet", START, END) > 0
+    assert sum(sketch.rows for sketch in held(engine).values()) == 50
+    engine.dispose()
+
+
+def test_who_reads_while_the_sketches_are_locked_counts_the_rows_and_says_so(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log(database_url, tmp_path / "home", rows(60))
+    engine = open_log(database_url)
+    clear(engine)
+    monkeypatch.setattr(sketch_hours, "_LOCK_WAIT", "50ms")
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout = 50"))
+    other = make_engine(database_url)
+    with other.connect().execution_options(records_begin="BEGIN IMMEDIATE") as writer, writer.begin():
+        if engine.dialect.name == "postgresql":
+            writer.exec_driver_sql("LOCK TABLE sketches IN ROW EXCLUSIVE MODE")
+        found = read_sketches(engine, "resunet", START, END, mend=True)
+        assert sum(sketch.rows for sketch in found.values()) == 60
+        assert "4 hours cannot be made now" in caplog.text and held(other) == {}
+    assert refresh(engine, "resunet", START, END) == 4
+    other.dispose()
+    engine.dispose()
+
+
+def test_what_an_earlier_release_forgot_goes_from_the_sums_with_the_next_upkeep(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(database_url, tmp_path)
+    scene.fill()
+    engine = scene.engine()
+    log(database_url, tmp_path / "other", rows(30))
+    before = read_sketches(engine, "resunet", START, END)
+    untouched = {key: sketch for key, sketch in held(engine).items() if key.hour != NOON}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(table, "drop", lambda *_: None)
+        scene.forget()
+    # As many rows as before: no reader finds anything wrong.
+    assert refresh(engine, "resunet", START, END) == 0 and scene.traces(f"ward={MINE}") != []
+    upkeep = Upkeep(engine, scene.home, Stores.of(scene.home), Retention(), lambda: NOON)
+    upkeep.run()
+    assert scene.traces(f"ward={MINE}") == []
+    assert_same(held(engine), untouched)
+    assert refresh(engine, "resunet", START, END) == 1
+    after = read_sketches(engine, "resunet", START, END)
+    assert sum(one.rows for one in after.values()) == sum(one.rows for one in before.values()) == stored(engine)
+    # Another machine of this database finds all in order.
+    with engine.connect() as connection:
+        _, answers = answers_after(connection, 0)
+    assert answers and drop_outdated(engine, answers) == 0
     engine.dispose()

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import inspect
 
 from records.engines import make_engine
-from records.watch.jobs import prepare as prepare_jobs
+from records.watch.jobs import jobs
 from records.watch.leases import LostLeaseError, acquire
-from records.watch.reports import WindowReport, add_report, latest_reports, prepare
+from records.watch.reports import WindowReport, add_report, latest_reports, window_reports
+from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def test_a_run_that_lost_its_job_to_another_schedule_replaces_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(database_url)
-    prepare_jobs(engine)
+    prepare(engine, jobs)
     minute = timedelta(minutes=1)
     mine = acquire(engine, "report", "one", NOON, minute)
     assert mine is not None
@@ -127,9 +128,10 @@ def test_the_table_is_made_once_by_many(database_url: str) -> None:
     code = (
         "import sys\n"
         "from records.engines import make_engine\n"
-        "from records.watch.reports import prepare\n"
+        "from records.watch.reports import window_reports\n"
+        "from records.watch.tables import prepare\n"
         "sys.stdin.read()\n"
-        "prepare(make_engine(sys.argv[1]))"
+        "prepare(make_engine(sys.argv[1]), window_reports)"
     )
     makers = [
         subprocess.Popen([sys.executable, "-c", code, database_url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -137,7 +139,7 @@ def test_the_table_is_made_once_by_many(database_url: str) -> None:
     ]
     told = [maker.communicate(timeout=60)[1].decode() for maker in makers]
     assert [maker.returncode for maker in makers] == [0, 0], told
-    prepare(make_engine(database_url))
+    prepare(make_engine(database_url), window_reports)
 
 
 def test_a_time_without_a_zone_is_refused(url: str) -> None:

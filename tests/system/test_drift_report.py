@@ -106,7 +106,7 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
 
     assert history(scene.home / "evidently") == [("resunet", NOON, ["drift"])]
 
-    (row,) = latest_reports(open_log(scene.log), "resunet")
+    (row,) = latest_reports(open_log(scene.log), "resunet", kind="window by hand")
     assert (row.verdict, row.rows, row.window_end, row.run_id) == ("drift", 150, NOON, entry.info.run_id)
     assert row.moved == ("brightness", "confidence", "sharpness")
     assert row.p_value == pytest.approx(metrics["drift.p_value"])
@@ -122,6 +122,23 @@ def test_images_like_the_training_images_are_no_drift(scene: Scene, report: Repo
     assert last_run(scene.client).data.tags["verdict"] == "no drift"
 
 
+def test_a_report_by_hand_counts_for_no_policy_and_leaves_the_schedule_s_where_it_is(
+    scene: Scene, report: Report
+) -> None:
+    post(scene, live(2, 60, brightness=1.5), version="1")
+    engine = open_log(scene.log)
+    assert report(*UNTIL, "--brief", "--counts")[0] == 3
+    (scheduled,) = latest_reports(engine, "resunet")
+    # Whoever tries a limit of their own, on the very window.
+    assert report(*UNTIL, "--brief", "--min-rows", "100")[0] == 2
+    assert latest_reports(engine, "resunet") == [scheduled] and scheduled.verdict == "drift"
+    assert [row.verdict for row in latest_reports(engine, "resunet", kind="window by hand")] == ["too few rows"]
+    assert report(*UNTIL, "--brief", "--min-rows", "100", "--counts")[0] == 2
+    (again,) = latest_reports(engine, "resunet")
+    assert again.verdict == "too few rows"
+    engine.dispose()
+
+
 def test_too_few_rows_are_no_verdict(scene: Scene, report: Report) -> None:
     post(scene, live(4, 5), version="1")
     post(scene, live(4, 30), version="1", route="batch")
@@ -130,7 +147,7 @@ def test_too_few_rows_are_no_verdict(scene: Scene, report: Report) -> None:
     assert "holds 5 rows of resunet version 1 (left out: 30 rows on the route batch); at least 20" in errors
     entry = last_run(scene.client)
     assert (entry.info.status, entry.data.tags["verdict"]) == ("FINISHED", "too few rows")
-    (row,) = latest_reports(open_log(scene.log), "resunet")
+    (row,) = latest_reports(open_log(scene.log), "resunet", kind="window by hand")
     assert (row.verdict, row.p_value, row.rows) == ("too few rows", None, 5)
     assert "share_drifted" not in entry.data.metrics
     assert report(*UNTIL, "--min-rows", "4", "--brief")[0] == 0

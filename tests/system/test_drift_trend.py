@@ -51,12 +51,19 @@ def test_a_slow_rise_is_a_trend_with_its_name_and_size(scene: Scene, trend: Tren
     last = printed.strip().splitlines()[-1]
     assert last.startswith(f"trend over {DAYS} windows: brightness (grey levels) rose by ")
     assert printed.count("→") == 2  # one descriptor, and the caption
-    (row,) = latest_reports(open_log(scene.log), "resunet", kind="trend")
+    engine = open_log(scene.log)
+    assert latest_reports(engine, "resunet", kind="trend") == []
+    (row,) = latest_reports(engine, "resunet", kind="trend by hand")
     assert (row.verdict, row.moved, row.rows) == ("drift", ("brightness",), DAYS * ROWS)
     assert row.window_end - row.window_start == timedelta(days=DAYS)
     entry = last_run(scene.client)
     assert (entry.info.status, entry.data.tags["verdict"]) == ("FINISHED", "drift")
     assert entry.data.metrics["trend.change.brightness"] == pytest.approx(1.0, abs=0.3)
+    # Of the routes that are asked for alone, and counted where that is asked for.
+    assert trend(*UNTIL, "--counts", "--route", "canary", "--brief")[0] == 2
+    (counted,) = latest_reports(engine, "resunet", kind="trend")
+    assert (counted.routes, counted.rows) == (("canary",), 0)
+    engine.dispose()
 
 
 def test_weeks_that_are_all_alike_are_no_trend(scene: Scene, trend: Trend) -> None:

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
 
 from records.log_database import open_log
-from records.watch.jobs import prepare
+from records.watch.jobs import jobs
 from records.watch.leases import acquire
+from records.watch.tables import prepare
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_whichever_process_is_asked_tells_the_metrics_of_all(scene: GatewayScene
     scene.promote(scene.add_version())
     # A job of monitoring, which runs elsewhere on the same database.
     engine = open_log(scene.environment()["RESUNET_INFERENCE_LOG"])
-    prepare(engine)
+    prepare(engine, jobs)
     assert acquire(engine, "report resunet 24h", "node1", datetime.now(UTC), timedelta(minutes=1))
     engine.dispose()
     with scene.gateway("--workers", "2") as gateway:
