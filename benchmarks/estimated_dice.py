@@ -31,7 +31,7 @@ from monitoring.drift import Rule
 from monitoring.families import make_families
 from monitoring.judge import judge
 from monitoring.performance.distance import ReferenceSpace, from_lists
-from monitoring.performance.estimated import Estimate, estimate_window
+from monitoring.performance.estimated import Estimate, estimate_window, image_intervals
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window_estimate import far_share
 from pipelines.build_version import build_version
@@ -45,7 +45,7 @@ from records.settings import RecordsSettings
 from registry.evidence import Evaluation
 from resunet.metrics import dice
 from serving.predictor import Predictor
-from serving.version import REFERENCE_FILE, SPEC_FILE, VersionSpec
+from serving.version import REFERENCE_FILE, SPEC_FILE
 
 KNOWN: Final = 86
 WINDOW: Final = 50
@@ -70,7 +70,7 @@ class Asked:
         declined: why.
         drifted: the verdict on the window.
         own_error, constant_error: mean absolute error of an image's Dice, by its confidence and by the best constant.
-        held: share of the images whose Dice lies in the version's 90 % interval around its confidence.
+        held: share of the images whose Dice lies in its own 90 % interval.
     """
 
     kind: str
@@ -97,13 +97,11 @@ class Known:
     Attributes:
         rows: a row an image of its data set, as in `reference.parquet`.
         scores: a row a test image, as the log would hold it, with its `dice`; `group` where it has one.
-        halfwidth: of its 90 % interval of an image's Dice.
     """
 
     predictor: Predictor
     rows: pd.DataFrame
     scores: pd.DataFrame
-    halfwidth: float
 
 
 def divided(data: PreparedData, number: int) -> PreparedData:
@@ -130,7 +128,7 @@ def make_known(data: PreparedData, settings: FitSettings, root: Path, console: C
     evaluation = Evaluation.read(root)
     scored = pd.DataFrame([{"path": one.path, "dice": one.dice, "group": one.group} for one in evaluation.per_image])
     scores = rows[rows["split"] == "test"].merge(scored, on="path", validate="one_to_one")
-    return Known(Predictor.load(root), rows, scores, VersionSpec.read(root).calibration.conformal_halfwidth)
+    return Known(Predictor.load(root), rows, scores)
 
 
 def described(predictor: Predictor, images: LabelledImages, *, in_grey: bool) -> pd.DataFrame:
@@ -161,11 +159,11 @@ def ask(known: Known, kind: str, partition: int, windows: int, live: pd.DataFram
         window = pool.iloc[rng.choice(len(pool), min(WINDOW, len(pool)), replace=False)]
         not_test = known.rows[known.rows["split"] != "test"]
         reference = pd.concat([not_test, own[list(known.rows.columns)]], ignore_index=True)
-        yield _ask(known, kind, partition, reference, own, window, number)
+        yield _ask(kind, partition, reference, own, window, number)
 
 
 def _ask(
-    known: Known, kind: str, partition: int, reference: pd.DataFrame, own: pd.DataFrame, window: pd.DataFrame, seed: int
+    kind: str, partition: int, reference: pd.DataFrame, own: pd.DataFrame, window: pd.DataFrame, seed: int
 ) -> Asked:
     families, _ = make_families(reference, window.drop(columns="path"), min_live=10)
     drifted = judge(families, Rule(seed=seed)).verdict == "drift"
@@ -175,7 +173,7 @@ def _ask(
     told = HeldOutScores(own["confidence"].to_numpy(np.float64), own["dice"].to_numpy(np.float64), groups)
     found: Estimate = estimate_window(confidence, told, drifted=drifted, far_share=far_share(window, space), seed=seed)
     true = window["dice"].to_numpy(np.float64)
-    gaps = np.abs(true - confidence)
+    low, high = image_intervals(confidence, told)
     return Asked(
         kind,
         partition,
@@ -185,9 +183,9 @@ def _ask(
         found.high,
         found.declined,
         drifted,
-        own_error=float(gaps.mean()),
+        own_error=float(np.abs(true - confidence).mean()),
         constant_error=float(np.abs(true - np.median(told.dice)).mean()),
-        held=float((gaps <= known.halfwidth).mean()),
+        held=float(((low <= true) & (true <= high)).mean()),
     )
 
 
@@ -275,14 +273,18 @@ def _row(mine: Sequence[Asked], answered: Sequence[Asked], at_home: bool) -> tup
         fine = sum(one.low > one.true for one in answered)
         cells += [f"{error:.4f}", f"{covered:.1%}; said to be better than it is: {fine}", f"{own:.4f}", f"{held:.1%}"]
         return cells, not fine
-    kept = error <= MOST_ERROR, COVERED[0] <= covered <= COVERED[1], better >= BETTER_BY
+    kept = error <= MOST_ERROR, _covers(covered), better >= BETTER_BY, _covers(held)
     cells += [
         f"{error:.4f} {_mark(kept[0])}",
         f"{covered:.1%} {_mark(kept[1])}",
         f"{own:.4f}, a constant's {constant:.4f}: {better:.0%} better {_mark(kept[2])}",
-        f"{held:.1%}",
+        f"{held:.1%} {_mark(kept[3])}",
     ]
     return cells, all(kept)
+
+
+def _covers(share: float) -> bool:
+    return COVERED[0] <= share <= COVERED[1]
 
 
 def _mark(held: bool) -> str:

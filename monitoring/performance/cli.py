@@ -12,6 +12,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from monitoring.performance.version_files import HeldOutScores
+    from monitoring.tracking import WatchedVersion
     from monitoring.window import Window as TimeWindow
     from records.stores import Stores
     from resunet.errors import ResunetError
@@ -186,7 +188,8 @@ def pick(
     try:
         with tempfile.TemporaryDirectory() as scratch:
             space = reference_space(watched, Path(scratch), client.tracking_uri)
-        done = run(question, engine, stores, space, out, datetime.now(UTC))
+            scores = _scores(watched, Path(scratch), client.tracking_uri)
+        done = run(question, engine, stores, space, out, datetime.now(UTC), scores=scores)
     finally:
         engine.dispose()
     console = Console(highlight=False)
@@ -195,6 +198,17 @@ def pick(
         console.print(note, markup=False)
     then = f"correct the masks in {out / 'masks'}, then: python -m monitoring label --csv {out / LABELS_FILE}"
     console.print(then, markup=False, soft_wrap=True)
+
+
+def _scores(version: "WatchedVersion", folder: Path, tracking_uri: str) -> "HeldOutScores | None":
+    """How the version's test images were scored; None where this release does not understand it."""
+    from monitoring.performance.version_files import held_out_scores
+    from resunet.errors import VersionError
+
+    try:
+        return held_out_scores(version, folder, tracking_uri)
+    except VersionError:
+        return None
 
 
 def _open() -> "tuple[Engine, Stores]":

@@ -19,7 +19,9 @@ from monitoring.live import LIVE_ROUTES
 from monitoring.performance.candidates import MOST, Candidates, candidates_in
 from monitoring.performance.choice import Chosen, choose
 from monitoring.performance.distance import ReferenceSpace, from_bytes
+from monitoring.performance.estimated import image_intervals
 from monitoring.performance.export import Exported, check_folder, export
+from monitoring.performance.version_files import HeldOutScores
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.picks import Pick, PickedAnswer, add_picks, picked_answers
@@ -62,6 +64,8 @@ def pick(
     reference: ReferenceSpace | None,
     folder: Path,
     now: datetime,
+    *,
+    scores: HeldOutScores | None = None,
 ) -> Picked:
     """Choose, export and note.
 
@@ -69,6 +73,7 @@ def pick(
         reference: embeddings of the version's held-out images; None where it has none.
         folder: a new or an empty one.
         now: aware.
+        scores: of the version's test images: they say between what the Dice of an image lies. None: it is left out.
 
     Raises:
         NothingToPickError: no image of the window is kept.
@@ -100,7 +105,8 @@ def pick(
         fresh=found.fresh,
         radius=_NEVER if reference is None else reference.radius,
     )
-    images = [_exported(one, found, distance, question.version) for one in chosen]
+    between = None if scores is None else image_intervals(found.rows["confidence"].to_numpy(np.float64), scores)
+    images = [_exported(one, found, distance, between, question.version) for one in chosen]
     note = Pick(uuid.uuid4().hex[:12], question.version.name, question.window.start, question.window.end, now)
     _write(images, stores, folder, question.version.name)
     try:
@@ -120,11 +126,19 @@ def _placed(found: Candidates, reference: ReferenceSpace | None) -> tuple[NDArra
     return reference.scaled(embeddings), reference.distances(embeddings)
 
 
-def _exported(one: Chosen, found: Candidates, distance: NDArray[np.float64], version: WatchedVersion) -> Exported:
+def _exported(
+    one: Chosen,
+    found: Candidates,
+    distance: NDArray[np.float64],
+    between: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    version: WatchedVersion,
+) -> Exported:
     row = found.rows.iloc[one.place]
     facts: dict[str, object] = {"model_version": version.version, "event_time": row["event_time"].isoformat()}
     for name in _FACTS:
         facts[name] = _text(row[name])
+    low, high = (_NEVER, _NEVER) if between is None else (float(end[one.place]) for end in between)
+    facts["dice_low"], facts["dice_high"] = _text(low), _text(high)
     facts["distance"] = _text(float(distance[one.place]))
     return Exported(one, row["answer_id"], row["request_id"], row["event_time"].to_pydatetime(), facts)
 

@@ -13,7 +13,9 @@ from performance_scene import WEEK, Scene, Typed, mask_of
 from records_rows import prediction
 from sqlalchemy import select
 
-from monitoring.performance import candidates
+from monitoring.performance import candidates, version_files
+from monitoring.performance.estimated import image_intervals
+from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window import measured
 from pipelines.dataset import load, read_dataset
 from records.picks import picks
@@ -84,6 +86,7 @@ def test_picked_images_are_corrected_labelled_and_measured(watching: Watched) ->
     assert sum(row["source"] == "audit" for row in told.values()) == 8
     assert all(0 < float(row["probability"]) <= 1 and float(row["distance"]) > 0 for row in told.values())
     assert {row["model_version"] for row in told.values()} == {watching.version}
+    assert {(row["dice_low"], row["dice_high"]) for row in told.values()} == {("", "")}  # it was not evaluated
 
     # Nobody has touched the drafts: none of them counts.
     labels = str(out / "labels.csv")
@@ -101,6 +104,20 @@ def test_picked_images_are_corrected_labelled_and_measured(watching: Watched) ->
     assert audits.dice.mean == pytest.approx(2 / 3) == every.dice.mean
     shown = watching.typed("performance", *UNTIL, "--picked")
     assert shown.code == 0 and "0.667" in shown.out
+
+
+def test_between_what_the_dice_of_a_picked_image_lies_is_told(
+    watching: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.answer(20)
+    tested = HeldOutScores(np.linspace(0.5, 0.9, 30), np.linspace(0.4, 0.8, 30), (None,) * 30)
+    monkeypatch.setattr(version_files, "held_out_scores", lambda *_: tested)
+    out = watching.scene.folder / "out"
+    assert watching.pick(out, "--n", "10").code == 0
+    for row in table(out / "metadata.csv"):
+        low, high = image_intervals([float(row["confidence"])], tested)
+        assert (float(row["dice_low"]), float(row["dice_high"])) == pytest.approx((low[0], high[0]), rel=1e-3)
+        assert low[0] < float(row["confidence"]) < high[0]
 
 
 def test_probabilities_are_noted_without_the_request(watching: Watched) -> None:
