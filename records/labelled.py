@@ -129,9 +129,7 @@ def labelled_in(
     return Labelled(tuple(strongest.values()), tuple(sorted(shared)), counts)
 
 
-def _labels_since(
-    connection: Connection, model: str, moment: datetime, version: str | None
-) -> Iterator[Sequence[Row[Any]]]:
+def _labels_since(connection: Connection, model: str, moment: datetime, version: str | None) -> Iterator[Sequence[Any]]:
     """Labels with a Dice, some at a time."""
     pixels = labels.c.pixels if has_column(connection, labels.c.pixels) else null().label("pixels")
     names = ("request_id", "model_version", "source", "label_time", *SCORES)

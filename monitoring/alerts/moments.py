@@ -7,7 +7,6 @@ for seen in observe_now(sources, policy, now):
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine, func, select
@@ -19,6 +18,7 @@ from monitoring.alerts.windows import span
 from monitoring.window import Window
 from records.engines import explained
 from records.schema import ANSWERING_ROUTES, predictions
+from records.watch.disk import nearest
 from resunet.errors import SettingsError
 
 _Observe = Callable[[Sources, Policy, datetime], Iterator[Observation]]
@@ -111,7 +111,7 @@ def _job_mark(job: Job, patience: timedelta, now: datetime) -> Mark:
 def _disk(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observation]:
     settings = policy.when.disk_free
     assert settings is not None
-    path = settings.path or _nearest(sources.home)
+    path = settings.path or nearest(sources.home)
     try:
         free = sources.share_free(path)
     except OSError as error:
@@ -123,11 +123,6 @@ def _disk(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observati
     hint = hint if free < settings.below else ""
     mark = Mark(now, free >= settings.below, said, (hint,) if hint else ())
     yield Observation(Subject("", "", f"disk of {path}"), (mark,))
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or of those above it the lowest one that is there."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 _OBSERVERS: Final[dict[str, _Observe]] = {
