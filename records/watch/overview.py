@@ -1,7 +1,7 @@
 """All that is known of a model on one screen, for whoever shows it: `resunet status`, and the gateway at `/status`.
 
     engine = log_to_read(settings)                                  # None: there is no log
-    seen = read_overview(engine, settings.home, "resunet", datetime.now(UTC), timedelta(days=7))
+    seen = read_overview(engine, settings.home, "resunet", datetime.now(UTC), timedelta(days=7), stages, rollout)
     seen.traffic.value or seen.traffic.missing                      # a part, or why it is not there, in words
     seen.concerns                                                   # what somebody should look at
     as_json(seen)
@@ -67,6 +67,14 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """What stands where; None: nothing does."""
+
+    production: Stage | None
+    staging: Stage | None
+
+
+@dataclass(frozen=True)
 class Rollout:
     """The last one: where it is, of which version, and the shares of callers and requests that it has."""
 
@@ -74,15 +82,6 @@ class Rollout:
     version: str
     canary: float
     shadow: float
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What stands where; None: nothing does."""
-
-    production: Stage | None
-    staging: Stage | None
-    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ class Overview:
     model: str
     span: Span
     stages: Told[Stages]
+    rollout: Told[Rollout]
     traffic: Told[Traffic]
     drift: Told[Drift]
     trend: Told[WindowReport]
@@ -165,7 +165,8 @@ def read_overview(
     model_name: str,
     now: datetime,
     length: timedelta,
-    stages: Callable[[], Stages] | None = None,
+    stages: Callable[[], Stages],
+    rollout: Callable[[], Rollout | None],
 ) -> Overview:
     """Look at everything once.
 
@@ -175,6 +176,7 @@ def read_overview(
         now: aware.
         length: what is looked back on.
         stages: asks what stands where; what it raises is told as everything else.
+        rollout: the same of the last rollout; None: there was none.
     """
     span = Span.until(now, length)
     why = Told[Any](missing=NO_LOG) if engine is None else _unreadable(engine)
@@ -187,7 +189,8 @@ def read_overview(
     return Overview(
         model=model_name,
         span=span,
-        stages=Told(missing="not asked for") if stages is None else _told(stages, ""),
+        stages=_told(stages, ""),
+        rollout=_told(rollout, "none was begun here: python -m serving rollout start"),
         traffic=told(lambda log: read_traffic(log, model_name, span), ""),
         drift=told(lambda log: _drift(log, model_name, span), "no report yet: python -m monitoring report"),
         trend=told(lambda log: _trend(log, model_name), "no trend yet: python -m monitoring trend"),

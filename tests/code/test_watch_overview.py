@@ -24,7 +24,7 @@ WEEK = 7 * DAY
 
 
 def look(engine: Engine | None, home: Path, length: timedelta = WEEK, now: datetime = NOW) -> Overview:
-    return read_overview(engine, home, "resunet", now, length, lambda: Stages(Stage("7"), Stage("8")))
+    return read_overview(engine, home, "resunet", now, length, lambda: Stages(Stage("7"), Stage("8")), lambda: None)
 
 
 @pytest.fixture
@@ -126,6 +126,7 @@ def test_a_log_with_nothing_in_it_says_what_to_do(database_url: str, tmp_path: P
     assert seen.failures == () and seen.concerns == ()
     assert seen.traffic.value is not None and seen.traffic.value.answered == 0
     missing = as_json(seen)["missing"]
+    assert missing.pop("rollout") == "none was begun here: python -m serving rollout start"
     assert set(missing) == {"drift", "trend", "dice", "alerts", "jobs"}
     assert missing["drift"] == "no report yet: python -m monitoring report"
     assert all("python -m monitoring" in words for words in missing.values())
@@ -198,14 +199,14 @@ def test_a_registry_that_is_away_is_told_beside_the_rest(week: Engine, tmp_path:
     def away() -> Stages:
         raise StoreError("the registry does not answer")
 
-    seen = read_overview(week, tmp_path, "resunet", NOW, WEEK, away)
+    seen = read_overview(week, tmp_path, "resunet", NOW, WEEK, away, lambda: None)
     assert seen.failures == ("stages: the registry does not answer",) and seen.traffic.value is not None
-    nothing = read_overview(week, tmp_path, "resunet", NOW, WEEK, lambda: Stages(None, None))
+    nothing = read_overview(week, tmp_path, "resunet", NOW, WEEK, lambda: Stages(None, None), lambda: None)
     assert "nothing is in Production" in nothing.concerns
 
 
 def test_another_models_rows_reports_and_alerts_are_not_this_ones(week: Engine, tmp_path: Path) -> None:
-    seen = read_overview(week, tmp_path, "other", NOW, WEEK, lambda: Stages(Stage("1"), None))
+    seen = read_overview(week, tmp_path, "other", NOW, WEEK, lambda: Stages(Stage("1"), None), lambda: None)
     assert seen.traffic.value is not None and seen.traffic.value.answered == 0
     assert seen.drift.value is None and seen.dice.value is None
     assert [one.policy for one in seen.alerts.value or ()] == ["of another"]
@@ -219,9 +220,9 @@ def test_what_is_told_as_json_is_what_was_read(week: Engine, tmp_path: Path) -> 
     assert told["stages"] == {
         "production": {"version": "7", "since": None, "dice": None},
         "staging": {"version": "8", "since": None, "dice": None},
-        "rollout": None,
     }
-    assert told["concerns"] == list(seen.concerns) and told["failures"] == [] and told["missing"] == {}
+    assert told["concerns"] == list(seen.concerns) and told["failures"] == []
+    assert list(told["missing"]) == ["rollout"]
     assert as_json(replace(seen, disk=type(seen.disk)(missing="why", failed=True)))["failures"] == ["disk: why"]
 
 
