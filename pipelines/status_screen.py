@@ -69,12 +69,8 @@ def sparkline(values: Sequence[float | None], low: float | None = None, high: fl
 
 
 def _sections(seen: Overview) -> Iterator[tuple[str, Lines]]:
-    stages = seen.stages
-    if stages.value is None:
-        yield "Stages", _missing(stages)
-    else:
-        yield "Production", iter([_stage(stages.value.production)])
-        yield "Staging", iter([_stage(stages.value.staging)])
+    yield "Production", _stage(seen.production)
+    yield "Staging", _stage(seen.staging)
     yield "Rollout", _rollout(seen.rollout)
     yield "Traffic", _traffic(seen.traffic)
     yield "Drift", _drift(seen)
@@ -88,11 +84,13 @@ def _missing(part: Told[Any]) -> Lines:
     yield Text(one_line(part.missing), _ALARM if part.failed else _SOFT)
 
 
-def _stage(stage: Stage | None) -> str:
+def _stage(part: Told[Stage]) -> Lines:
+    stage = part.value
     if stage is None:
-        return "no version"
+        yield from _missing(part)
+        return
     since = f", since {moment(stage.since)}" if stage.since else ""
-    return f"version {one_line(stage.version)}{since}" + (f", Dice {stage.dice:.3f} in its test" if stage.dice else "")
+    yield f"version {one_line(stage.version)}{since}" + (f", Dice {stage.dice:.3f} in its test" if stage.dice else "")
 
 
 def _rollout(part: Told[Rollout]) -> Lines:

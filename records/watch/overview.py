@@ -31,6 +31,7 @@ from records.watch.traffic import Span, Traffic, read_traffic
 from resunet.errors import ResunetError
 
 NO_LOG: Final = "no predictions are logged here: set RESUNET_INFERENCE_LOG to the database that the server logs to"
+NO_VERSION: Final = "no version"
 _MOST_REPORTS: Final = 60
 # Of an alert's row: how it is kept, and nothing to be told.
 _UNTOLD: Final = frozenset({"course", "revision"})
@@ -68,7 +69,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Stages:
-    """What stands where; None: nothing does."""
+    """What a registry says stands where; None: nothing does."""
 
     production: Stage | None
     staging: Stage | None
@@ -107,7 +108,8 @@ class Overview:
 
     model: str
     span: Span
-    stages: Told[Stages]
+    production: Told[Stage]
+    staging: Told[Stage]
     rollout: Told[Rollout]
     traffic: Told[Traffic]
     drift: Told[Drift]
@@ -136,7 +138,7 @@ class Overview:
     def concerns(self) -> tuple[str, ...]:
         """What somebody should look at."""
         found = []
-        if self.stages.value is not None and self.stages.value.production is None:
+        if self.production.value is None and not self.production.failed:
             found.append("nothing is in Production")
         found += [f"alert {one.id} fires: {one.policy}" for one in self.alerts.value or () if one.status == "firing"]
         if self.drift.value is not None and self.drift.value.last.verdict == "drift":
@@ -179,18 +181,25 @@ def read_overview(
         rollout: the same of the last rollout; None: there was none.
     """
     span = Span.until(now, length)
+    asked = told_of(stages, "")
+
+    def stage(name: str) -> Told[Stage]:
+        version = None if asked.value is None else getattr(asked.value, name)
+        return Told(version, "" if version is not None else asked.missing or NO_VERSION, asked.failed)
+
     why = Told[Any](missing=NO_LOG) if engine is None else _unreadable(engine)
 
     def told(read: Callable[[Engine], _T | None], nothing: str) -> Told[_T]:
         if engine is None or why is not None:
             return why or Told()
-        return _told(lambda: read(engine), nothing)
+        return told_of(lambda: read(engine), nothing)
 
     return Overview(
         model=model_name,
         span=span,
-        stages=_told(stages, ""),
-        rollout=_told(rollout, "none was begun here: python -m serving rollout start"),
+        production=stage("production"),
+        staging=stage("staging"),
+        rollout=told_of(rollout, "none was begun here: python -m serving rollout start"),
         traffic=told(lambda log: read_traffic(log, model_name, span), ""),
         drift=told(lambda log: _drift(log, model_name, span), "no report yet: python -m monitoring report"),
         trend=told(lambda log: _trend(log, model_name), "no trend yet: python -m monitoring trend"),
@@ -200,8 +209,19 @@ def read_overview(
         ),
         alerts=told(lambda log: _alerts(log, model_name), "never looked for: python -m monitoring alerts check"),
         jobs=told(lambda log: _jobs(log, now), "no job has ever run: python -m monitoring schedule"),
-        disk=_told(lambda: read_disk(home), ""),
+        disk=told_of(lambda: read_disk(home), ""),
     )
+
+
+def told_of(read: Callable[[], _T | None], nothing: str) -> Told[_T]:
+    """Read a part; what goes wrong is told in words, and `nothing` where there is nothing yet."""
+    try:
+        value = read()
+    except ResunetError as error:
+        return Told(missing=str(error), failed=True)
+    except Exception as error:  # of a part that was damaged by hand, say: the others are told all the same
+        return Told(missing=f"it cannot be read ({type(error).__name__})", failed=True)
+    return Told(value, "" if value is not None else nothing)
 
 
 def as_json(value: Any) -> Any:
@@ -226,16 +246,6 @@ def as_json(value: Any) -> Any:
     return {key: as_json(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-def _told(read: Callable[[], _T | None], nothing: str) -> Told[_T]:
-    try:
-        value = read()
-    except ResunetError as error:
-        return Told(missing=str(error), failed=True)
-    except Exception as error:  # of a part that was damaged by hand, say: the others are told all the same
-        return Told(missing=f"it cannot be read ({type(error).__name__})", failed=True)
-    return Told(value, "" if value is not None else nothing)
-
-
 def _unreadable(engine: Engine) -> Told[Any] | None:
     """Why nothing can be read of a log; None where it can. Asked once: a dead database is waited for once."""
 
@@ -248,7 +258,7 @@ def _unreadable(engine: Engine) -> Told[Any] | None:
             return Told(missing=f"{describe(engine)} is of another release (schema {found})", failed=True)
         return None
 
-    asked = _told(ask, "")
+    asked = told_of(ask, "")
     return asked if asked.failed else asked.value
 
 

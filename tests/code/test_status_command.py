@@ -93,7 +93,7 @@ def test_programs_are_told_what_the_screen_shows(look: Look, tmp_path: Path) -> 
     assert answer.exit_code == 3
     told = json.loads(answer.output)
     assert (told["traffic"]["answered"], told["span"]["bucket"]) == (13, 3600)
-    assert told["stages"]["production"]["version"] == "1" and told["stages"]["staging"]["dice"] == 0.912
+    assert told["production"]["version"] == "1" and told["staging"]["dice"] == 0.912
     assert "alert 1 fires: input-drift" in told["concerns"] and told["failures"] == []
 
 

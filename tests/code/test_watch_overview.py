@@ -114,7 +114,7 @@ def test_the_disk_is_looked_at_without_counting_files(tmp_path: Path) -> None:
 
 def test_without_a_log_the_rest_is_told(tmp_path: Path) -> None:
     seen = look(None, tmp_path)
-    assert seen.stages.value is not None and seen.failures == ()
+    assert seen.production.value == Stage("7") and seen.failures == ()
     assert {name for name, part in seen.parts.items() if part.missing == NO_LOG} == {
         *("traffic", "drift", "trend", "dice", "alerts", "jobs"),
     }
@@ -181,7 +181,7 @@ def test_a_dead_database_is_waited_for_once_and_told_once(dead_url: str, tmp_pat
     seen = look(make_engine(dead_url), tmp_path)
     (failure,) = seen.failures
     assert failure.startswith("traffic, drift, trend, dice, alerts, jobs: the SQLite database")
-    assert seen.disk.value is not None and seen.stages.value is not None
+    assert seen.disk.value is not None and seen.production.value == Stage("7")
 
 
 def test_one_damaged_part_takes_no_other_down(week: Engine, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_registry_that_is_away_is_told_beside_the_rest(week: Engine, tmp_path:
         raise StoreError("the registry does not answer")
 
     seen = read_overview(week, tmp_path, "resunet", NOW, WEEK, away, lambda: None)
-    assert seen.failures == ("stages: the registry does not answer",) and seen.traffic.value is not None
+    assert seen.failures == ("production, staging: the registry does not answer",) and seen.traffic.value is not None
     nothing = read_overview(week, tmp_path, "resunet", NOW, WEEK, lambda: Stages(None, None), lambda: None)
     assert "nothing is in Production" in nothing.concerns
 
@@ -217,10 +217,8 @@ def test_what_is_told_as_json_is_what_was_read(week: Engine, tmp_path: Path) -> 
     told = as_json(seen)
     assert told["traffic"]["answered"] == 73 and told["span"]["bucket"] == 3 * 3600
     assert told["drift"]["last"]["window_end"] == "2026-03-08T00:00:00+00:00"
-    assert told["stages"] == {
-        "production": {"version": "7", "since": None, "dice": None},
-        "staging": {"version": "8", "since": None, "dice": None},
-    }
+    assert told["production"] == {"version": "7", "since": None, "dice": None}
+    assert told["staging"]["version"] == "8"
     assert told["concerns"] == list(seen.concerns) and told["failures"] == []
     assert list(told["missing"]) == ["rollout"]
     assert as_json(replace(seen, disk=type(seen.disk)(missing="why", failed=True)))["failures"] == ["disk: why"]
