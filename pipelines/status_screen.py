@@ -42,9 +42,9 @@ def screen(seen: Overview) -> Group:
     """All of it."""
     head = Text(f"{one_line(seen.model)}, {moment(seen.span.start)} to {moment(seen.span.now)} UTC", "bold")
     notes = [Text(f"! {one_line(one)}", _ALARM) for one in (*seen.concerns, *seen.failures)]
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="bold", no_wrap=True, min_width=_HEADING)
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     for heading, lines in _sections(seen):
         for place, line in enumerate(lines):
             table.add_row("" if place else heading, line)

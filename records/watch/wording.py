@@ -51,9 +51,7 @@ def moment(at: datetime | None) -> str:
 
 def p_value(report: WindowReport) -> str:
     """Of a report; a window with too few rows has none."""
-    if report.p_value is None:
-        return "none"
-    return f"{report.p_value:.2g}" if report.p_value >= 0.001 else f"{report.p_value:.0e}"
+    return "none" if report.p_value is None else f"{report.p_value:.2g}"
 
 
 def estimate(report: WindowReport) -> str:

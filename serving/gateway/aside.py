@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Read(Generic[_T]):
-    """What was read, and how long ago that was begun; fresh: it is not yet time to read again."""
+    """What was read, and how long ago that was begun; fresh: it need not be read again yet."""
 
     value: _T
     age_s: float
@@ -61,7 +61,7 @@ class Aside(Generic[_T]):
                 self._reading, self._begun = True, now
         if begins:
             threading.Thread(target=self._read_now, name=self._name, daemon=True).start()
-        return None if last is None else Read(last[0], now - last[1], not due)
+        return None if last is None else Read(last[0], now - last[1], now - last[1] < self._pause_s)
 
     def _read_now(self) -> None:
         begun = self._clock()

@@ -78,7 +78,7 @@ def test_a_week_with_drift_alerts_and_a_failed_job_fits_one_screen_and_exits_3(l
     for words in (
         *("! alert 1 fires: input-drift", "! the last window shows drift: version 7"),
         *("73 images answered, 5 refused (6.4 %)", "7, production: 70 answered, 5 refused, p50 41.6 ms, p95 68.4 ms"),
-        *("drift, p 4e-04, 10 images of version 7", "moved most: brightness, contrast", "verdicts ·?·!"),
+        *("drift, p 0.0004, 10 images of version 7", "moved most: brightness, contrast", "verdicts ·?·!"),
         *("trend: no trend over 12 windows", "declined", "measured by audits: 0.850", "2 images of version 7"),
         *("1 critical firing for 2 d", "2 warning firing for 2 d, acknowledged", "3 critical pending"),
         *("trend resunet: failed", "report resunet 24h: ok", "free (", "0 bytes wait for the database"),
