@@ -145,7 +145,9 @@ class Overview:
             found.append(f"the last window shows drift: version {self.drift.value.last.model_version}")
         if self.trend.value is not None and self.trend.value.verdict == "drift":
             found.append(f"windows follow a trend: version {self.trend.value.model_version}")
-        found += [job.trouble for job in self.jobs.value or () if job.trouble]
+        for job in self.jobs.value or ():
+            if job.trouble:
+                found.append(f"job {job.state.name} {'failed' if job.state.failed else 'is overdue'}")
         return tuple(found)
 
 
@@ -253,7 +255,7 @@ def _unreadable(engine: Engine) -> Told[Any] | None:
         with explained(engine), engine.connect() as connection:
             found = stored_format(connection)
         if found is None:
-            return Told(missing=f"nothing was logged yet: {describe(engine)} has no predictions")
+            return Told(missing="nothing was logged yet: the database holds no predictions")
         if found != SCHEMA_VERSION:
             return Told(missing=f"{describe(engine)} is of another release (schema {found})", failed=True)
         return None

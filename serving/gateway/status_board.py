@@ -4,11 +4,12 @@ board = StatusBoard(read, staging, lead.health)
 seen = await board.look()               # never waits for long: what was read last, and how old it is
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -33,6 +34,8 @@ EVERY_S: Final = 10.0
 _PATIENCE_S: Final = 1.5
 _AGAIN_S: Final = 0.02
 _SPAN: Final = timedelta(days=7)
+FAILED: Final = "it cannot be read now; the gateway's log and `resunet status` say why"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class StatusBoard:
         self._log = Aside(read, every_s, "gateway-status", clock)
         self._staging = Aside(staging, every_s, "gateway-staging", clock)
         self._health = health
+        self._told: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, records: RecordsSettings, model: str, staging: Registry, health: Callable[[], Health]) -> "StatusBoard":
@@ -100,11 +104,16 @@ class StatusBoard:
         if log is None:
             return Seen(None, 0.0, health)
         candidate = Told[Stage](missing="the registry is being asked") if staging is None else staging.value
-        return Seen(
-            replace(log.value, production=_production(health), staging=candidate, rollout=_rollout(health)),
-            log.age_s,
-            health,
-        )
+        seen = replace(log.value, production=_production(health), staging=candidate, rollout=_rollout(health))
+        self._tell(seen.failures)
+        return Seen(_without_reasons(seen), log.age_s, health)
+
+    def _tell(self, failures: tuple[str, ...]) -> None:
+        """In the gateway's own log, once; not on the page."""
+        if failures != self._told:
+            for failure in failures:
+                _log.warning("the status page lacks %s", failure)
+            self._told = failures
 
 
 def _read(records: RecordsSettings, model: str) -> Overview:
@@ -115,6 +124,14 @@ def _read(records: RecordsSettings, model: str) -> Overview:
     finally:
         if engine is not None:
             engine.dispose()
+
+
+def _without_reasons(seen: Overview) -> Overview:
+    """Why something could not be read names hosts and folders, which are not for everybody who may see the page."""
+    failed: dict[str, Any] = {
+        name: Told[Any](missing=FAILED, failed=True) for name, part in seen.parts.items() if part.failed
+    }
+    return replace(seen, **failed)
 
 
 def _stage(place: Registry) -> Stage | None:

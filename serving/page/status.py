@@ -109,7 +109,9 @@ def _counts(answered: int, refused: int, p50: float | None, p95: float | None) -
 def _alert(one: Alert) -> Row:
     known = one.acknowledged_at is not None
     state = f"{one.severity}, {one.status}{', acknowledged' if known else ''}"
-    cells = (str(one.id), state, moment(one.since), one.policy, about(one), one.summary)
+    # Those of the platform itself name folders and what commands said, which are not for everybody.
+    seen = (about(one), one.summary) if one.model_name else ("the platform", "python -m monitoring alerts list")
+    cells = (str(one.id), state, moment(one.since), one.policy, *seen)
     return Row(cells, one.status == "firing" and not known)
 
 

@@ -86,14 +86,14 @@ def test_reports_labels_alerts_and_jobs_are_told(week: Engine, tmp_path: Path) -
     assert sorted(seen.concerns) == [
         "alert 1 fires: input-drift",
         "alert 2 fires: dice-by-labels",
+        "job trend resunet failed",
         "the last window shows drift: version 7",
-        "trend resunet failed: exit code 2",
     ]
 
 
 def test_a_job_that_nobody_runs_is_a_concern_after_a_while(week: Engine, tmp_path: Path) -> None:
     late = look(week, tmp_path, now=NOW + HOUR + timedelta(minutes=16))
-    assert any("report resunet 24h is overdue" in one for one in late.concerns)
+    assert "job report resunet 24h is overdue" in late.concerns
     assert not any("overdue" in one for one in look(week, tmp_path, now=NOW + HOUR).concerns)
 
 
