@@ -22,6 +22,7 @@ HEIGHT: Final = 120.0
 # A bar of hardly anything is seen all the same.
 _LEAST: Final = 3.0
 _GAP: Final = 0.2
+_ASIDE: Final = 5.0
 # Smaller p-values are drawn as this one.
 _SMALLEST_P: Final = 1e-4
 _KIND: Final[dict[Verdict, str]] = {"no drift": "fine", "drift": "wrong", "too few rows": "none"}
@@ -137,7 +138,7 @@ def dice_chart(span: Span, reports: Sequence[WindowReport], measured: Sequence[M
 
     def whisker(start: datetime, end: datetime, values: tuple[float, ...], kind: str, told: str) -> list[Line]:
         # Side by side: both may be of the same day.
-        aside = _LEAST if kind == "measured" else -_LEAST
+        aside = _ASIDE if kind == "measured" else -_ASIDE
         x = (_x(span, start) + _x(span, end)) / 2 + aside
         mean, low, high = (_y((value - least) / (1 - least)) for value in values)
         return [Line(((x, low), (x, high)), f"{kind} range", told), Line(((x, mean),), kind, told)]
