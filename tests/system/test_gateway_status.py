@@ -30,18 +30,24 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 @pytest.fixture(scope="module")
 def scene(gateway_registry: GatewayScene) -> GatewayScene:
-    """Version 1 of a week in Production, another one in Staging, and a log of which every number is known."""
+    """A version in Production and another one in Staging."""
     gateway_registry.promote(gateway_registry.add_version())
     gateway_registry.promote(gateway_registry.add_version(), "Staging")
-    fill(
-        f"sqlite:///{gateway_registry.folder}/log.db", gateway_registry.folder / "filled", datetime.now(UTC), slice=EVIL
-    )
     return gateway_registry
 
 
 @pytest.fixture(scope="module")
-def gateway(scene: GatewayScene) -> Iterator[Gateway]:
-    with scene.gateway() as running:
+def places(scene: GatewayScene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A log of which every number is known, and a home, of nobody else's."""
+    folder = tmp_path_factory.mktemp("status")
+    url = f"sqlite:///{folder}/log.db"
+    fill(url, folder / "filled", datetime.now(UTC), slice=EVIL)
+    return {"RESUNET_INFERENCE_LOG": url, "RESUNET_HOME": str(folder / "home")}
+
+
+@pytest.fixture(scope="module")
+def gateway(scene: GatewayScene, places: dict[str, str]) -> Iterator[Gateway]:
+    with scene.gateway(**places) as running:
         yield running
 
 
@@ -59,20 +65,22 @@ def visit(browser: "sync_api.Browser") -> Iterator[Any]:
         context.close()
 
 
-def told(scene: GatewayScene) -> tuple[int, dict[str, Any]]:
+def told(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
     """What `resunet status --json` exits with and says."""
     command = [str(Path(sys.executable).with_name("resunet")), "status", "--json"]
-    done = subprocess.run(command, env=scene.environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, json.loads(done.stdout)
 
 
 @pytest.mark.browser
-def test_the_page_shows_what_the_command_tells(scene: GatewayScene, gateway: Gateway, visit: Any) -> None:
+def test_the_page_shows_what_the_command_tells(
+    scene: GatewayScene, places: dict[str, str], gateway: Gateway, visit: Any
+) -> None:
     image = base64.b64encode(IMAGE).decode()
     # Answered now: the page and the command count it alike.
     assert gateway.ask({"dataframe_split": {"columns": ["image", "slice"], "data": [[image, EVIL]]}}).status_code == 200
     until(lambda: '"answered">74<' in gateway.http.get("/status").text, every=0.5)
-    code, said = told(scene)
+    code, said = told(scene.environment(**places))
     assert (code, said["failures"], said["traffic"]["answered"]) == (3, [], 74)
     watched = visit(f"{gateway.url}/status")
     page = watched.page
