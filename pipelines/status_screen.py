@@ -81,7 +81,7 @@ def _sections(seen: Overview) -> Iterator[tuple[str, Lines]]:
 
 
 def _missing(part: Told[Any]) -> Lines:
-    yield Text(one_line(part.missing), _ALARM if part.failed else _SOFT)
+    yield Text("not known: see above", _ALARM) if part.failed else Text(one_line(part.missing), _SOFT)
 
 
 def _stage(part: Told[Stage]) -> Lines:

@@ -9,6 +9,7 @@
 Nothing is written, no part takes another one down, and what is read does not grow with the rows of the log.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -237,6 +238,8 @@ def as_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value) if field.name not in _UNTOLD]
         return {name: as_json(getattr(value, name)) for name in names}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, date):

@@ -60,8 +60,14 @@ class Aside(Generic[_T]):
             if begins:
                 self._reading, self._begun = True, now
         if begins:
-            threading.Thread(target=self._read_now, name=self._name, daemon=True).start()
+            self._begin()
         return None if last is None else Read(last[0], now - last[1], now - last[1] < self._pause_s)
+
+    def _begin(self) -> None:
+        try:
+            threading.Thread(target=self._read_now, name=self._name, daemon=True).start()
+        except RuntimeError:  # no thread is to be had: who asks next tries again, later
+            self._reading = False
 
     def _read_now(self) -> None:
         begun = self._clock()

@@ -28,6 +28,7 @@ from records.watch.overview import (
 from serving.gateway.aside import Aside
 from serving.gateway.owner import Health
 from serving.gateway.releases import Registry
+from serving.page.status import Drawn
 
 EVERY_S: Final = 10.0
 # So long a page is held up for numbers of now; then it shows those of before.
@@ -56,6 +57,10 @@ class Seen:
 class StatusBoard:
     """Of one process.
 
+    Attributes:
+        model: registered.
+        drawn: the page.
+
     Args:
         model: registered.
         read: the overview, but for stages and rollout.
@@ -75,6 +80,7 @@ class StatusBoard:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
+        self.drawn = Drawn()
         self._log = Aside(read, every_s, "gateway-status", clock)
         self._staging = Aside(staging, every_s, "gateway-staging", clock)
         self._health = health

@@ -22,7 +22,7 @@ from serving.gateway.owner import Brief, Health
 from serving.gateway.releases import Release
 from serving.gateway.status_board import FAILED, Seen, StatusBoard
 from serving.page.charts import HEIGHT, WIDTH, Chart, dice_chart, drift_chart, latency_chart, traffic_chart
-from serving.page.status import AGAIN_S, Gateway, render
+from serving.page.status import AGAIN_S, Drawn, Gateway, render
 
 NOW = datetime(2026, 3, 8, 12, 30, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -140,6 +140,22 @@ def test_parts_that_are_not_there_are_told_in_words(week: Overview, tmp_path: Pa
     dead = replace(week, traffic=Told(missing="the database is away", failed=True))
     text = render(dead, WELL, 0.0, "resunet")
     assert "traffic: the database is away" in text and Page(text).texts["verdict"] == "drift"
+
+
+def test_who_asks_within_a_second_is_given_the_page_that_was_drawn(
+    week: Overview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings = list[float]()
+
+    def counted(seen: Overview | None, gateway: Gateway, age_s: float, model: str) -> str:
+        drawings.append(age_s)
+        return render(seen, gateway, age_s, model)
+
+    monkeypatch.setattr("serving.page.status.render", counted)
+    drawn = Drawn()
+    pages = [drawn.page(seen, WELL, age, "resunet") for seen, age in ((week, 2.1), (replace(week), 1.9), (week, 3.0))]
+    assert drawings == [2, 3] and pages[0] == pages[1] != pages[2]
+    assert "traffic: gone" in drawn.page(replace(week, traffic=Told(missing="gone", failed=True)), WELL, 3.0, "resunet")
 
 
 def marks(chart: Chart) -> Iterator[tuple[float, float]]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from serving.errors import UnauthorisedError
 from serving.gateway.manual import refusals
 from serving.gateway.parts import ToldRoute, parts_of
-from serving.page.status import Gateway, render
+from serving.page.status import Gateway
 
 router = APIRouter(route_class=ToldRoute, tags=["state"])
 
@@ -35,5 +35,5 @@ async def status(request: Request) -> Response:
         raise
     seen = await parts.board.look()
     gateway = Gateway(seen.health.status, seen.health.troubles)
-    text = await to_thread.run_sync(render, seen.overview, gateway, seen.age_s, parts.board.model)
+    text = await to_thread.run_sync(parts.board.drawn.page, seen.overview, gateway, seen.age_s, parts.board.model)
     return Response(text.encode("utf-8", "replace"), media_type="text/html; charset=utf-8")
