@@ -13,12 +13,11 @@ from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records import log_database
 from records.engines import describe, explained, make_engine
+from records.schema import LIVE_ROUTES as LIVE_ROUTES
 from records.schema import ROUTES, predictions
 from records.settings import RecordsSettings
 from resunet.errors import RecordsError, SettingsError
 
-# A batch job may score last year's archive: that is no sign of what clients send now.
-LIVE_ROUTES = ("production", "canary", "shadow")
 REFUSED = "refused images"
 _FILTERS = ("route", "model_digest")
 

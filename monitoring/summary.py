@@ -13,17 +13,9 @@ from numpy.typing import NDArray
 
 from records.sketch import Sketch
 from records.sketch_bins import COLUMNS, EDGES
+from records.sketch_quantiles import Estimate, quantile
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value, and between which bounds the true one lies."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -78,15 +70,7 @@ class ColumnSummary:
         Within their bin values are taken to be spread evenly; the bounds are the bin's, or the smallest and the largest
         value.
         """
-        if not self.count:
-            return Estimate(math.nan, math.nan, math.nan)
-        rank = min(max(math.ceil(share * self.count), 1), self.count)
-        upto = np.cumsum(self.counts)
-        place = int(np.searchsorted(upto, rank))
-        low = max(self.minimum, float(self.edges[place - 1]) if place else -math.inf)
-        high = min(self.maximum, float(self.edges[place]) if place < len(self.edges) else math.inf)
-        within = (rank - (upto[place] - self.counts[place])) / self.counts[place]
-        return Estimate(max(high - (1 - float(within)) * (high - low), low), low, high)
+        return quantile(self.edges, self.counts, self.minimum, self.maximum, share)
 
     def gap(self, reference: Floats) -> Gap:
         """How far the window is from a reference; reference: (R,), what is not finite does not count.

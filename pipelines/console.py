@@ -4,6 +4,7 @@ import typer
 
 from monitoring.cli import app as monitoring
 from pipelines.cli import app as pipelines
+from pipelines.status import status
 from records.cli import app as records
 from records.console import run
 from registry.cli import app as registry
@@ -21,6 +22,8 @@ app.add_typer(monitoring, name="monitoring")
 app.add_typer(records, name="records")
 # What people type most, under the name that they look for.
 app.command("serve")(up)
+# Of all folders, so it is in none of them.
+app.command()(status)
 
 
 def main() -> None:

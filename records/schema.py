@@ -35,6 +35,10 @@ from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 SCHEMA_VERSION = 2
 
 ROUTES = ("production", "canary", "shadow", "batch")
+# A batch job may score last year's archive: that is no sign of what clients send now.
+LIVE_ROUTES = ("production", "canary", "shadow")
+# What clients are answered by: the shadow answers nobody.
+ANSWERING_ROUTES = ("production", "canary")
 STATUSES = ("ok", "refused")
 LABEL_SOURCES = ("audit", "picked", "client")
 EMBEDDING_BYTES = 64 * 4

@@ -10,7 +10,7 @@ All that is read is of one moment of the database.
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -125,6 +125,32 @@ def _sum_up(
         for key, sketch in sketches_of_rows(connection, model_name, *part, named):
             _merge_into(found, key._replace(hour=start), sketch)
     return found
+
+
+def each_hour(
+    engine: Engine, model_name: str, first: datetime, last: datetime, take: Callable[[Key, int, bytes], None]
+) -> list[datetime]:
+    """Hand out the sketches of whole hours as they are kept: nothing is merged, mended or read from rows.
+
+    Args:
+        first, last: full hours; the last is not part of it.
+        take: is given what a sketch sums up, how many rows, and the sketch's bytes.
+
+    Returns:
+        the hours whose sketches do not fit their rows; none of theirs is handed out.
+
+    Raises:
+        RecordsError: the database does not answer.
+    """
+    with explained(engine), _one_moment(engine) as connection:
+        stale = _stale(connection, model_name, first, last)
+        if not table.readable(connection):
+            return stale
+        query = select(*table.KEY_COLUMNS, *table.CONTENT)
+        query = query.where(*_of_hours(model_name, first, last), sketches.c.hour.not_in(stale))
+        for *texts, rows, content in connection.execute(query, execution_options={"yield_per": CHUNK // 10}):
+            take(Key(*texts), int(rows), content)
+    return stale
 
 
 def whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:

@@ -149,7 +149,7 @@ class Spool:
 
     def pending_bytes(self) -> int:
         """Measure the folder's segments: what is not yet in the database, of every process."""
-        pending, rejected = _bytes_in(self.folder), _bytes_in(self.rejected)
+        pending, rejected = bytes_in(self.folder), bytes_in(self.rejected)
         with self._lock:
             self._total = pending + rejected
         return pending
@@ -257,7 +257,8 @@ def rejected_lock(folder: Path) -> Iterator[None]:
         raise RecordsError(f"{folder} is in use by `python -m records redrain`: wait for its end") from None
 
 
-def _bytes_in(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """Of the segments in a folder, which need not be there."""
     total = 0
     for path in folder.glob("*.jsonl"):
         with suppress(FileNotFoundError):

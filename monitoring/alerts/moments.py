@@ -7,7 +7,6 @@ for seen in observe_now(sources, policy, now):
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine, func, select
@@ -18,11 +17,10 @@ from monitoring.alerts.state import Mark
 from monitoring.alerts.windows import span
 from monitoring.window import Window
 from records.engines import explained
-from records.schema import predictions
+from records.schema import ANSWERING_ROUTES, predictions
+from records.watch.disk import nearest
 from resunet.errors import SettingsError
 
-# What clients are answered by: a batch job may well pause for a month, and the shadow answers nobody.
-_ANSWERING: Final = ("production", "canary")
 _Observe = Callable[[Sources, Policy, datetime], Iterator[Observation]]
 
 
@@ -39,7 +37,7 @@ def observe_now(sources: Sources, policy: Policy, now: datetime) -> list[Observa
 def _outage(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observation]:
     assert policy.when.no_predictions is not None
     last, during = _last_answer(sources.engine, policy.model_name, now), policy.when.no_predictions.during
-    subject = Subject(policy.model_name, "", f"routes {', '.join(_ANSWERING)}")
+    subject = Subject(policy.model_name, "", f"routes {', '.join(ANSWERING_ROUTES)}")
     if last is None:
         yield Observation(subject, (Mark(now, None, "no prediction was ever logged"),))
         return
@@ -113,7 +111,7 @@ def _job_mark(job: Job, patience: timedelta, now: datetime) -> Mark:
 def _disk(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observation]:
     settings = policy.when.disk_free
     assert settings is not None
-    path = settings.path or _nearest(sources.home)
+    path = settings.path or nearest(sources.home)
     try:
         free = sources.share_free(path)
     except OSError as error:
@@ -125,11 +123,6 @@ def _disk(sources: Sources, policy: Policy, now: datetime) -> Iterator[Observati
     hint = hint if free < settings.below else ""
     mark = Mark(now, free >= settings.below, said, (hint,) if hint else ())
     yield Observation(Subject("", "", f"disk of {path}"), (mark,))
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or of those above it the lowest one that is there."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 _OBSERVERS: Final[dict[str, _Observe]] = {
@@ -144,7 +137,7 @@ _OBSERVERS: Final[dict[str, _Observe]] = {
 def _last_answer(engine: Engine, model: str, now: datetime) -> datetime | None:
     table = predictions.c
     query = select(table.event_time).where(table.model_name == model, table.event_time <= now, table.status == "ok")
-    query = query.where(table.route.in_(_ANSWERING)).order_by(table.event_time.desc()).limit(1)
+    query = query.where(table.route.in_(ANSWERING_ROUTES)).order_by(table.event_time.desc()).limit(1)
     with explained(engine), engine.connect() as connection:
         last: datetime | None = connection.scalar(query)
     return last
@@ -157,7 +150,7 @@ def _counts(engine: Engine, model: str, window: Window) -> dict[str, tuple[int, 
         table.model_name == model,
         table.event_time >= window.start,
         table.event_time < window.end,
-        table.route.in_(_ANSWERING),
+        table.route.in_(ANSWERING_ROUTES),
     )
     counts = dict[str, tuple[int, int]]()
     with explained(engine), engine.connect() as connection:

@@ -4,14 +4,15 @@ subject(change.alert, "firing")     # [resunet] input-drift, resunet version 7: 
 body(change, number=12)
 """
 
-import re
 from datetime import datetime, timedelta
 from typing import Final
 
 from monitoring.alerts.decide import Change
 from monitoring.alerts.state import Lasting
 from monitoring.alerts.windows import span
+from records.texts import one_line as one_line
 from records.watch.alerts import Alert
+from records.watch.alerts import about as about
 from records.watch.outbox import Event
 
 _BEGINS: Final[dict[Event, str]] = {
@@ -22,21 +23,6 @@ _BEGINS: Final[dict[Event, str]] = {
     "passed": "PASSED",
     "ended": "CLOSED",
 }
-_LONGEST: Final = 500
-_WHITE: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
-
-
-def one_line(text: str) -> str:
-    """Text of anybody's as one line that ends: models, slices and jobs are named by people and by clients."""
-    line = _WHITE.sub(" ", text).strip()
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
-
-
-def about(alert: Alert) -> str:
-    """What it is about: a version, a model, or a part of the platform."""
-    if not alert.model_name:
-        return one_line(alert.subject)
-    return one_line(f"{alert.model_name} version {alert.model_version}" if alert.model_version else alert.model_name)
 
 
 def subject(alert: Alert, event: Event) -> str:

@@ -11,20 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
+from records.watch.job_words import ago, trouble
 from records.watch.jobs import JobState
-
-
-def trouble(state: JobState, now: datetime, patience: timedelta) -> str | None:
-    """What is wrong with a job: it failed, or nobody runs it; None where nothing is."""
-    if state.failed:
-        times = f" ({state.failing} times in a row)" if state.failing > 1 else ""
-        return f"{state.name} failed{times}: {state.last_outcome}"
-    if not state.overdue(now, patience):
-        return None
-    if state.holder is not None:
-        return f"{state.name} is overdue: {state.holder} began it and is gone"
-    assert state.due is not None
-    return f"{state.name} is overdue: it was due {ago(state.due, now)}, and no schedule has run it"
 
 
 def troubles(states: Sequence[JobState], now: datetime, patience: timedelta) -> list[str]:
@@ -57,20 +45,6 @@ def as_json(states: Sequence[JobState], now: datetime, patience: timedelta) -> l
         | {"running": state.running(now), "trouble": trouble(state, now, patience)}
         for state in states
     ]
-
-
-def ago(moment: datetime | None, now: datetime) -> str:
-    """A moment as people say it: "12 min ago", "in 3 h"."""
-    if moment is None:
-        return "never"
-    seconds = (now - moment).total_seconds()
-    size, unit = abs(seconds), "s"
-    for least, step in ((60, "min"), (60, "h"), (48, "d")):
-        if size < least:
-            break
-        size, unit = size / (24 if step == "d" else 60), step
-    text = f"{size:.0f} {unit}"
-    return f"{text} ago" if seconds >= 0 else f"in {text}"
 
 
 def _due(state: JobState, now: datetime) -> str:

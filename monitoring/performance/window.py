@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 from sqlalchemy import Engine
 
 from monitoring.live import LIVE_ROUTES
-from monitoring.performance.intervals import mean_interval, weighted_interval
+from monitoring.performance.intervals import weighted_interval
 from monitoring.performance.labelled import Labelled, LabelledAnswer, labelled_in
 from monitoring.window import Window
 from records.labels import SCORES, Source
 from records.picks import Pick, PickedRequest, picked_requests
 from resunet.errors import DataError
+from resunet.intervals import mean_interval
 
 GROUPINGS: Final = ("slice", "route")
 

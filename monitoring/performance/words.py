@@ -8,10 +8,11 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from monitoring.performance.choice import Chosen
-from monitoring.performance.intervals import FEW, FEW_WEIGHTED
+from monitoring.performance.intervals import FEW_WEIGHTED
 from monitoring.performance.labelled import Labelled
 from monitoring.performance.window import Measured, Score, Weighing
 from monitoring.window import Window
+from resunet.intervals import FEW
 
 _NAMED = 5
 _IN_TABLE = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall"}

@@ -33,7 +33,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from records.engines import explained
 from records.schema import UtcTime
-from records.texts import storable
+from records.texts import one_line, storable
 from records.watch import outbox
 from records.watch.tables import prepare
 from resunet.errors import RecordsError
@@ -129,6 +129,13 @@ class Alert:
     def key(self) -> Key:
         """What nothing else has."""
         return self.policy, self.model_name, self.model_version, self.subject
+
+
+def about(alert: Alert) -> str:
+    """What it is about: a version, a model, or a part of the platform."""
+    if not alert.model_name:
+        return one_line(alert.subject)
+    return one_line(f"{alert.model_name} version {alert.model_version}" if alert.model_version else alert.model_name)
 
 
 def read_alerts(engine: Engine) -> list[Alert]:

@@ -4,6 +4,7 @@ token_in([(b"authorization", b"Bearer resunet_…")])
 token_in([(b"x-api-key", b"resunet_…")])
 """
 
+import base64
 from typing import Final
 
 from serving.access.addresses import RawHeaders
@@ -41,6 +42,25 @@ def token_in(headers: RawHeaders) -> str | None:
     if len(tokens) > 1:
         raise UnauthorisedError(f"the request brings two different keys: {_HOW}, not both")
     return next(iter(tokens), None)
+
+
+def with_typed_key(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The same headers, with a password of the scheme Basic as a token; whatever name came with it says nothing.
+
+    For pages that a browser opens by itself: it can ask a person for a password, and for nothing else.
+    """
+    return [(name, _as_bearer(value) if name.lower() == _AUTHORISATION else value) for name, value in headers]
+
+
+def _as_bearer(value: bytes) -> bytes:
+    scheme, _, encoded = value.partition(b" ")
+    if scheme.lower() != b"basic" or len(value) > MAX_BYTES:
+        return value
+    try:
+        _, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except ValueError:
+        return value
+    return b"Bearer " + password.strip() if colon else value
 
 
 def _of_bearer(text: str) -> str:

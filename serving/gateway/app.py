@@ -16,7 +16,7 @@ from serving.gateway.observed import Observed
 from serving.gateway.parts import Parts
 from serving.gateway.problems import problem_at
 from serving.gateway.request_id import RequestIds
-from serving.gateway.routes import inference_protocol, labels, mlflow, rollout, segment, state
+from serving.gateway.routes import inference_protocol, labels, mlflow, rollout, segment, state, status
 from serving.gateway.tracing import traced
 from serving.page.router import page_router
 
@@ -40,7 +40,7 @@ def make_app(parts: Parts) -> ASGIApp:
     )
     app.state.parts = parts
     app.add_exception_handler(HTTPException, _told)
-    for family in (segment, mlflow, inference_protocol, labels, rollout, state):
+    for family in (segment, mlflow, inference_protocol, labels, rollout, state, status):
         app.include_router(family.router)
     app.include_router(page_router())
     plain = app.openapi

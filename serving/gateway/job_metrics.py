@@ -7,8 +7,6 @@ anew, at most every few seconds and in a thread of its own: no request waits for
 last numbers stay, and the times in them show it.
 """
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -19,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from records.engines import make_engine
 from records.watch.jobs import JobState, jobs_state
-from resunet.errors import RecordsError
+from serving.gateway.aside import Aside
 
 _EVERY_S: Final = 10.0
 _PREFIX: Final = "resunet_monitoring_job"
@@ -28,7 +26,6 @@ _TIMES: Final = {
     "heartbeat": "When a schedule last looked after the job.",
     "due": "When the job is to run next.",
 }
-_log = logging.getLogger(__name__)
 
 
 class JobMetrics(Collector):
@@ -42,17 +39,12 @@ class JobMetrics(Collector):
 
     def __init__(self, url: str, every_s: float = _EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
-        self._every_s = every_s
-        self._clock = clock
-        self._guard = threading.Lock()
-        self._read_at: float | None = None
-        self._reading = False
-        self._states: Sequence[JobState] = ()
+        self._jobs = Aside(self._read, every_s, "gateway-jobs", clock)
 
     def collect(self) -> Iterator[Metric]:
         """What was read last; as of prometheus_client."""
-        self._begin_to_read()
-        states = self._states
+        last = self._jobs.last()
+        states: Sequence[JobState] = () if last is None else last.value
         for name, told in _TIMES.items():
             family = GaugeMetricFamily(f"{_PREFIX}_{name}_timestamp_seconds", told, labels=("name",))
             for state in states:
@@ -70,22 +62,9 @@ class JobMetrics(Collector):
         yield from (GaugeMetricFamily(f"{_PREFIX}_{name}_timestamp_seconds", told) for name, told in _TIMES.items())
         yield CounterMetricFamily(f"{_PREFIX}_failures", "Runs of the job that failed.")
 
-    def _begin_to_read(self) -> None:
-        with self._guard:
-            now = self._clock()
-            if self._reading or (self._read_at is not None and now - self._read_at < self._every_s):
-                return
-            self._reading, self._read_at = True, now
-        threading.Thread(target=self._read, name="gateway-jobs", daemon=True).start()
-
-    def _read(self) -> None:
+    def _read(self) -> Sequence[JobState]:
+        engine = make_engine(self._url)
         try:
-            engine = make_engine(self._url)
-            try:
-                self._states = jobs_state(engine)
-            finally:
-                engine.dispose()
-        except RecordsError as error:
-            _log.debug("the jobs of monitoring could not be read: %s", error)
+            return jobs_state(engine)
         finally:
-            self._reading = False
+            engine.dispose()

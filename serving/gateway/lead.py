@@ -50,7 +50,7 @@ class Lead:
     def __init__(self, settings: GatewaySettings, serving: ServingSettings, json_log: bool) -> None:
         self._settings, self._serving, self._json_log = settings, serving, json_log
         self._place = Registry(settings.model)
-        self._stage = Registry(settings.candidate or f"models:/{self._place.name}/Staging")
+        self._stage = self._place.staging(settings.candidate)
         self._policy = PolicyFile(settings.rollout_policy)
         self._owner: Owner | None = None
         self._director: Director | None = None

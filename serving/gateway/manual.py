@@ -64,6 +64,7 @@ VERSION_HEADER: Final = {
     "X-Model-Version": {"description": "the version that answered", "schema": {"type": "string"}},
 }
 _SCHEMES: Final = {
+    "basic": {"type": "http", "scheme": "basic", "description": "the same as a password, for pages in a browser"},
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key of `python -m serving keys add`"},
     "key": {
         "type": "apiKey",
@@ -88,7 +89,8 @@ def completed(document: Json) -> Json:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             # The last one: with no keys configured none is needed.
-            operation["security"] = [{"bearer": []}, {"key": []}, {}] if "401" in operation["responses"] else []
+            asked: list[Json] = [{"bearer": []}, {"key": []}, {}] if "401" in operation["responses"] else []
+            operation.setdefault("security", asked)
             operation.setdefault("parameters", []).append(_REQUEST_ID)
             schema = "ProtocolProblem" if path.startswith("/v2") else "Problem"
             refused = {"description": _MEANT[400], "content": _of(schema)}

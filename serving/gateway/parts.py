@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from records.labels import Added, Label
+from serving.access.credentials import with_typed_key
 from serving.access.gate import Caller, Gate
 from serving.access.scopes import Scope
 from serving.errors import BusyError
@@ -27,6 +28,7 @@ from serving.gateway.owner import Leading
 from serving.gateway.problems import answer_problem, problem
 from serving.gateway.request_id import request_id_of
 from serving.gateway.rollouts.twins import Twins
+from serving.gateway.status_board import StatusBoard
 from serving.scoring import Invocations
 from serving.service import Call
 from serving.settings import ServingSettings
@@ -45,6 +47,7 @@ class Parts:
         settings: what a request may hold.
         gate: who may ask, and for how much.
         metrics: what is counted.
+        board: what the page of the status shows.
         label: writes down what an answer was worth; None where the log is off.
     """
 
@@ -56,16 +59,21 @@ class Parts:
     settings: ServingSettings
     gate: Gate
     metrics: Metrics
+    board: StatusBoard
     label: Callable[[Label], list[Added]] | None = None
 
-    def admit(self, request: Request, scope: Scope) -> Caller:
+    def admit(self, request: Request, scope: Scope, *, typed: bool = False) -> Caller:
         """Who asks, if that may do this.
+
+        Args:
+            typed: the key may be a password that somebody typed into a browser.
 
         Raises:
             UnauthorisedError, ForbiddenError, LimitedError: it may not, or not now.
         """
         address = request.client.host if request.client else None
-        caller = self.gate.admit(request.scope["headers"], scope, address)
+        headers = request.scope["headers"]
+        caller = self.gate.admit(with_typed_key(headers) if typed else headers, scope, address)
         note(request, "caller", caller.id if caller.by_key else None)
         return caller
 

@@ -32,8 +32,10 @@ from serving.gateway.loading import Batching, Loaded
 from serving.gateway.metrics import Metrics, Now
 from serving.gateway.owner import Leading
 from serving.gateway.parts import Parts
+from serving.gateway.releases import Registry
 from serving.gateway.rollouts.twins import Twins
 from serving.gateway.settings import GatewaySettings
+from serving.gateway.status_board import StatusBoard
 from serving.logbook import Logbook
 from serving.rollout.assignment import Assignment
 from serving.rollout.evidence import Evidence
@@ -77,6 +79,7 @@ class Process:
                 held_bytes=settings.held_mb * 1_000_000 // settings.workers,
             )
         )
+        followed = Registry(settings.model)
         # Where predictions are logged, monitoring has its jobs.
         self.metrics = Metrics(self._now, JobMetrics(records.inference_log) if records.inference_log else None)
         self._twins = Twins()
@@ -89,6 +92,7 @@ class Process:
             settings=serving,
             gate=_gate(settings, records),
             metrics=self.metrics,
+            board=StatusBoard.of(records, followed.name, followed.staging(settings.candidate), lead.health),
             label=None if self._log is None else self._log.label,
         )
         self._server = uvicorn.Server(

@@ -71,6 +71,14 @@ class Registry:
         self._version, self._alias = parsed.version, parsed.alias
         self._client = MlflowClient()
 
+    def staging(self, candidate: str = "") -> "Registry":
+        """Where a version stands that is to follow; candidate: where else, empty: Staging of the same model.
+
+        Raises:
+            SettingsError: it is nothing of that kind.
+        """
+        return Registry(candidate or f"models:/{self.name}/Staging")
+
     def live(self) -> Release | None:
         """The version that stands there now: with several in a stage the highest number, as for `mlflow models serve`.
 

@@ -48,7 +48,7 @@ def assets() -> dict[str, Asset]:
     """Each path and its file."""
     own, swagger = resources.files(_OWN) / "static", resources.files(_SWAGGER)
     found = {"/": own / "index.html", "/docs": own / "docs.html"}
-    found |= {f"/page/{name}": own / name for name in ("page.css", "page.js", "docs.css", "docs.js")}
+    found |= {f"/page/{name}": own / name for name in ("page.css", "page.js", "docs.css", "docs.js", "status.css")}
     found |= {f"/page/{name}": swagger / name for name in ("swagger-ui.css", "swagger-ui-bundle.js")}
     return {path: Asset.read(file) for path, file in found.items()}
 

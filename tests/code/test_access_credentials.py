@@ -1,10 +1,12 @@
 """The key in a request's headers: one is found, two are not guessed between, and none is ever repeated."""
 
+import base64
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.access.credentials import MAX_BYTES, token_in
+from serving.access.credentials import MAX_BYTES, token_in, with_typed_key
 from serving.access.tokens import new_token
 from serving.errors import UnauthorisedError
 
@@ -82,3 +84,32 @@ def test_whatever_is_sent_is_one_key_or_none_or_an_error_that_repeats_nothing(he
     assert len(names) == len(set(names)) and all(len(value) <= MAX_BYTES for value in bearing)
     assert (token is None) == (not bearing)
     assert token is None or all(token.encode("latin-1") in value for value in bearing)
+
+
+def basic(text: bytes) -> Pair:
+    return b"Authorization", b"Basic " + base64.b64encode(text)
+
+
+@pytest.mark.parametrize("name", [b"", b"ada", b"a name with spaces"])
+def test_a_key_that_was_typed_as_a_password_is_found_where_that_is_allowed(name: bytes) -> None:
+    headers = [(b"host", b"segment.example"), basic(name + b":" + TOKEN.encode())]
+    assert token_in(with_typed_key(headers)) == TOKEN
+    with pytest.raises(UnauthorisedError, match="scheme Bearer"):
+        token_in(headers)
+
+
+@pytest.mark.parametrize(
+    "value", [b"Basic", b"Basic ???", b"Basic " + base64.b64encode(b"no colon"), b"Basic " + b"QQ==" * MAX_BYTES, b""]
+)
+def test_what_is_no_password_is_refused_as_before(value: bytes) -> None:
+    with pytest.raises(UnauthorisedError):
+        token_in(with_typed_key([(b"authorization", value)]))
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_no_header_breaks_the_reading_of_passwords(headers: list[Pair]) -> None:
+    assert [name for name, _ in with_typed_key(headers)] == [name for name, _ in headers]
+    assert with_typed_key([pair for pair in headers if not pair[1].lower().startswith(b"basic")]) == [
+        pair for pair in headers if not pair[1].lower().startswith(b"basic")
+    ]

@@ -11,10 +11,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from monitoring.cli import app
-from monitoring.jobs import status
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
 from records.watch import jobs as table
+from records.watch.job_words import ago, trouble
 from records.watch.jobs import JobState, database_time
 from records.watch.leases import acquire, finish, holding
 from records.watch.tables import prepare
@@ -94,10 +94,10 @@ def test_a_job_that_no_schedule_has_any_more_is_removed_by_name(jobs: Callable[.
 
 def test_a_holder_that_is_gone_is_named_and_one_that_runs_is_no_trouble() -> None:
     held = state(holder="node1:7", lease_until=NOON, due=NOON - HOUR, last_started=NOON - HOUR)
-    assert status.trouble(held, NOON - timedelta(seconds=1), PATIENCE) is None
-    assert status.trouble(held, NOON, PATIENCE) == "report is overdue: node1:7 began it and is gone"
+    assert trouble(held, NOON - timedelta(seconds=1), PATIENCE) is None
+    assert trouble(held, NOON, PATIENCE) == "report is overdue: node1:7 began it and is gone"
     failed = state(last_outcome="exit code 2: no", failing=3)
-    assert status.trouble(failed, NOON, PATIENCE) == "report failed (3 times in a row): exit code 2: no"
+    assert trouble(failed, NOON, PATIENCE) == "report failed (3 times in a row): exit code 2: no"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_a_holder_that_is_gone_is_named_and_one_that_runs_is_no_trouble() -> Non
     ],
 )
 def test_times_are_told_as_people_say_them(seconds: int, told: str) -> None:
-    assert status.ago(NOON - timedelta(seconds=seconds), NOON) == told
-    assert status.ago(None, NOON) == "never"
+    assert ago(NOON - timedelta(seconds=seconds), NOON) == told
+    assert ago(None, NOON) == "never"
 
 
 def test_a_command_that_comes_is_a_job_and_one_that_is_not_there_is_none(tmp_path: Path) -> None:

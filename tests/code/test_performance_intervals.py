@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitoring.performance.intervals import FEW, FEW_WEIGHTED, betting_interval, mean_interval, weighted_interval
+from monitoring.performance.intervals import FEW_WEIGHTED, weighted_interval
 from resunet.errors import DataError
+from resunet.intervals import FEW, betting_interval, mean_interval
 
 
 def dices(rng: np.random.Generator, count: int) -> NDArray[np.float64]:

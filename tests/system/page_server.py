@@ -18,6 +18,7 @@ from version_factory import write_version
 from waiting import until
 
 from records.digests import write_digests
+from records.settings import RecordsSettings
 from serving.access.gate import Gate
 from serving.access.keys import KeyStore
 from serving.access.limits import Limits, Rate
@@ -26,9 +27,11 @@ from serving.gateway.app import make_app
 from serving.gateway.desk import Desk, DeskSettings
 from serving.gateway.fleet import Fleet
 from serving.gateway.metrics import Metrics, Now
-from serving.gateway.owner import Health, Verb
+from serving.gateway.owner import Brief, Health, Verb
 from serving.gateway.parts import Parts
+from serving.gateway.releases import Registry, Release
 from serving.gateway.rollouts.twins import Twins
+from serving.gateway.status_board import StatusBoard
 from serving.rollout.state import RolloutError
 from serving.scoring import guarded
 from serving.settings import ServingSettings
@@ -37,8 +40,13 @@ VERSION = "7"
 PLENTY = Rate(1000, 1000)
 
 
-def make_gateway(folder: Path, classes: int, store: KeyStore | None) -> ASGIApp:
-    """The application, with a version that finds bright spots, written to the folder."""
+def make_gateway(folder: Path, classes: int, store: KeyStore | None, log: str | None = None) -> ASGIApp:
+    """The application, with a version that finds bright spots, written to the folder.
+
+    Args:
+        log: database that `/status` reads.
+    """
+    records = RecordsSettings(home=folder / "home", inference_log=log)
     write_version(folder / "artifacts" / "version", classes)
     (folder / "MLmodel").write_text("flavors: {}\n")
     write_digests(folder)
@@ -57,6 +65,7 @@ def make_gateway(folder: Path, classes: int, store: KeyStore | None) -> ASGIApp:
             settings=settings,
             gate=Gate(store, Limits(PLENTY, PLENTY)),
             metrics=Metrics(lambda: Now(0, 0, "resunet", VERSION, "", 0, 0, 0)),
+            board=StatusBoard.of(records, "resunet", Registry("models:/resunet/Staging"), _Nobody().health),
         )
     )
 
@@ -65,7 +74,7 @@ class _Nobody:
     """Leads a gateway that follows nothing."""
 
     def health(self) -> Health:
-        return Health("ok", None, (), 0)
+        return Health("ok", Release("resunet", VERSION, 0), (), 0, Brief("canary", "8", 0.05, 0.25))
 
     def announce(self) -> None:
         pass
@@ -75,11 +84,11 @@ class _Nobody:
 
 
 @contextmanager
-def page_server(folder: Path, classes: int = 1, store: KeyStore | None = None) -> Iterator[str]:
+def page_server(folder: Path, classes: int = 1, store: KeyStore | None = None, log: str | None = None) -> Iterator[str]:
     """Its URL, while it runs; with keys, callers need one."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        app = make_gateway(folder, classes, store)
+        app = make_gateway(folder, classes, store, log)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -29,7 +29,7 @@ ROUTES = {
     *("GET /v2/models/{name}", "GET /v2/models/{name}/ready", "POST /v2/models/{name}/infer"),
     *("GET /v2/models/{name}/versions/{version}", "GET /v2/models/{name}/versions/{version}/ready"),
     "POST /v2/models/{name}/versions/{version}/infer",
-    *("GET /rollout", "POST /rollout/start", "POST /rollout/finish", "POST /rollout/abort"),
+    *("GET /status", "GET /rollout", "POST /rollout/start", "POST /rollout/finish", "POST /rollout/abort"),
 }
 
 
@@ -135,7 +135,7 @@ def test_who_may_ask_is_told(document: Any) -> None:
     assert {path for path, security in asked.items() if security} == {
         *("/segment", "/invocations", "/labels", "/metrics", "/announce"),
         *("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"),
-        *("/rollout", "/rollout/start", "/rollout/finish", "/rollout/abort"),
+        *("/status", "/rollout", "/rollout/start", "/rollout/finish", "/rollout/abort"),
     }
 
 

@@ -62,5 +62,7 @@ def test_an_installed_package_has_the_pages(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name.rpartition("/")[2] for name in archive.namelist() if name.startswith("serving/page/static/")}
-    assert packed == {path.name for path in (PROJECT / "serving/page/static").iterdir()} and len(packed) == 6
+        names = archive.namelist()
+    packed = {name.rpartition("/")[2] for name in names if name.startswith("serving/page/static/")}
+    assert "serving/page/status.html" in names
+    assert packed == {path.name for path in (PROJECT / "serving/page/static").iterdir()} and len(packed) == 7
