@@ -20,6 +20,7 @@ from resunet.errors import RecordsError
 # A batch job may score last year's archive: that is no sign of what clients send now.
 LIVE_ROUTES = ("production", "canary", "shadow")
 REFUSED = "refused images"
+OTHER_VERSIONS = "rows of other versions"
 _FILTERS = ("route", "model_digest")
 
 
@@ -74,7 +75,7 @@ def why_not_compared(
 ) -> str | None:
     """Why a row is not among those that are compared; None where it is."""
     if number != version.version:
-        return "rows of other versions"
+        return OTHER_VERSIONS
     if _is_foreign(version, digest):
         return "rows of other bytes under the same version number"
     if status != "ok":

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,12 +119,23 @@ def post(
     status: str = "ok",
     end: datetime = NOON,
     digest: str = "",
+    slices: Sequence[str | None] | None = None,
+    images: str | None = None,
 ) -> None:
-    """Log predictions, one a minute before `end`, through the platform's own spool."""
+    """Log predictions, one a minute before `end`, through the platform's own spool.
+
+    Args:
+        slices: of each row.
+        images: what they are called: two versions that are posted the same ones have answered the same images.
+    """
     rows = []
     for place, values in enumerate(frame.to_dict("records")):
         event = end - timedelta(seconds=30 + 60 * place)
-        key = hashlib.sha256(f"{name} {version} {route} {status} {event} {place}".encode()).hexdigest()[:20]
+        key = (
+            f"{images} {place}"
+            if images
+            else hashlib.sha256(f"{name} {version} {route} {status} {event} {place}".encode()).hexdigest()[:20]
+        )
         described = status == "ok"
         rows.append(
             PredictionRow(
@@ -135,6 +146,8 @@ def post(
                 model_digest=digest,
                 route=route,
                 status=status,
+                slice=None if slices is None else slices[place],
+                image_digest=f"sha256:{images} {place}" if images else None,
                 width=256 if described else None,
                 height=256 if described else None,
                 descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
