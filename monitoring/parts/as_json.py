@@ -3,7 +3,6 @@
 json.dumps(as_json(found), allow_nan=False)
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +10,6 @@ from monitoring.parts.blame import Blame
 from monitoring.parts.breakdown import Breakdown
 from monitoring.parts.names import shown
 from monitoring.parts.slices import SliceDrift
-from monitoring.parts.versions import OtherVersion
 
 
 def as_json(found: Breakdown) -> dict[str, Any]:
@@ -26,7 +24,7 @@ def as_json(found: Breakdown) -> dict[str, Any]:
             "columns": list(slices.columns),
             "blame": None if found.blame is None else _blame(found.blame),
         },
-        "other_versions": [_version(one) for one in found.versions],
+        "other_versions": [asdict(one) for one in found.versions],
     }
 
 
@@ -36,18 +34,6 @@ def _slice(one: SliceDrift) -> dict[str, Any]:
 
 def _blame(one: Blame) -> dict[str, Any]:
     return asdict(one) | {"names": [_named(name) for name in one.names]}
-
-
-def _version(one: OtherVersion) -> dict[str, Any]:
-    def known(beside: dict[str, Any]) -> dict[str, Any]:
-        return {name: None if isinstance(it, float) and math.isnan(it) else it for name, it in beside.items()}
-
-    made = asdict(one)
-    return (
-        made
-        | {"images": [known(each) for each in made["images"]]}
-        | {"predictions": [known(each) for each in made["predictions"]]}
-    )
 
 
 def _named(name: str | None) -> str | None:

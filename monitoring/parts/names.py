@@ -17,6 +17,7 @@ def shown(name: str | None) -> str:
     if name is None:
         return NO_SLICE
     kept = "".join(sign if _is_plain(sign) else "·" for sign in name[: LONGEST + 1])
+    kept = kept.replace("//", "··")  # nor an address to follow
     return f"{kept[: LONGEST - 1]}…" if len(kept) > LONGEST else kept
 
 

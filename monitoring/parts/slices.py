@@ -21,6 +21,7 @@ from monitoring.drift import Drift, Side
 from monitoring.families import CLUSTER, MIN_REFERENCE
 from monitoring.parts.distributions import Part, Values, by_chance
 from monitoring.statistics.relabelling import Floats
+from resunet.descriptors import IMAGE_DESCRIPTORS
 
 SLICES: Final = "slices"
 MOST_SHOWN: Final = 8
@@ -191,8 +192,6 @@ def _moves(part: Part, drift: Drift, reference: pd.DataFrame, looks: int) -> lis
 
 def values_of(reference: pd.DataFrame, column: str) -> Floats:
     """(R,) finite values of a descriptor: of training images, of predictions those of held-out ones."""
-    from resunet.descriptors import IMAGE_DESCRIPTORS
-
     train = reference["split"] == "train"
     values = reference.loc[train if column in IMAGE_DESCRIPTORS else ~train, column].to_numpy("float64")
     known: Floats = values[np.isfinite(values)]

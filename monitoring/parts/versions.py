@@ -86,7 +86,8 @@ def beside(
         enough = min(summary.rows, watched.rows) >= max(min_rows, FEWEST)
         images = _apart(watched, summary, IMAGE_DESCRIPTORS, looks, min_effect) if enough else []
         if len(same) >= min_rows:
-            predictions = [_on_the_same(same, name) for name in PREDICTION_DESCRIPTORS]
+            both = [_on_the_same(same, name) for name in PREDICTION_DESCRIPTORS]
+            predictions = [one for one in both if one is not None]
         else:
             predictions = _apart(watched, summary, PREDICTION_DESCRIPTORS, looks, min_effect) if enough else []
         different = sorted((one for one in images if one.differs), key=lambda one: -(one.effect or 0.0))
@@ -110,11 +111,11 @@ def _gap(one: ColumnSummary, other: ColumnSummary) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def _on_the_same(pairs: pd.DataFrame, name: str) -> Beside:
+def _on_the_same(pairs: pd.DataFrame, name: str) -> Beside | None:
     both: Floats = pairs[[name + MINE, name]].to_numpy("float64")
     both = both[np.isfinite(both).all(axis=1)]
     if not len(both):
-        return Beside(name, np.nan, np.nan, None, False)
+        return None
     difference = both[:, 1] - both[:, 0]
     error = float(difference.std(ddof=1)) / np.sqrt(len(both)) if len(both) > 1 else np.inf
     mean = float(difference.mean())

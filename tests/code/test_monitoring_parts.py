@@ -161,7 +161,7 @@ def test_images_like_none_of_the_reference_are_of_the_slice_that_holds_them() ->
     drift, found = divided(window({"a": 40, "b": 8}, {"b": far}))
     assert [test.name for test in drift.alarms] == ["strangers"]
     assert found.slices.shown[0].name == "b"
-    assert (found.slices.shown[0].part or 0) > 0.6
+    assert [one.part for one in found.slices.shown] == [1.0, 0.0]
     assert found.blame is not None
     assert (found.blame.kind, found.blame.names) == ("all", ("b",))
 
@@ -183,8 +183,18 @@ def test_the_rest_that_is_too_small_to_judge_acquits_nobody() -> None:
         assert (found.kind, found.rest, found.names) == (kind, verdict, ("a",))
 
 
+def test_a_rest_that_passes_only_because_it_is_smaller_is_not_acquitted() -> None:
+    def one(name: str, share: float, part: float) -> SliceDrift:
+        return SliceDrift(name, int(100 * share), share, None, part, True, (), False)
+
+    found = blame(Slices((one("a", 0.5, 0.6), one("b", 0.5, 0.4))), lambda names: Drift("no drift", Rule()))
+    assert found is not None
+    assert (found.kind, found.names) == ("alike", ())
+
+
 def test_a_name_is_one_short_plain_line() -> None:
     assert shown("site=Köln, ward 3") == "site=Köln, ward 3"
+    assert shown("http://127.0.0.1/x") == "http:··127.0.0.1/x"
     hostile = shown("</script><b>\n\x1b[31m[red]|`![x](http://x)` \u202e" + 10_000 * "x")
     assert len(hostile) == LONGEST
     assert not set(hostile) & set('<>&\n\x1b[]|`!\u202e"\\')
