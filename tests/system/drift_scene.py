@@ -86,7 +86,13 @@ def reference_frame(rng: np.random.Generator, count: int) -> pd.DataFrame:
     return frame
 
 
-def register(client: MlflowClient, name: str, reference: pd.DataFrame, stage: str = "Production") -> str:
+def register(
+    client: MlflowClient,
+    name: str,
+    reference: pd.DataFrame,
+    stage: str = "Production",
+    manifest: pd.DataFrame | None = None,
+) -> str:
     """Register a version that holds a reference, as training does, and return its number."""
     if not any(model.name == name for model in client.search_registered_models()):
         client.create_registered_model(name)
@@ -97,6 +103,8 @@ def register(client: MlflowClient, name: str, reference: pd.DataFrame, stage: st
         root = Path(folder)
         (root / "artifacts/version").mkdir(parents=True)
         reference.to_parquet(root / "artifacts/version/reference.parquet")
+        if manifest is not None:
+            manifest.to_parquet(root / "artifacts/version/manifest.parquet")
         (root / "MLmodel").write_text("flavors: {}\n")
         digest = write_digests(root)
         assert digest == version_digest(list_files(root))

@@ -5,10 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from browser import FLAGS, chromium
-from drift_scene import UNTIL, Report, Scene, last_run, live, post
+from drift_scene import UNTIL, Report, Scene, last_run, live, post, reference_frame, register
 
 from records.log_database import open_log
 
@@ -89,6 +90,27 @@ def test_other_versions_are_shown_beside_the_one_that_is_watched(
     (other,) = json.loads((tmp_path / "drift.json").read_text())["other_versions"]
     assert (other["version"], other["rows"], other["same_images"], other["images"]) == ("2", 60, 60, [])
     assert [one["column"] for one in other["predictions"] if one["differs"]] == ["confidence"]
+
+
+def test_a_slice_that_the_version_was_trained_on_is_compared_with_its_own_images(
+    scene: Scene, report: Report, tmp_path: Path
+) -> None:
+    reference = reference_frame(np.random.default_rng(9), 200)
+    of_b = np.arange(len(reference)) % 4 == 0
+    reference["brightness"] += np.where(of_b, 30.0, 0.0)
+    manifest = pd.DataFrame(
+        {"path": reference["path"], "group": None, "slice:site": np.where(of_b, "B", "A"), "slice:stain": None}
+    )
+    version = register(scene.client, "sites", reference, manifest=manifest)
+    frame, slices = two_sites(11, 20, 60)
+    frame["brightness"] += np.where(np.array(slices) == "site=B", 30.0, 0.0)
+    post(scene, frame, version=version, name="sites", slices=slices)
+    code, printed, _ = report(*UNTIL, "--model", "sites", "--out", str(tmp_path))
+    assert code == 3
+    b, a = json.loads((tmp_path / "drift.json").read_text())["slices"]["shown"]
+    assert (b["name"], b["own"], b["moves"], a["own"], a["moves"]) == ("site=B", True, [], True, [])
+    assert b["reference_share"] == pytest.approx(0.25)
+    assert "75% (trained on 25%)" in one_line(printed)
 
 
 @pytest.mark.browser
