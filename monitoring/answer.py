@@ -12,6 +12,9 @@ from typing import Any, Final
 from monitoring.drift import FEW_GROUPS, Drift, LeftOut, Rule
 from monitoring.explain import looks_like
 from monitoring.live import LIVE_ROUTES, RowCounts
+from monitoring.parts.as_json import as_json as parts_as_json
+from monitoring.parts.breakdown import Breakdown
+from monitoring.parts.words import sentences
 from monitoring.performance.estimated import Estimate
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
@@ -49,6 +52,7 @@ class Answer:
         not_compared: descriptors for which a side holds too few values.
         run_id: the MLflow run that keeps it.
         estimate: mean Dice of the window without labels.
+        parts: the window by slice and by version.
     """
 
     question: Question
@@ -57,6 +61,7 @@ class Answer:
     not_compared: tuple[LeftOut, ...]
     run_id: str
     estimate: Estimate = NO_ESTIMATE
+    parts: Breakdown = field(default_factory=Breakdown)
 
     @property
     def headline(self) -> str:
@@ -77,6 +82,7 @@ class Answer:
             notes.append(f"A sample of {looked_at} rows was compared; the live means are of all.")
         if guesses := looks_like(self.drift):
             notes.insert(0, f"Looks like: {'; '.join(guesses)}.")
+        notes += sentences(self.parts)
         notes += [f"{finding.words[0].upper()}{finding.words[1:]}." for finding in self.drift.quality]
         notes.append(_estimated(self.estimate))
         notes += [f"{left.column} was not compared: {left.reason}." for left in self.not_compared]
@@ -110,6 +116,7 @@ class Answer:
             "tests": [asdict(test) for test in self.drift.tests],
             "columns": [asdict(column) for column in self.drift.columns],
             "not_compared": [asdict(left) for left in self.not_compared],
+            **parts_as_json(self.parts),
         }
 
     def as_row(self, made: datetime, kind: Kind = "window") -> WindowReport:

@@ -106,6 +106,7 @@ def report(
     from monitoring.answer import Question, too_few
     from monitoring.drift import Rule
     from monitoring.live import open_log
+    from monitoring.parts.words import tables
     from monitoring.report import Places, run_report
     from monitoring.settings import MonitoringSettings
     from monitoring.tracking import find_version
@@ -145,6 +146,8 @@ def report(
     else:
         if answer.drift.columns:
             console.print(drift_table(answer.drift, answer.headline))
+        for table in tables(answer.parts, drifted=answer.drift.verdict == "drift"):
+            console.print(table)
         for line in (*answer.notes, summary(answer.drift)):
             console.print(line, markup=False)
         console.print(f"MLflow experiment {settings.experiment}, run {answer.run_id}", markup=False)

@@ -27,6 +27,7 @@ from evidently.legacy.renderers.html_widgets import CounterData, counter, table_
 from evidently.metrics import ValueDrift
 
 from monitoring.drift import Values
+from monitoring.parts.words import Listed
 
 HTML_FILE = "evidently.html"
 JSON_FILE = "evidently.json"
@@ -46,12 +47,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Page:
-    """What stands above Evidently's own blocks, and the descriptors in the order to show them."""
+    """What stands above Evidently's own blocks, and the descriptors in the order to show them.
+
+    All of it stands in a script: of what clients wrote only what `monitoring.parts.names` lets through may be in it.
+    """
 
     heading: str
     rule: str
     verdict: str
     rows: Mapping[str, Row]
+    tables: tuple[Listed, ...] = ()
 
 
 class _DriftPage(MetricContainer):  # type: ignore[misc]
@@ -63,6 +68,7 @@ class _DriftPage(MetricContainer):  # type: ignore[misc]
     columns: list[str]
     moved: int
     cells: list[list[str]]
+    tables: list[tuple[str, list[str], list[list[str]]]]
 
     def generate_metrics(self, context: Any) -> list[Any]:
         return [ValueDrift(column=column, method=_METHOD.format(column)) for column in self.columns]
@@ -77,7 +83,8 @@ class _DriftPage(MetricContainer):  # type: ignore[misc]
             title=self.rule, column_names=["descriptor", "", "effect", "p-value", *CELLS], data=self.cells
         )
         rest = [widget for _, widgets in child_widgets or [] for widget in widgets]
-        return [counter(title=self.heading, counters=counters), table, *rest]
+        more = [table_data(title=title, column_names=names, data=rows) for title, names, rows in self.tables]
+        return [counter(title=self.heading, counters=counters), table, *more, *rest]
 
 
 def run_evidently(values: Mapping[str, Values], page: Page, folder: Path, when: datetime) -> Snapshot:
@@ -102,6 +109,7 @@ def run_evidently(values: Mapping[str, Values], page: Page, folder: Path, when: 
             [column, "moved" if row.moved else "", f"{row.effect:.2f}", f"{row.p_value:.1e}", *row.cells]
             for column, row in ranked
         ],
+        tables=[(one.title, list(one.cells), [list(row) for row in one.rows]) for one in page.tables],
     )
     definition = DataDefinition(numerical_columns=[column for column, _ in ranked])
     with warnings.catch_warnings():

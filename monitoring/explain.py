@@ -7,7 +7,7 @@ A guess from the descriptors that moved, and from nothing else: it says where to
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from monitoring.drift import ColumnDrift, Drift
 from monitoring.words import number
@@ -20,7 +20,20 @@ Moved = Mapping[str, ColumnDrift]
 Sees = Callable[[Moved], bool]
 
 
-def change(column: ColumnDrift) -> str:
+class Changed(Protocol):
+    """A descriptor's means."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def reference_mean(self) -> float: ...
+
+    @property
+    def live_mean(self) -> float: ...
+
+
+def change(column: Changed) -> str:
     """How a descriptor's mean changed: in percent where a percentage says more than the numbers."""
     before, now = column.reference_mean, column.live_mean
     if column.column in _COUNTED and before > 0:

@@ -39,7 +39,7 @@ def make_families(
     Returns:
         the families that hold enough, and the descriptors that are in none.
     """
-    live, train = _once(live), reference["split"] == "train"
+    live, train = once(live), reference["split"] == "train"
     asked: tuple[tuple[Side, tuple[str, ...], pd.DataFrame], ...] = (
         ("input", IMAGE_DESCRIPTORS, reference[train]),
         ("prediction", PREDICTION_DESCRIPTORS, reference[~train]),
@@ -52,7 +52,7 @@ def make_families(
     return families, left_out
 
 
-def _once(live: pd.DataFrame) -> pd.DataFrame:
+def once(live: pd.DataFrame) -> pd.DataFrame:
     """Of copies of one image the first: a flood of them is a fault of its own, and no sample of anything."""
     if DIGEST not in live:
         return live

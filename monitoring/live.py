@@ -19,6 +19,7 @@ from records.settings import RecordsSettings
 from resunet.errors import RecordsError, SettingsError
 
 REFUSED = "refused images"
+OTHER_VERSIONS = "rows of other versions"
 _FILTERS = ("route", "model_digest")
 
 
@@ -85,7 +86,7 @@ def why_not_compared(
 ) -> str | None:
     """Why a row is not among those that are compared; None where it is."""
     if number != version.version:
-        return "rows of other versions"
+        return OTHER_VERSIONS
     if _is_foreign(version, digest):
         return "rows of other bytes under the same version number"
     if status != "ok":

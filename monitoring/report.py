@@ -29,6 +29,9 @@ from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import answerable, judge
 from monitoring.live import REFUSED, count_rows
+from monitoring.parts.breakdown import SLICE, LookedAt, divide
+from monitoring.parts.pairs import KEY
+from monitoring.parts.words import listed, sentences
 from monitoring.performance.window_estimate import estimate
 from monitoring.quality import Finding, findings, refusals
 from monitoring.sampling import count_copies, sample_rows
@@ -144,7 +147,8 @@ def _answer(
         tracking_uri=client.tracking_uri,
         seed=question.rule.seed,
     )
-    answer = Answer(question, drift, counts, tuple(not_compared), run_id, guess)
+    parts = divide(question, drift, LookedAt(reference, live, tuple(families), counts), engine)
+    answer = Answer(question, drift, counts, tuple(not_compared), run_id, guess, parts)
     _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
     if places.folder is not None and families[0].side == "input":
         # Not for MLflow: neither retention nor `forget` would find the images there.
@@ -189,7 +193,7 @@ def _live(question: Question, engine: Engine) -> pd.DataFrame:
         question.version,
         question.window,
         routes=question.routes,
-        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, ANSWER, "image_digest", "embedding"),
+        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, ANSWER, *KEY, SLICE, "embedding"),
         limit=question.sample_rows,
         seed=question.rule.seed,
     )
@@ -227,7 +231,9 @@ def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places
         )
         for c in drift.columns
     }
-    page = Page(answer.headline, f"{summary(drift)}. {rule_text(drift)}", drift.verdict, rows)
+    tables = tuple(listed(answer.parts, drifted=drift.verdict == "drift"))
+    said = " ".join([f"{summary(drift)}.", *sentences(answer.parts), rule_text(drift)])
+    page = Page(answer.headline, said, drift.verdict, rows, tables)
     snapshot = run_evidently(values, page, files, answer.question.window.end)
     if places.workspace is not None:
         from monitoring.workspace import keep_snapshot

@@ -72,6 +72,20 @@ class ColumnSummary:
         """
         return quantile(self.edges, self.counts, self.minimum, self.maximum, share)
 
+    def below(self, places: Floats) -> Floats:
+        """Shares of the values that are not above some edges, exact; between two edges that of the lower; (P,) both.
+
+        There is at least one value.
+        """
+        upto = np.concatenate([[0], np.cumsum(self.counts)]) / self.count
+        shares: Floats = upto[np.searchsorted(self.edges, places, side="right")]
+        return shares
+
+    def grid(self, reference: Floats) -> tuple[Floats, Floats]:
+        """The edges, and what lies in the bins below them of this and of a reference, in equal shares; (E,) both."""
+        theirs = np.bincount(np.searchsorted(self.edges, reference), minlength=self.counts.size) / reference.size
+        return self.edges, (self.counts / self.count + theirs)[:-1]
+
     def gap(self, reference: Floats) -> Gap:
         """How far the window is from a reference; reference: (R,), what is not finite does not count.
 

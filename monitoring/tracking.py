@@ -17,6 +17,8 @@ from pathlib import Path
 
 import mlflow.artifacts
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion
@@ -28,6 +30,8 @@ from resunet.errors import ResunetError, SettingsError, VersionError
 
 REFERENCE_PATH = "artifacts/version/reference.parquet"
 MANIFEST_PATH = "artifacts/version/manifest.parquet"
+# Before the name of a column of `metadata.csv` in a manifest.
+_SLICE = "slice:"
 # No report takes this long: a run still open then lost its process to a `kill -9` or a power cut.
 STALE_AFTER_S = 6 * 3600
 # Tells reports from other runs: a training in the same experiment may well take longer.
@@ -109,7 +113,7 @@ def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | No
 
     Returns:
         one row an image: `split`, a float column a descriptor, `embedding` of held-out images, and `cluster`, the
-        patient, slide or scene that an image is of.
+        patient, slide or scene that an image is of; where it knows slices, `slices`, names such as "site=B".
 
     Raises:
         VersionError: the version has none, or it is not the file the version was registered with.
@@ -118,9 +122,26 @@ def read_reference(version: WatchedVersion, folder: Path, tracking_uri: str | No
     if "split" not in reference:
         raise VersionError(f"the reference of {version} has no column 'split'; train it anew")
     if version.digest is not None and MANIFEST_PATH in read_digests(folder) and "path" in reference:
-        manifest = _read(version, fetch(version, MANIFEST_PATH, folder, tracking_uri), ["path", "group"])
-        reference["cluster"] = reference["path"].map(manifest.set_index("path")["group"])
+        path = fetch(version, MANIFEST_PATH, folder, tracking_uri)
+        sliced = _slice_columns(version, path)
+        manifest = _read(version, path, ["path", "group", *sliced]).set_index("path")
+        reference["cluster"] = reference["path"].map(manifest["group"])
+        if sliced:
+            names = {
+                file: frozenset(
+                    f"{str(name).removeprefix(_SLICE)}={value}" for name, value in row.items() if pd.notna(value)
+                )
+                for file, row in manifest[sliced].to_dict("index").items()
+            }
+            reference["slices"] = reference["path"].map(lambda file: names.get(file, frozenset()))
     return reference
+
+
+def _slice_columns(version: WatchedVersion, manifest: Path) -> list[str]:
+    try:
+        return [name for name in pq.read_schema(manifest).names if name.startswith(_SLICE)]
+    except (OSError, pa.ArrowException) as error:
+        raise VersionError(f"the manifest of {version} cannot be read: {error}; train it anew") from error
 
 
 def fetch(version: WatchedVersion, path: str, folder: Path, tracking_uri: str | None = None) -> Path:

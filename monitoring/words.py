@@ -37,6 +37,11 @@ def label(column: str) -> str:
     return f"{column} ({_UNITS[column]})" if column in _UNITS else column
 
 
+def unit(column: str) -> str:
+    """A descriptor's unit, empty if it has none."""
+    return _UNITS.get(column, "")
+
+
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"
@@ -95,7 +100,7 @@ def drift_table(drift: Drift, title: str) -> Table:
             number(column.reference_mean),
             number(column.live_mean),
             shift_text(column.shift),
-            _UNITS.get(column.column, ""),
+            unit(column.column),
             style="bold red" if column.moved else "dim",
         )
     if len(still) > STILL_SHOWN:

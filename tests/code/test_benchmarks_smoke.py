@@ -19,6 +19,7 @@ TOLD = {
     "training": ("ours", "plain fp32 loop", "images/s"),
     "serving": ("latency of 1 client", "rate of 8 clients", "mlflow.pytorch", "torch pyfunc"),
     "gateway": ("start to first answer, version cached", "bare loop, best batch", "failed or wrong", "memory after"),
+    "monitoring_cost": ("without monitoring", "+ descriptors", "with / without"),
     "gateway_large": ("gateway / its tiles", "memory at most"),
     "registry": ("promote, from stored evidence", "show", "with the gates, more", "audit verify"),
     "rollout": ("false aborts", "answers of the candidate until", "whole rollouts"),
@@ -32,7 +33,7 @@ TOLD = {
     "environment": ("mlflow-skinny==", "psycopg[binary]=="),
 }
 # These can measure the version that `engine` made; those that are run alone make one.
-MEASURES = ("serving", "gateway", "gateway_large", "drift")
+MEASURES = ("serving", "gateway", "gateway_large", "drift", "monitoring_cost")
 Done = subprocess.CompletedProcess[str]
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,7 +86,13 @@ def reference_frame(rng: np.random.Generator, count: int) -> pd.DataFrame:
     return frame
 
 
-def register(client: MlflowClient, name: str, reference: pd.DataFrame, stage: str = "Production") -> str:
+def register(
+    client: MlflowClient,
+    name: str,
+    reference: pd.DataFrame,
+    stage: str = "Production",
+    manifest: pd.DataFrame | None = None,
+) -> str:
     """Register a version that holds a reference, as training does, and return its number."""
     if not any(model.name == name for model in client.search_registered_models()):
         client.create_registered_model(name)
@@ -97,6 +103,8 @@ def register(client: MlflowClient, name: str, reference: pd.DataFrame, stage: st
         root = Path(folder)
         (root / "artifacts/version").mkdir(parents=True)
         reference.to_parquet(root / "artifacts/version/reference.parquet")
+        if manifest is not None:
+            manifest.to_parquet(root / "artifacts/version/manifest.parquet")
         (root / "MLmodel").write_text("flavors: {}\n")
         digest = write_digests(root)
         assert digest == version_digest(list_files(root))
@@ -119,12 +127,23 @@ def post(
     status: str = "ok",
     end: datetime = NOON,
     digest: str = "",
+    slices: Sequence[str | None] | None = None,
+    images: str | None = None,
 ) -> None:
-    """Log predictions, one a minute before `end`, through the platform's own spool."""
+    """Log predictions, one a minute before `end`, through the platform's own spool.
+
+    Args:
+        slices: of each row.
+        images: what they are called: two versions that are posted the same ones have answered the same images.
+    """
     rows = []
     for place, values in enumerate(frame.to_dict("records")):
         event = end - timedelta(seconds=30 + 60 * place)
-        key = hashlib.sha256(f"{name} {version} {route} {status} {event} {place}".encode()).hexdigest()[:20]
+        key = (
+            f"{images} {place}"
+            if images
+            else hashlib.sha256(f"{name} {version} {route} {status} {event} {place}".encode()).hexdigest()[:20]
+        )
         described = status == "ok"
         rows.append(
             PredictionRow(
@@ -135,6 +154,8 @@ def post(
                 model_digest=digest,
                 route=route,
                 status=status,
+                slice=None if slices is None else slices[place],
+                image_digest=f"sha256:{images} {place}" if images else None,
                 width=256 if described else None,
                 height=256 if described else None,
                 descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
