@@ -76,7 +76,12 @@ class JobMetrics(Collector):
             if self._reading or (self._read_at is not None and now - self._read_at < self._every_s):
                 return
             self._reading, self._read_at = True, now
-        threading.Thread(target=self._read, name="gateway-jobs", daemon=True).start()
+        try:
+            threading.Thread(target=self._read, name="gateway-jobs", daemon=True).start()
+        except RuntimeError as error:
+            # No more threads just now: the next scrape tries again.
+            _log.debug("the jobs of monitoring could not be read: %s", error)
+            self._reading, self._read_at = False, None
 
     def _read(self) -> None:
         try:
