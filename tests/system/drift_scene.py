@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,8 +119,9 @@ def post(
     status: str = "ok",
     end: datetime = NOON,
     digest: str = "",
+    images: Sequence[bytes] = (),
 ) -> None:
-    """Log predictions, one a minute before `end`, through the platform's own spool."""
+    """Log predictions, one a minute before `end`, through the platform's own spool; `images` are kept."""
     rows = []
     for place, values in enumerate(frame.to_dict("records")):
         event = end - timedelta(seconds=30 + 60 * place)
@@ -137,11 +138,12 @@ def post(
                 status=status,
                 width=256 if described else None,
                 height=256 if described else None,
+                image=images[place] if images else None,
                 descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
                 prediction_descriptors={k: values[k] for k in PREDICTION_DESCRIPTORS} if described else {},
             )
         )
-    log = InferenceLog.open(scene.log, scene.home)
+    log = InferenceLog.open(scene.log, scene.home, keep_images=1.0 if images else 0.0)
     log.append(rows)
     assert log.close(deadline_s=20)
 
