@@ -45,20 +45,27 @@ def redrain() -> None:
 def upgrade() -> None:
     """Bring the database of decisions to this release: RESUNET_DATABASE, else the SQLite file in RESUNET_HOME.
 
+    Then the log of predictions, if there is one (RESUNET_INFERENCE_LOG, else beside the decisions): it is added to.
+
     Back it up first: there is no way back but that. For SQLite stop the server and copy the file, with the file of the
     same name and `-wal` if there is one; for PostgreSQL use pg_dump. All of it is done or, where it fails, nothing.
     Servers of model versions go on logging meanwhile, and need no upgrade themselves.
 
     Exit code: 0 the database is of this release now, 2 an error.
     """
-    from records.database import describe, make_engine
+    from records import sketches
+    from records.database import describe, explained, make_engine
     from records.database import upgrade as bring_up
     from records.ledger import HEAD
+    from records.log_database import open_log, stored_format
     from records.settings import RecordsSettings
 
-    engine = make_engine(RecordsSettings.load().database_url)
+    settings = RecordsSettings.load()
+    engine = make_engine(settings.database_url)
     try:
         done = bring_up(engine)
+        with explained(engine), engine.connect() as connection:
+            log = settings.inference_log or (settings.database_url if stored_format(connection) is not None else None)
     finally:
         engine.dispose()
     if not done.steps:
@@ -69,6 +76,13 @@ def upgrade() -> None:
         typer.echo(f"{describe(engine)} was upgraded from revision {done.before} to {HEAD}")
         for step in done.steps:
             typer.echo(f"  {step}")
+    if log is not None:
+        opened = open_log(log)
+        try:
+            sketches.prepare(opened)
+        finally:
+            opened.dispose()
+        typer.echo(f"{describe(opened)} has all tables and columns of the log of predictions")
 
 
 @app.command()

@@ -7,13 +7,16 @@ it, each that of the release which made it, and all of them write to one log: wh
 older ones their way (`records.schema`).
 """
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Engine, Table, inspect, select, text
+from sqlalchemy.exc import OperationalError
 
 from records import schema
-from records.engines import describe, exclusive, explained, make_engine, make_folder
+from records.engines import describe, exclusive, explained, make_engine, make_folder, was_locked
 from resunet.errors import RecordsError
+
+_LOCK_WAIT: Final = "3s"
 
 
 def open_log(url: str) -> Engine:
@@ -96,11 +99,25 @@ def _make(connection: Connection) -> None:
         connection.execute(schema.schema_version.insert().values(id=1, version=schema.SCHEMA_VERSION))
     # A release may add descriptors, or what it notes of a label: older rows have NULL there.
     quote = connection.dialect.identifier_preparer.quote
-    for column in _missing_columns(connection):
-        if column.table is not schema.predictions and not _owns(connection, column.table):
-            continue
-        kind = column.type.compile(connection.dialect)
-        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {quote(column.name)} {kind}"))
+    mine = [
+        column
+        for column in _missing_columns(connection)
+        if column.table is schema.predictions or _owns(connection, column.table)
+    ]
+    if mine and connection.dialect.name == "postgresql":
+        # It takes no time but needs the table for itself, and whoever comes while it waits for that waits behind it.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'"))
+    try:
+        for column in mine:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {quote(column.name)} {kind}"))
+    except OperationalError as error:
+        if not was_locked(error):
+            raise
+        raise RecordsError(
+            f"{describe(connection.engine)} lacks columns of this release, and somebody uses its tables for longer "
+            f"than {_LOCK_WAIT}: try again, with `python -m records upgrade`, when backups and long queries are over"
+        ) from None
 
 
 def _missing_columns(connection: Connection) -> list[Column[Any]]:

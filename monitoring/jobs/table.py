@@ -14,6 +14,7 @@ from typing import Final
 
 import typer
 
+from monitoring.jobs.homes import home_name
 from monitoring.jobs.job import Job, WindowsOf
 from monitoring.jobs.windows import Rules
 from monitoring.window import parse_duration
@@ -102,7 +103,7 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
         limit: longest run of a report.
 
     Raises:
-        SettingsError: windows make no sense, or a route is none.
+        SettingsError: windows make no sense, or a route is none, or the home has no name and cannot be given one.
     """
     wrong = [name for name in reporting.routes if name not in ROUTES]
     if wrong:
@@ -121,9 +122,9 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
         alerts = (*_TIED, "monitoring", "alerts", "check")
         jobs.append(Job("alerts", alerts, _CHECK_EVERY, _LONGEST_CHECK, after=report))
     if (home / "masks").is_dir() or (home / "images").is_dir():
-        # Each machine has masks and images of its own.
+        # Each home has masks and images of its own.
         upkeep = (*_TIED, "records", "upkeep")
-        jobs.append(Job(f"upkeep {socket.gethostname()}", upkeep, _UPKEEP_EVERY, limit))
+        jobs.append(Job(f"upkeep {home_name(home, socket.gethostname())}", upkeep, _UPKEEP_EVERY, limit))
     return jobs
 
 

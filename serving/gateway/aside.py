@@ -66,8 +66,8 @@ class Aside(Generic[_T]):
     def _begin(self) -> None:
         try:
             threading.Thread(target=self._read_now, name=self._name, daemon=True).start()
-        except RuntimeError:  # no thread is to be had: who asks next tries again, later
-            self._reading = False
+        except RuntimeError:  # no thread is to be had: who asks next tries again
+            self._reading, self._begun = False, None
 
     def _read_now(self) -> None:
         begun = self._clock()

@@ -79,6 +79,21 @@ def run_job(url: str, name: str, outcome: str) -> None:
     engine.dispose()
 
 
+def test_a_reading_that_could_not_begin_is_begun_with_the_next_scrape(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(url, "alerts", "ok")
+    metrics = Metrics(lambda: NOW, JobMetrics(url))
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        assert not [name for name in samples(metrics) if "monitoring_job" in name]
+    assert until(lambda: [name for name in samples(metrics) if "monitoring_job" in name])
+
+
 def test_the_jobs_of_monitoring_are_told_as_the_database_has_them(database_url: str) -> None:
     run_job(database_url, "report resunet 24h", "ok")
     for _ in range(2):

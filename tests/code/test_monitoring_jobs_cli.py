@@ -1,7 +1,11 @@
 """`python -m monitoring jobs`: what it shows, and when it exits with 3."""
 
 import json
+import re
+import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from monitoring.cli import app
+from monitoring.jobs.homes import home_name
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
 from records.watch import jobs as table
@@ -134,6 +139,37 @@ def test_a_command_that_comes_is_a_job_and_one_that_is_not_there_is_none(tmp_pat
     assert names(set()) == ["report", "upkeep"]
     found = {job.name: job.after for job in jobs_of(Reporting(), known={"alerts"}, home=tmp_path, limit=HOUR)}
     assert found["alerts"] == "report resunet 24h"
+
+
+def test_upkeep_is_of_a_home_whatever_its_machine_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        (home / "masks").mkdir(parents=True)
+
+    def upkeep(home: Path, host: str) -> str:
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        return jobs_of(Reporting(), known=set(), home=home, limit=HOUR)[-1].name
+
+    first = upkeep(homes[0], "node1")
+    assert re.fullmatch("upkeep node1 [0-9a-f]{8}", first)
+    # The same home in a container of another name, and another home on a machine of the same name.
+    assert upkeep(homes[0], "a1b2c3") == first
+    assert upkeep(homes[1], "node1") != first
+    assert [path.name for path in homes[0].iterdir() if path.is_file()] == ["home-name"]
+    (homes[0] / "home-name").write_text("../..\n")
+    with pytest.raises(SettingsError, match="delete it, and a new one is made"):
+        upkeep(homes[0], "node1")
+
+
+def test_of_many_who_name_a_home_at_once_all_hear_one_name(tmp_path: Path) -> None:
+    ready = threading.Barrier(8)
+
+    def name(number: int) -> str:
+        ready.wait(30)
+        return home_name(tmp_path, f"node{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(name, range(8)))) == 1
 
 
 @pytest.mark.parametrize(

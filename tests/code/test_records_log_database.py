@@ -11,6 +11,7 @@ from records_release_2 import predictions as predictions_of_release_2
 from records_rows import prediction, stored_ids
 from sqlalchemy import Engine, inspect, make_url, select, update
 
+from records import log_database
 from records.database import open_database
 from records.engines import exclusive
 from records.inference import InferenceLog
@@ -106,6 +107,27 @@ def test_a_descriptor_that_a_release_added_gets_its_column(database_url: str) ->
         connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN sharpness")
     open_log(database_url).dispose()
     assert {column["name"] for column in inspect(engine).get_columns("predictions")} == set(predictions.c.keys())
+    engine.dispose()
+
+
+def test_a_column_that_cannot_be_added_at_once_holds_up_no_prediction(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_log(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN sharpness")
+    monkeypatch.setattr(log_database, "_LOCK_WAIT", "100ms")
+    # A backup that reads for hours.
+    with engine.begin() as reader:
+        reader.exec_driver_sql("LOCK TABLE predictions IN ACCESS SHARE MODE")
+        with pytest.raises(RecordsError, match="lacks columns of this release, and somebody uses its tables") as told:
+            open_log(postgres_url)
+        assert "python -m records upgrade" in str(told.value)
+        with engine.begin() as other:
+            other.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
+            other.exec_driver_sql("LOCK TABLE predictions IN ROW EXCLUSIVE MODE")
+    open_log(postgres_url).dispose()
+    assert "sharpness" in {column["name"] for column in inspect(engine).get_columns("predictions")}
     engine.dispose()
 
 

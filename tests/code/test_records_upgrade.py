@@ -18,7 +18,7 @@ from upgraded_records import WHEN, of_release_2, revision, shape
 from records import audit as chain
 from records import evidence, ledger, schema
 from records.database import open_database, upgrade
-from records.engines import exclusive, make_engine
+from records.engines import describe, exclusive, make_engine
 from records.log_database import open_log
 from records.migrate import migrate, scripts
 from resunet.errors import RecordsError
@@ -217,6 +217,25 @@ def test_the_command_makes_the_tables_of_an_empty_database_and_refuses_a_newer_o
     out, error = newer.communicate(timeout=120)
     assert (newer.returncode, out) == (2, "")
     assert "newer release" in error
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["in another database", "beside the decisions"])
+def test_the_command_brings_the_log_of_predictions_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    decisions, log = f"sqlite:///{tmp_path}/decisions.db", f"sqlite:///{tmp_path}/log.db"
+    open_database(decisions).dispose()
+    engine = open_log(log if apart else decisions)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN sharpness")
+    assert not inspect(engine).has_table("sketches")
+    if apart:
+        monkeypatch.setenv("RESUNET_INFERENCE_LOG", log)
+    out, error = run_upgrade(decisions).communicate(timeout=120)
+    assert f"{describe(engine)} has all tables and columns of the log of predictions" in out, error
+    assert "sharpness" in {column["name"] for column in inspect(engine).get_columns("predictions")}
+    assert inspect(engine).has_table("sketches")
+    engine.dispose()
 
 
 def empty(engine: Engine) -> None:

@@ -129,12 +129,14 @@ def post(
     digest: str = "",
     slices: Sequence[str | None] | None = None,
     images: str | None = None,
+    kept: Sequence[bytes] = (),
 ) -> None:
     """Log predictions, one a minute before `end`, through the platform's own spool.
 
     Args:
         slices: of each row.
         images: what they are called: two versions that are posted the same ones have answered the same images.
+        kept: the bytes of the images, to be kept.
     """
     rows = []
     for place, values in enumerate(frame.to_dict("records")):
@@ -158,11 +160,12 @@ def post(
                 image_digest=f"sha256:{images} {place}" if images else None,
                 width=256 if described else None,
                 height=256 if described else None,
+                image=kept[place] if kept else None,
                 descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
                 prediction_descriptors={k: values[k] for k in PREDICTION_DESCRIPTORS} if described else {},
             )
         )
-    log = InferenceLog.open(scene.log, scene.home)
+    log = InferenceLog.open(scene.log, scene.home, keep_images=1.0 if kept else 0.0)
     log.append(rows)
     assert log.close(deadline_s=20)
 

@@ -1,5 +1,6 @@
 """What a drift report says: a real tracking store, a real inference log, Evidently, a real browser."""
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from drift_scene import NOON, UNTIL, Report, Scene, last_run, live, post, refere
 from waiting import until
 
 from monitoring.evidently_report import Page, Row, run_evidently
+from monitoring.sheet import SHEET_FILE
 from pipelines.servers import free_port
 from records.log_database import open_log
 from records.watch.reports import latest_reports
@@ -179,6 +182,32 @@ def test_constant_and_missing_descriptors_do_not_break_a_report(scene: Scene, re
     assert set(reasons) == {"hue_spread", "noise", "entropy", *PREDICTION_DESCRIPTORS}
     assert reasons["entropy"] == "the window holds 0 values, 20 are needed"
     assert "hue_spread was not compared: the reference holds 0 values, 10 are needed." in printed
+
+
+def test_no_kept_image_goes_to_mlflow_with_a_report(scene: Scene, report: Report, tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    pixels = rng.integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
+    kept = [cv2.imencode(".png", one)[1].tobytes() for one in pixels]
+    post(scene, live(9, 30, brightness=4.0), version="1", kept=kept)
+    assert len(list((scene.home / "images").glob("*-*/*/*.image"))) == 30
+    out = tmp_path / "out"
+    assert report(*UNTIL, "--brief", "--out", str(out))[0] == 3
+    # They are shown, to who asked for the folder.
+    assert (out / SHEET_FILE).is_file()
+    entry = last_run(scene.client)
+    local = Path(scene.client.download_artifacts(entry.info.run_id, "", str(tmp_path / "artifacts")))
+    files = {path.relative_to(local).as_posix(): path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    assert files.keys() == {"drift.json", "drift.png", "evidently.html", "evidently.json"}
+    everything = b"".join(files.values())
+    for image in kept:
+        # Neither as it was sent nor within a page.
+        assert image not in everything and base64.b64encode(image[:300]) not in everything
+    # Nor drawn anew, on the sheet.
+    assert (out / SHEET_FILE).read_bytes() not in everything
+    assert files["drift.png"] == (out / "drift.png").read_bytes() != (out / SHEET_FILE).read_bytes()
+    tags = "".join(entry.data.tags.values()) + "".join(entry.data.params.values())
+    answers = {path.name.partition(".")[0] for path in (scene.home / "images").rglob("*.image")}
+    assert not any(answer in tags or answer.encode() in everything for answer in answers)
 
 
 def test_a_large_window_is_sampled(
