@@ -10,7 +10,7 @@ Nothing is written, no part takes another one down, and what is read does not gr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from records.watch.disk import Disk, read_disk
 from records.watch.job_words import PATIENCE, trouble
 from records.watch.jobs import JobState, jobs_state
 from records.watch.measured import Dice, read_dice
-from records.watch.reports import WindowReport, latest_reports
+from records.watch.reports import Kind, WindowReport, latest_reports
 from records.watch.traffic import Span, Traffic, read_traffic
 from resunet.errors import ResunetError
 
@@ -268,14 +268,20 @@ def _unreadable(engine: Engine) -> Told[Any] | None:
 
 
 def _drift(engine: Engine, model_name: str, span: Span) -> Drift | None:
-    found = latest_reports(engine, model_name, limit=_MOST_REPORTS)
+    found = _reports(engine, model_name, _MOST_REPORTS, "window", "window by hand")
     if not found:
         return None
     return Drift(found[0], tuple(report for report in reversed(found) if report.window_end > span.start))
 
 
 def _trend(engine: Engine, model_name: str) -> WindowReport | None:
-    return next(iter(latest_reports(engine, model_name, limit=1, kind="trend")), None)
+    return next(iter(_reports(engine, model_name, 1, "trend", "trend by hand")), None)
+
+
+def _reports(engine: Engine, model_name: str, limit: int, *kinds: Kind) -> Sequence[WindowReport]:
+    """Those of the first kind of which there is one: what a person asked for by hand shows where no schedule runs."""
+    read = (latest_reports(engine, model_name, limit=limit, kind=kind) for kind in kinds)
+    return next((found for found in read if found), ())
 
 
 def _dice(engine: Engine, model_name: str, span: Span) -> Dice | None:

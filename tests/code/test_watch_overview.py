@@ -15,6 +15,7 @@ from records.engines import make_engine
 from records.log_database import open_log
 from records.settings import RecordsSettings
 from records.watch.overview import NO_LOG, Overview, Stage, Stages, as_json, log_to_read, read_overview
+from records.watch.reports import add_report, latest_reports
 from records.watch.traffic import MOST_BUCKETS, Span
 from resunet.errors import StoreError
 
@@ -57,6 +58,18 @@ def test_a_week_of_traffic_is_told_to_the_last_row(week: Engine, tmp_path: Path)
     ]
     assert traffic.parts[1].p50_ms == pytest.approx(400)
     assert (traffic.p50_ms, traffic.p95_ms) == (pytest.approx(40, rel=0.1), pytest.approx(70, rel=0.1))
+
+
+def test_a_report_by_hand_is_told_where_no_schedule_makes_any(week: Engine, tmp_path: Path) -> None:
+    drawn = latest_reports(week, "resunet", limit=1)[0]
+    by_hand = replace(drawn, kind="window by hand", verdict="no drift", window_end=drawn.window_end + HOUR)
+    add_report(week, by_hand)
+    seen = look(week, tmp_path / "home").drift.value
+    assert seen is not None and seen.last.verdict == "drift"
+    with week.begin() as connection:
+        connection.execute(text("DELETE FROM window_reports WHERE kind = 'window'"))
+    alone = look(week, tmp_path / "home").drift.value
+    assert alone is not None and (alone.last.verdict, alone.last.kind) == ("no drift", "window by hand")
 
 
 def test_reports_labels_alerts_and_jobs_are_told(week: Engine, tmp_path: Path) -> None:
