@@ -23,7 +23,9 @@ from sqlalchemy import Engine
 from records import tombstones
 from records.blobs import UndeletedError
 from records.engines import explained
+from records.quarantine import read_batches
 from records.stores import Deleted, Stores
+from records.workplace import clear
 from resunet.errors import RecordsError
 
 _DAY = timedelta(days=1)
@@ -69,7 +71,14 @@ class Upkeep:
             self._stores.images.purge(now - self._retention.images)
             # A truth is of use with its image.
             self._stores.truths.purge(now - self._retention.images)
+            self._clear_what_was_cut_off(now)
         sweep(self._engine, self._home, self._stores)
+
+    def _clear_what_was_cut_off(self, now: datetime) -> None:
+        clear(self._home)
+        if self._stores.released.batches():
+            released = {batch.batch_id for batch in read_batches(self._engine) if batch.state == "released"}
+            self._stores.released.drop_unreleased(released, now - _DAY)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""

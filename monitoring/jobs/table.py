@@ -26,6 +26,8 @@ _CHECK_EVERY: Final = timedelta(minutes=5)
 _TREND_EVERY: Final = timedelta(days=1)
 _UPKEEP_EVERY: Final = timedelta(hours=6)
 _LONGEST_CHECK: Final = timedelta(minutes=2)
+# A training that failed is not tried again at once.
+_RETRAIN_RETRY: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,16 @@ class Reporting:
         )
 
 
-def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: timedelta) -> list[Job]:
+def jobs_of(
+    reporting: Reporting, *, known: Collection[str], home: Path, limit: timedelta, retrain: timedelta | None = None
+) -> list[Job]:
     """All jobs of a schedule.
 
     Args:
         known: commands of `python -m monitoring`.
         home: folder of masks and images.
         limit: longest run of a report.
+        retrain: longest run of a retraining; None: no policy orders any.
 
     Raises:
         SettingsError: windows make no sense, or a route is none.
@@ -108,6 +113,9 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
         # Each machine has masks and images of its own.
         upkeep = (*_TIED, "records", "upkeep")
         jobs.append(Job(f"upkeep {socket.gethostname()}", upkeep, _UPKEEP_EVERY, limit))
+    if retrain is not None:
+        name, orders = f"retrain {reporting.model}", (*_TIED, "monitoring", "alerts", "carry-out", *model)
+        jobs.append(Job(name, orders, _CHECK_EVERY, retrain, after="alerts", retry=_RETRAIN_RETRY))
     return jobs
 
 
