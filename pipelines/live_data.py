@@ -126,9 +126,11 @@ def _link(data: PreparedData, folder: Path) -> list[dict[str, str]]:
 
 def _once(batches: Sequence[Batch], batch: Batch) -> list[BatchImage]:
     """The images of a batch that no batch before it holds; an auditor's label goes before a client's."""
-    others = batches[: batches.index(batch)]
+    earlier = batches[: batches.index(batch)]
     if batch.of_clients:
-        others = [other for other in batches if not other.of_clients or other in others]
+        others = [other for other in batches if other in earlier or not other.of_clients]
+    else:
+        others = [other for other in earlier if not other.of_clients]
     before = {one.answer_id for other in others for one in other.images}
     return [one for one in batch.images if one.answer_id not in before]
 
@@ -182,5 +184,6 @@ def _not_to_be_used(report: PreparedReport) -> dict[str, str]:
             live = [name for name in names if name.startswith(LIVE_PREFIX)]
             if problem.check == "exact duplicates" and len(live) == len(names):
                 live = live[1:]
-            found |= dict.fromkeys(live, problem.check)
+            # Refusals come first, and say more.
+            found = dict.fromkeys(live, problem.check) | found
     return found

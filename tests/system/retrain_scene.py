@@ -190,7 +190,11 @@ def make_scene(folder: Path, uri: str, model: str, first: ModelVersion) -> Scene
     scene.gates()
     scene.client.create_registered_model(model)
     made = scene.client.create_model_version(
-        model, source=first.source, run_id=first.run_id, tags=dict(first.tags), model_id=first.source.removeprefix("models:/")
+        model,
+        source=first.source,
+        run_id=first.run_id,
+        tags=dict(first.tags),
+        model_id=first.source.removeprefix("models:/"),
     )
     with stage_calls():
         scene.client.transition_model_version_stage(model, made.version, "Production")
