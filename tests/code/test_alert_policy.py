@@ -127,6 +127,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_policies(tmp_path / "gone.yaml")
 
 
+def test_the_manual_of_retraining_shows_a_policy_that_makes_sense() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs/monitoring/retraining.md").read_text(encoding="utf-8")
+    [example] = [block.partition("```")[0] for block in manual.split("```yaml\n")[1:]]
+    [policy] = parse_policies(example)
+    assert policy.retrain is not None and policy.retrain.max_minutes == 60 and not policy.promotes
+
+
 def test_what_the_manual_shows_makes_sense_and_names_each_condition() -> None:
     manual = (Path(__file__).resolve().parents[2] / "docs" / "monitoring" / "alerts.md").read_text(encoding="utf-8")
     [example] = [block.partition("```")[0] for block in manual.split("```yaml\n")[1:]]
