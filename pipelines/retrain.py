@@ -13,8 +13,8 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -26,6 +26,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from monitoring.live import open_log
+from pipelines.challenger import BATCHES_TAG, Wish, put_forward, tags_of
 from pipelines.data_step import report_file
 from pipelines.live_data import Together, put_together
 from pipelines.settings import FitSettings
@@ -36,22 +37,18 @@ from records.released import ReleasedStore
 from records.sealing import open_keyring
 from records.settings import RecordsSettings
 from records.workplace import workplace
-from registry import tables
-from registry.checking import check
 from registry.connection import tracking
 from registry.data_place import DATA_TAG, DataPlace, find_data
-from registry.desk import Desk, open_desk
 from registry.download import download
 from registry.evidence import VERSION_FOLDER
-from registry.judgement import Judgement, refusal
 from registry.people import Actor
 from registry.settings import RegistrySettings
+from registry.tables import local_actor
 from registry.versions import ModelState, read_model
-from resunet.errors import DataError, RefusedError, ResunetError, SettingsError
+from resunet.errors import DataError, SettingsError
 from serving.version import VersionSpec
 
-# Of the run: which batches, why, the data set without them, and of which model by which home it is a retraining.
-BATCHES_TAG: Final = "retrain.batches"
+# Of the run: why, the data set without the live images, and of which model by which home it is a retraining.
 REASON_TAG: Final = "retrain.reason"
 BASE_TAG: Final = "retrain.data_set"
 _MODEL_TAG: Final = "retrain.model"
@@ -152,9 +149,8 @@ class _Retraining:
                 f"no version of {name} is in Production to go on from: promote one, or give --start scratch and --data"
             )
         run_id = "" if state.live is None else state.row(state.live).run_id
-        run = self._run_of(run_id)
-        base = self._base(run[0], state)
-        fit = self._fit(run[1], state.live)
+        base = self._base(tags_of(self._client, run_id), state)
+        fit = self._fit(run_id, state.live)
         self._end_what_was_cut_off()
         batches = released_batches(self._engine, name)
         store = ReleasedStore(self._settings.home, open_keyring(self._settings))
@@ -176,19 +172,11 @@ class _Retraining:
                     f"{len(forgotten)} images were forgotten while version {trained.version} of {name} was trained on "
                     "them: it goes nowhere; archive it, and run this again"
                 )
-            return self._promote(trained, names, state)
-
-    def _run_of(self, run_id: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Tags and parameters; none where there is no such run any more."""
-        if not run_id:
-            return {}, {}
-        try:
-            data = self._client.get_run(run_id).data
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return {}, {}
-        return data.tags, data.params
+            why = f"retrained on {len(names)} released batches"
+            why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""
+            wish = Wish(Actor(options.by or local_actor()), why, options.promote)
+            where = put_forward(self._client, name, trained.version, wish, self._console)
+            return Retrained(trained.version, trained.run_id, names, where.stage, where.outcome, where.as_wished)
 
     def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:
         options = self._options
@@ -199,9 +187,12 @@ class _Retraining:
         typed = {key: getattr(options, key) for key in ("where", "groups", "slices")}
         return DataPlace(**asdict(place) | {key: value for key, value in typed.items() if value})
 
-    def _fit(self, params: Mapping[str, str], live: str | None) -> FitSettings:
-        known: dict[str, object] = {name: params[name] for name in _AS_BEFORE if name in params}
+    def _fit(self, run_id: str, live: str | None) -> FitSettings:
+        known: dict[str, object] = {}
         if live is not None:
+            with suppress(MlflowException):
+                params = self._client.get_run(run_id).data.params
+                known = {name: params[name] for name in _AS_BEFORE if name in params}
             with download(self._client, self._options.model_name, live) as root:
                 spec = VersionSpec.read(root / VERSION_FOLDER)
             known |= {"architecture": spec.architecture, "width": spec.width}
@@ -233,54 +224,6 @@ class _Retraining:
         trained = train(options, self._console)
         assert trained is not None
         return trained
-
-    def _promote(self, trained: TrainedVersion, batches: tuple[str, ...], before: ModelState) -> Retrained:
-        options, version = self._options, trained.version
-        done = Retrained(version, trained.run_id, batches, "None", "", as_wished=False)
-        desk, actor = open_desk(self._client), Actor(options.by or tables.local_actor())
-        why = f"retrained on {len(batches)} released batches"
-        why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""
-        judgement = self._check(desk, version, "Staging", actor)
-        if not judgement.allowed:
-            return replace(done, outcome=f"version {version} is registered. {refusal(judgement)}")
-        taken = self._taken_by_somebody(before)
-        if taken is not None:
-            return replace(
-                done,
-                outcome=f"version {version} is registered and may go to Staging, where somebody has put version "
-                f"{taken}: when that one is decided on, python -m registry promote {options.model_name} {version} "
-                "Staging",
-            )
-        tables.say_change(self._console, desk.promote(options.model_name, version, "Staging", actor, why))
-        done = replace(done, stage="Staging", outcome=f"version {version} is in Staging", as_wished=not options.promote)
-        try:
-            self._check(desk, version, "Production", actor)
-        except ResunetError as error:
-            # Staging is what was asked for; whoever promotes it is told what is missing.
-            self._say(f"its evidence for Production is not complete: {error}", "yellow")
-        if not options.promote:
-            return done
-        try:
-            change = desk.promote(options.model_name, version, "Production", actor, why)
-        except RefusedError as error:
-            return replace(done, outcome=f"version {version} is in Staging, and stays there: {error}")
-        tables.say_change(self._console, change)
-        return replace(done, stage="Production", outcome=f"version {version} is in Production", as_wished=True)
-
-    def _check(self, desk: Desk, version: str, stage: str, actor: Actor) -> Judgement:
-        name = self._options.model_name
-        judgement = check(desk, name, version, stage, actor, self._console, measure=True)
-        tables.say_judgement(self._console, judgement)
-        return judgement
-
-    def _taken_by_somebody(self, before: ModelState) -> str | None:
-        """The version that a person put in Staging; one that was retrained makes way for a newer one."""
-        state = read_model(self._client, before.name)
-        for version in state.in_stage("Staging"):
-            tags, _ = self._run_of(state.row(version).run_id)
-            if BATCHES_TAG not in tags:
-                return version
-        return None
 
     def _end_what_was_cut_off(self) -> None:
         """Close the runs of retrainings that were killed here, and delete their checkpoints: they do not go on."""
