@@ -226,14 +226,16 @@ class _Retraining:
         return trained
 
     def _end_what_was_cut_off(self) -> None:
-        """Close the runs of retrainings that were killed here, and delete their checkpoints: they do not go on."""
+        """Close the runs of retrainings that were cut off here, and delete their checkpoints: they do not go on."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return
-        mine = f"tags.`{_HOME_TAG}` = '{self._home_name}' and attributes.status = 'RUNNING'"
+        mine = f"tags.`{_HOME_TAG}` = '{self._home_name}' and attributes.status != 'FINISHED'"
         for run in self._client.search_runs([experiment.experiment_id], mine):
-            self._client.set_terminated(run.info.run_id, "KILLED")
-            checkpoint_of(run.info.run_id).unlink(missing_ok=True)
+            if run.info.status == "RUNNING":
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            for suffix in (".ckpt", ".lock"):
+                checkpoint_of(run.info.run_id).with_suffix(suffix).unlink(missing_ok=True)
 
     def _say(self, sentence: str, style: str) -> None:
         self._console.print(sentence, style=style, markup=False, soft_wrap=True)

@@ -120,7 +120,7 @@ def show(
             return
         try:
             out.mkdir(parents=True, exist_ok=True, mode=0o700)
-            drawn = draw(found, engine, stores, out / SHEET_FILE, limit)
+            drawn = draw(found, stores, out / SHEET_FILE, limit)
         except OSError as error:
             raise SettingsError(
                 f"--out {out} cannot be written: {error.strerror}. Name a folder that you may write to"

@@ -71,7 +71,8 @@ def known(batch: Batch) -> list[str]:
         return [*lines, f"`prepare` has not seen it: python -m monitoring quarantine check {batch.batch_id}"]
     if batch.refusals:
         return [*lines, *(f"cannot be trained on: {one}" for one in batch.refusals)]
-    return [*lines, "waits for somebody to look at it: python -m monitoring quarantine show, then release or reject"]
+    looking = f"python -m monitoring quarantine show {batch.batch_id}"
+    return [*lines, f"waits for somebody to look at it ({looking}), then to release or reject it"]
 
 
 def left(found: Sequence[Gathered]) -> list[str]:

@@ -7,10 +7,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from dataset_factory import group_in
+from numpy.typing import NDArray
 from quarantine_scene import Scene, picture, png, truth
 
 from monitoring.quarantine import custody
 from pipelines.data_step import prepare_data
+from pipelines.duplicates import look, near_duplicates
 from pipelines.labelled import showable
 from pipelines.live_data import Together, put_together
 from pipelines.prepare import prepare
@@ -108,6 +111,50 @@ def test_a_near_copy_shares_the_split_of_what_it_resembles(scene: Scene, base: P
     [key] = done.split_keys.values()
     assert key.startswith("pixels:")
     assert {path: splits(manifest)[path] for path in before} == before
+
+
+def test_what_shows_the_same_as_images_of_two_splits_is_left_out_and_neither_moves(scene: Scene, base: Path) -> None:
+    before = splits(prepare(base).manifest)
+    train, test = (
+        next(number for number in range(8, IMAGES) if before[f"images/{number:02}.png"] == split)
+        for split in ("train", "test")
+    )
+    between = between_two(200)
+    for number, image in zip((train, test), between[:2], strict=True):
+        cv2.imwrite(str(base / "images" / f"{number:02}.png"), image[..., ::-1])
+        # What is drawn anew has another split: it keeps the one that is asked for by its group.
+        with (base / "groups.csv").open("a") as table:
+            table.write("file,group\n" if table.tell() == 0 else "")
+            table.write(f"{number:02}.png,{group_in('train' if number == train else 'test')}\n")
+    before = splits(prepare(base).manifest)
+    assert not prepare(base).refused
+    done = together(scene, base, [released(scene, "both-1", image=png(between[2])), released(scene, "other-2")])
+    assert done.live == 1 and list(done.left_out.values()) == ["bridges two groups"]
+    after = splits(prepare(done.root).manifest)
+    assert {path: after[path] for path in before} == before
+
+
+def between_two(seed: int) -> list[NDArray[np.uint8]]:
+    """Two images that are no near-copies, and one that is a near-copy of both."""
+    middle, away = picture(seed).astype(float), picture(seed + 1).astype(float) - 128
+    for part in np.linspace(0.02, 0.9, 60):
+        images = [np.clip(middle + sign * part * away, 0, 255).astype(np.uint8) for sign in (1, -1, 0)]
+        if near_duplicates([look(image) for image in images]) == [(0, 2), (1, 2)]:
+            return images
+    raise AssertionError("no two images are just unlike enough: take another seed")
+
+
+def test_who_was_trained_on_keeps_its_split_when_a_copy_joins(scene: Scene, base: Path) -> None:
+    first = released(scene, *(f"a-{seed}" for seed in range(16)))
+    done = together(scene, base, [first])
+    note_use(scene.engine, "2", "run", scene.now, [first.batch_id], done.split_keys)
+    before = splits(prepare(done.root).manifest)
+    for seed in range(16):
+        scene.labelled(f"darker-{seed}", image=png(np.asarray(picture(seed) * 0.9, np.uint8)))
+    scene.release(scene.batch())
+    again = together(scene, base, released_batches(scene.engine, "resunet"), "b")
+    after = splits(prepare(again.root).manifest)
+    assert {path: after[path] for path in before} == before and again.live == 32
 
 
 def test_who_was_trained_on_keeps_its_split_when_others_join(scene: Scene, base: Path) -> None:

@@ -9,12 +9,14 @@ import pytest
 from alert_scene import DAY, DAY_0, HOUR, World, one_place, policies, world
 from quarantine_scene import Scene
 
+from monitoring.alerts import retraining
 from monitoring.alerts.carry_out import ATTEMPTS, Answer, Carried, carry_out
 from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.quarantine import custody
 from records.quarantine import note_use
-from records.watch import alerts as alert_table
+from records.watch import jobs, outbox
+from records.watch.alerts import open_alerts
 from records.watch.leases import LEASE_VARIABLE, LostLeaseError
 from records.watch.orders import Order, open_order, read_orders
 from records.watch.outbox import waiting
@@ -75,17 +77,18 @@ def test_an_alert_that_begins_to_fire_orders_one_retraining(database_url: str) -
     assert order.reason == "input-drift, resunet version 7: drift on day 0"
 
 
-def test_an_order_is_written_with_its_alert_or_not_at_all(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name"), [(outbox, "queue"), (retraining, "act")])
+def test_an_order_is_written_with_its_alert_or_not_at_all(
+    here: World, monkeypatch: pytest.MonkeyPatch, module: object, name: str
+) -> None:
     def refuses(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(alert_table.outbox, "queue", refuses)
+        patch.setattr(module, name, refuses)
         with pytest.raises(RuntimeError):
             drifted(here, 0)
-    assert read_orders(here.engine) == [] and not any(
-        one.status == "firing" for one in alert_table.read_alerts(here.engine)
-    )
+    assert read_orders(here.engine) == open_alerts(here.engine) == waiting(here.engine) == []
     here.look(TRAINS)
     assert len(read_orders(here.engine)) == 1
 
@@ -231,8 +234,6 @@ def test_an_order_of_a_policy_that_is_gone_ends_with_it(here: World) -> None:
 
 
 def test_who_lost_the_lease_writes_nothing(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from records.watch import jobs
-
     drifted(here, 0)
     released(here, tmp_path)
     jobs.prepare(here.engine)

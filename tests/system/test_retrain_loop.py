@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from mlflow_state import mlflow_state_kept
 from retrain_scene import Scene, make_scene
 from train_scene import Pair
 
-from pipelines.challenger import BATCHES_TAG
+from pipelines.challenger import BATCHES_TAG, taken_by_somebody
 from pipelines.retrain import BASE_TAG, REASON_TAG
+from pipelines.train import EXPERIMENT
 from records import audit
 from records.batch import file_stem
 from records.database import open_database
@@ -86,6 +89,41 @@ def test_an_alert_trains_a_challenger_on_what_was_released_and_leaves_production
     assert scene.told()[-1][0] == f"[resunet] RETRAINED input-drift: {MODEL} version 2"
     # The same alert goes on firing, and orders nothing more.
     assert "no retraining" in scene.retrain_turn().line
+
+
+def test_a_version_that_a_person_put_in_staging_is_not_pushed_out(scene: Scene) -> None:
+    assert taken_by_somebody(scene.client, MODEL) is None
+    first = scene.client.get_model_version(MODEL, "1")
+    other = f"{MODEL}, by hand"
+    scene.client.create_registered_model(other)
+    logged = first.source.removeprefix("models:/")
+    made = scene.client.create_model_version(other, first.source, first.run_id, model_id=logged)
+    with stage_calls():
+        scene.client.transition_model_version_stage(other, made.version, "Staging")
+    assert taken_by_somebody(scene.client, other) == "1"
+
+
+def test_what_a_killed_retraining_left_is_closed_by_the_next(scene: Scene) -> None:
+    experiment = scene.client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    known = scene.client.get_run(scene.client.get_model_version(MODEL, "2").run_id).data.tags
+    dead = scene.client.create_run(
+        experiment.experiment_id, tags={name: known[name] for name in known if "retrain" in name}
+    )
+    (scene.home / "checkpoints").mkdir(exist_ok=True)
+    (scene.home / "checkpoints" / f"{dead.info.run_id}.ckpt").write_bytes(b"half")
+    left = scene.home / "assembled" / "retrain-0123"
+    left.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "retrain", "--model-name", MODEL, "--anyway", "--data", "nowhere"],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 2 and "no data folder at nowhere" in done.stderr
+    assert scene.client.get_run(dead.info.run_id).info.status == "KILLED"
+    assert not left.exists() and not list((scene.home / "checkpoints").iterdir())
 
 
 def test_only_a_policy_that_says_so_has_the_challenger_promoted_by_itself(scene: Scene) -> None:
