@@ -83,6 +83,10 @@ def carry_out(engine: Engine, model: str, retrain: Retrain, places: _Places, clo
         if by_hand is None:
             return Carried(retraining.told(engine, order))
         return _end(engine, order, Ended("done", f"somebody has retrained it: version {by_hand}"), places, clock())
+    elsewhere = {batch.batch_id for batch in released_batches(engine, model)} - set(here())
+    if elsewhere:
+        names = ", ".join(sorted(elsewhere))
+        return Carried(f"order {order.id} is another schedule's: batch {names} was released in another RESUNET_HOME")
     _write(engine, lambda connection: orders.begin(connection, order, clock()))
     # One that was cut off, or failed, after its training has used up what was released.
     answer = retrain(order, anyway)

@@ -61,7 +61,8 @@ def check(
         RecordsError: the database does not answer: what was not written is found again by the next look.
     """
     prepare(sources.engine)
-    orders.prepare(sources.engine)
+    if any(policy.retrain is not None for policy in policies):
+        orders.prepare(sources.engine)
     known = {alert.key: alert for alert in read_alerts(sources.engine)}
     problems = list[str]()
     for policy in policies:

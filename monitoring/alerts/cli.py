@@ -99,9 +99,12 @@ def carry_out(model: Annotated[str, typer.Option(help="Registered model.")] = "r
     from monitoring.alerts.carry_out import by_command
     from monitoring.alerts.carry_out import carry_out as run
     from monitoring.alerts.recipients import Recipients
+    from records.released import ReleasedStore
+    from records.settings import RecordsSettings
 
     engine, recipients = _engine(), Recipients(os.environ)
-    done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC))
+    store = ReleasedStore(RecordsSettings.load().home)
+    done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC), store.batches)
     # What is not told now is told by the next check.
     _deliver(engine, recipients)
     _console(stderr=done.failed).print(done.line, markup=False, style="red" if done.failed else "")

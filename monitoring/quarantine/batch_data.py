@@ -1,14 +1,15 @@
 """The images and true masks of a batch: read, held against what was collected, and checked by `pipelines prepare`.
 
-left, gone = contents(batch, stores)
-refusals = refusals_of(batch, left, home)
+for one in contents(batch, stores):             # Content, or Lost
+    …
+refusals = refusals_of(batch, stores, home)
 """
 
 import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from records.batch_files import sha256, write_image, write_mask
 from records.labels import from_stored
 from records.stores import Stores
 from records.workplace import workplace
-from resunet.errors import ResunetError
+from resunet.errors import RecordsError, ResunetError
 
 _SHOWN: Final = 5
 
@@ -63,8 +64,8 @@ def contents(batch: Batch, stores: Stores) -> Iterator[Content | Lost]:
             yield Content(one, encoded, truth)
 
 
-def refusals_of(batch: Batch, found: Sequence[Content], home: Path) -> tuple[str, ...]:
-    """What `python -m pipelines prepare` says against images, each in a sentence; it runs in a process of its own.
+def refusals_of(batch: Batch, stores: Stores, home: Path) -> tuple[str, ...]:
+    """What `python -m pipelines prepare` says against a batch, a sentence each; it runs in a process of its own.
 
     Args:
         home: where they lie in clear meanwhile.
@@ -75,7 +76,7 @@ def refusals_of(batch: Batch, found: Sequence[Content], home: Path) -> tuple[str
     with workplace(home, "prepare") as folder:
         data, report = folder / batch.batch_id, folder / "report.json"
         data.mkdir()
-        write(batch, found, data)
+        write(batch, stores, data)
         command = [sys.executable, "-m", "pipelines", "prepare", "--part", "--data", str(data), "--report", str(report)]
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if ran.returncode not in (0, 2) or not report.is_file():
@@ -85,10 +86,16 @@ def refusals_of(batch: Batch, found: Sequence[Content], home: Path) -> tuple[str
     return tuple(_told(one) for one in problems if one["severity"] == "refuse")
 
 
-def write(batch: Batch, found: Sequence[Content], folder: Path) -> None:
-    """Write a data set of some images to an empty folder."""
+def write(batch: Batch, stores: Stores, folder: Path) -> None:
+    """Write a batch as a data set to an empty folder.
+
+    Raises:
+        RecordsError: an image is not what was collected any more.
+    """
     rows = []
-    for one in found:
+    for one in contents(batch, stores):
+        if isinstance(one, Lost):
+            raise RecordsError(f"{one.image.name} of batch {batch.batch_id}: {one.why}; check it again")
         name = write_image(folder, one.image.name, one.encoded)
         write_mask(folder, one.image.name, from_stored(one.truth))
         rows.append(

@@ -7,14 +7,14 @@ release(engine, stores, batch_id, Person("ada", "looked at each of them"), now)
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
 
-from monitoring.quarantine.batch_data import Content, Lost, contents, refusals_of
+from monitoring.quarantine.batch_data import Lost, contents, refusals_of
 from monitoring.quarantine.collect import Gathered, GroupBy, gather
 from monitoring.window import Window
 from records.batch import Batch, Decision
@@ -110,18 +110,12 @@ def check(
     """
     batch = find_batch(engine, batch_id)
     out = {_named(batch, name): why or "it was taken out" for name in without}
-    left = list[Content]()
-    for one in contents(batch, stores):
-        if one.image.answer_id in out:
-            continue
-        if isinstance(one, Lost):
-            out[one.image.answer_id] = one.why
-        else:
-            left.append(one)
-    if not left:
+    lost = {one.image.answer_id: one.why for one in contents(batch, stores) if isinstance(one, Lost)}
+    out = lost | out
+    kept = replace(batch, members=tuple(one for one in batch.images if one.answer_id not in out))
+    if not kept.images:
         raise DataError(f"nothing is left of batch {batch_id}: reject it")
-    refusals = refusals_of(batch, left, home)
-    kept = Batch(**vars(batch) | {"members": tuple(one.image for one in left)})
+    refusals = refusals_of(kept, stores, home)
     note_checked(engine, batch_id, refusals=refusals, digest=kept.digest, left_out=out, now=now)
     return find_batch(engine, batch_id)
 
@@ -149,17 +143,14 @@ def release(
         )
     if batch.refusals:
         _refuse(f"batch {batch_id} cannot be trained on: {'; '.join(batch.refusals)}. {_mend(batch_id)}")
-    found = list(contents(batch, stores))
-    lost = [one for one in found if isinstance(one, Lost)]
-    if lost:
-        told = ", ".join(f"{one.image.name}: {one.why}" for one in lost[:_SHOWN])
-        more = f", and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        _refuse(f"batch {batch_id} is not what was collected: {told}{more}. {_mend(batch_id)}")
+    _refuse_lost(batch, [one for one in contents(batch, stores) if isinstance(one, Lost)])
     if batch.refusals is None or batch.checked_digest != batch.digest:
         _refuse(f"batch {batch_id} has changed since it was checked: python -m monitoring quarantine check {batch_id}")
     try:
-        for one in found:
-            assert isinstance(one, Content)
+        for one in contents(batch, stores):
+            if isinstance(one, Lost):
+                _refuse_lost(batch, [one])
+                continue
             answer, when = one.image.answer_id, one.image.event_time
             stores.released.images(batch_id).put(answer, one.encoded, when)
             stores.released.truths(batch_id).put(answer, one.image.source, one.truth, when)
@@ -193,6 +184,13 @@ def _named(batch: Batch, name: str) -> str:
             "lists them"
         )
     return found[0]
+
+
+def _refuse_lost(batch: Batch, lost: Sequence[Lost]) -> None:
+    if lost:
+        told = ", ".join(f"{one.image.name}: {one.why}" for one in lost[:_SHOWN])
+        more = f", and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        _refuse(f"batch {batch.batch_id} is not what was collected: {told}{more}. {_mend(batch.batch_id)}")
 
 
 def _mend(batch_id: str) -> str:

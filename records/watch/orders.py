@@ -158,6 +158,8 @@ def place(connection: Connection, wanted: Wanted, alert_id: int, now: datetime) 
 
 def withdraw(connection: Connection, alert_id: int, now: datetime) -> None:
     """Take back what an alert that is over has ordered, where nobody has begun it."""
+    if not inspect(connection).has_table(retrain_orders.name):
+        return
     mine = retrain_orders.c.alert_id == alert_id, retrain_orders.c.state == "open"
     told = "its alert was over before anything was released"
     connection.execute(update(retrain_orders).where(*mine).values(state="withdrawn", ended=now, outcome=told))

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from alert_scene import DAY, DAY_0, HOUR, World, one_place, policies, world
 from quarantine_scene import Scene
+from sqlalchemy import inspect
 
 from monitoring.alerts import retraining
 from monitoring.alerts.carry_out import ATTEMPTS, Answer, Carried, carry_out
 from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.quarantine import custody
-from records.quarantine import note_use
+from records.quarantine import note_use, released_batches
 from records.watch import jobs, outbox
 from records.watch.alerts import open_alerts
 from records.watch.leases import LEASE_VARIABLE, LostLeaseError
@@ -64,7 +65,8 @@ class Trainer:
 
 
 def carry(here: World, trainer: Callable[[Order, bool], Answer]) -> Carried:
-    return carry_out(here.engine, "resunet", trainer, one_place, lambda: here.now)
+    every = [batch.batch_id for batch in released_batches(here.engine, "resunet")]
+    return carry_out(here.engine, "resunet", trainer, one_place, lambda: here.now, lambda: every)
 
 
 def test_an_alert_that_begins_to_fire_orders_one_retraining(database_url: str) -> None:
@@ -139,6 +141,16 @@ def test_an_order_waits_until_something_is_released_and_says_what_to_do(here: Wo
     assert not carry(here, trainer).failed
     assert [anyway for _, anyway in trainer.asked] == [False]
     assert carry(here, trainer).line == "no retraining of resunet is ordered"
+
+
+def test_a_schedule_that_stands_by_leaves_an_order_to_who_has_the_images(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    batch = released(here, tmp_path)
+    done = carry_out(here.engine, "resunet", Trainer(), one_place, lambda: here.now, list)
+    assert done == Carried(
+        f"order 1 is another schedule's: batch {batch} was released in another RESUNET_HOME", failed=False
+    )
+    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("open", 0)]
 
 
 def test_what_became_of_it_is_noted_and_told(here: World, tmp_path: Path) -> None:
@@ -225,6 +237,15 @@ def test_an_order_that_nobody_began_ends_with_its_alert(here: World) -> None:
     # What was withdrawn does not count as the last one.
     drifted(here, 2)
     assert [order.state for order in read_orders(here.engine)] == ["withdrawn", "open"]
+
+
+def test_who_orders_nothing_needs_no_table_of_orders(here: World) -> None:
+    plain = policies("{name: input-drift, when: {verdict: drift}, recover: 1 window, actions: [{alert: {}}]}")
+    drifted(here, 0, plain)
+    here.report(1, "no drift")
+    here.look(plain, DAY_0 + 2 * DAY + HOUR, others_are_gone=True)
+    assert [event for _, event, _ in here.told()] == ["firing", "recovered"]
+    assert read_orders(here.engine) == [] and not inspect(here.engine).has_table("retrain_orders")
 
 
 def test_an_order_of_a_policy_that_is_gone_ends_with_it(here: World) -> None:
