@@ -10,7 +10,7 @@ carried out when it begins is one whose process was killed: it is begun again, a
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -64,8 +64,18 @@ Retrain = Callable[[Order, bool], Answer]
 _Places = Callable[[Sequence[str]], tuple[Place, ...]]
 
 
-def carry_out(engine: Engine, model: str, retrain: Retrain, places: _Places, clock: Callable[[], datetime]) -> Carried:
+def carry_out(
+    engine: Engine,
+    model: str,
+    retrain: Retrain,
+    places: _Places,
+    clock: Callable[[], datetime],
+    here: Callable[[], Collection[str]],
+) -> Carried:
     """Carry out the order of a model, if there is one and something was released for it.
+
+    Args:
+        here: the batches whose images lie in this home: a schedule that stands by has a home of its own.
 
     Raises:
         LostLeaseError: another schedule has taken over: what became of it is not kept.
