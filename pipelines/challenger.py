@@ -1,10 +1,11 @@
 """A retrained version on its way: Staging if its gates let it, and Production only where that is asked for.
 
-where = put_forward(client, "resunet", "8", Wish(Actor("ada"), "retrained on …"), console)
+where = put_forward(client, "resunet", "8", Wish(Actor("ada"), "retrained on …"), data, console)
 where.stage, where.outcome, where.as_wished
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
 
 from mlflow import MlflowClient
@@ -16,6 +17,7 @@ from registry.checking import check
 from registry.desk import open_desk
 from registry.judgement import Judgement, refusal
 from registry.people import Actor
+from registry.remote import RemoteLifecycle
 from registry.versions import read_model
 from resunet.errors import RefusedError, ResunetError
 
@@ -41,16 +43,20 @@ class Where:
     as_wished: bool = False
 
 
-def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, console: Console) -> Where:
+def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console) -> Where:
     """Ask the gates of Staging and move the version there; have the evidence for Production measured, and ask for it.
+
+    Args:
+        data: what it was trained on, whatever RESUNET_DATA names; a guarded server looks where the run noted it.
 
     Raises:
         ResunetError: the registry does not answer, or what the gates of Staging need cannot be measured.
     """
     desk = open_desk(client)
+    place = "" if isinstance(desk, RemoteLifecycle) else str(data)
 
     def ask(stage: str) -> Judgement:
-        judgement = check(desk, name, version, stage, wish.actor, console, measure=True)
+        judgement = check(desk, name, version, stage, wish.actor, console, measure=True, data=place)
         tables.say_judgement(console, judgement)
         return judgement
 

@@ -175,7 +175,7 @@ class _Retraining:
             why = f"retrained on {len(names)} released batches"
             why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""
             wish = Wish(Actor(options.by or local_actor()), why, options.promote)
-            where = put_forward(self._client, name, trained.version, wish, self._console)
+            where = put_forward(self._client, name, trained.version, wish, root, self._console)
             return Retrained(trained.version, trained.run_id, names, where.stage, where.outcome, where.as_wished)
 
     def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:
@@ -208,7 +208,7 @@ class _Retraining:
     ) -> TrainedVersion:
         tags = {
             BATCHES_TAG: ",".join(batch.batch_id for batch in batches),
-            REASON_TAG: self._options.reason,
+            REASON_TAG: self._options.reason[:_LONGEST_REASON],
             BASE_TAG: base.to_tag(),
             _MODEL_TAG: self._options.model_name,
             _HOME_TAG: self._home_name,

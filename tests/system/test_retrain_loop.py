@@ -47,8 +47,10 @@ def live_names(scene: Scene, version: str) -> set[str]:
 
 
 def test_an_alert_trains_a_challenger_on_what_was_released_and_leaves_production_alone(
-    scene: Scene, tmp_path: Path
+    scene: Scene, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It names the data set without the live images: the version is measured on what it was trained on all the same.
+    monkeypatch.setenv("RESUNET_DATA", str(pair.scene.data))
     scene.policies("retrain: {at_most_every: 7d, max_minutes: 0.1}")
     scene.answer(10, "audit")
     scene.answer(5, "client", spoilt=2)
