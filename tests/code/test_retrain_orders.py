@@ -12,6 +12,7 @@ from sqlalchemy import inspect
 
 from monitoring.alerts import retraining
 from monitoring.alerts.carry_out import ATTEMPTS, Answer, Carried, carry_out
+from monitoring.alerts.policy import orders_retraining
 from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.quarantine import custody
@@ -272,6 +273,14 @@ def test_a_schedule_has_the_job_where_a_policy_retrains(tmp_path: Path) -> None:
     *_, job = jobs_of(Reporting(), known=(), home=tmp_path, limit=minutes, retrain=hours)
     assert (job.name, job.limit, job.after) == ("retrain resunet", hours, "alerts")
     assert job.command[1:] == ("monitoring", "alerts", "carry-out", "--model", "resunet")
+
+
+def test_a_schedule_asks_the_policies_of_its_own_model(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.yaml"
+    file.write_text(f"format: 1\npolicies:\n  - {RETRAIN % ''}\n")
+    assert orders_retraining(file, "resunet") and not orders_retraining(file, "another")
+    file.write_text("format: 1\npolicies: []\n")
+    assert not orders_retraining(file, "resunet") and not orders_retraining(None, "resunet")
 
 
 def last_body(here: World) -> str:

@@ -12,7 +12,7 @@ from mlflow_state import mlflow_state_kept
 from retrain_scene import Scene, make_scene
 from train_scene import Pair
 
-from pipelines.challenger import BATCHES_TAG, taken_by_somebody
+from pipelines.challenger import BATCHES_TAG
 from pipelines.retrain import BASE_TAG, REASON_TAG
 from pipelines.train import EXPERIMENT
 from records import audit
@@ -91,18 +91,6 @@ def test_an_alert_trains_a_challenger_on_what_was_released_and_leaves_production
     assert scene.told()[-1][0] == f"[resunet] RETRAINED input-drift: {MODEL} version 2"
     # The same alert goes on firing, and orders nothing more.
     assert "no retraining" in scene.retrain_turn().line
-
-
-def test_a_version_that_a_person_put_in_staging_is_not_pushed_out(scene: Scene) -> None:
-    assert taken_by_somebody(scene.client, MODEL) is None
-    first = scene.client.get_model_version(MODEL, "1")
-    other = f"{MODEL}, by hand"
-    scene.client.create_registered_model(other)
-    logged = first.source.removeprefix("models:/")
-    made = scene.client.create_model_version(other, first.source, first.run_id, model_id=logged)
-    with stage_calls():
-        scene.client.transition_model_version_stage(other, made.version, "Staging")
-    assert taken_by_somebody(scene.client, other) == "1"
 
 
 def test_what_a_killed_retraining_left_is_closed_by_the_next(scene: Scene) -> None:
