@@ -14,6 +14,7 @@ from rich.console import Console
 from monitoring.alerts.cli import register as register_alerts
 from monitoring.jobs.cli import register as register_jobs
 from monitoring.performance.cli import register as register_performance
+from monitoring.quarantine.cli import register as register_quarantine
 from monitoring.trend_cli import register as register_trend
 
 app = typer.Typer(
@@ -179,5 +180,5 @@ def _stop_politely() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-for register in (register_trend, register_jobs, register_performance, register_alerts):
+for register in (register_trend, register_jobs, register_performance, register_alerts, register_quarantine):
     register(app)

@@ -19,7 +19,7 @@ from pipelines.export import export_graph, export_weights, tile_spec
 from pipelines.figures import calibration_curve, confusion_matrix, learning_curves
 from pipelines.fit import Fitted
 from pipelines.golden_image import write_golden
-from pipelines.labelled import LabelledImages, over_slices
+from pipelines.labelled import LabelledImages, over_slices, showable
 from pipelines.manifest import fingerprint, write_manifest
 from pipelines.model_card import CardFacts, model_card
 from pipelines.overlays import overlay_sheet, overlays
@@ -138,7 +138,7 @@ def _calibrate(
             validated = validate(predictor, LabelledImages(samples), advance=advance)
         spec = spec.model_copy(update={"calibration": validated.calibration})
         spec.write(directory)
-        spec = write_golden(directory, spec, samples)
+        spec = write_golden(directory, spec, showable(samples))
         calibrated = Predictor.load(directory)
         if calibrated.engine.name == predictor.engine.name:
             return spec, validated, calibrated
@@ -166,10 +166,11 @@ def _reference(predictor: Predictor, data: PreparedData, directory: Path, consol
 
 
 def _figures(predictor: Predictor, fitted: Fitted, validated: Validated, data: PreparedData) -> dict[str, Figure]:
-    spec = predictor.spec
+    spec, shown = predictor.spec, showable(data.split("validation"))
+    dice = {sample.file: validated.dice[sample.file] for sample in shown}
     return {
         "learning_curves": learning_curves(fitted.history),
-        "overlays": overlay_sheet(overlays(predictor, LabelledImages(data.split("validation")), validated.dice)),
+        "overlays": overlay_sheet(overlays(predictor, LabelledImages(shown), dice)),
         "confusion_matrix": confusion_matrix(validated.confusion, spec.class_names),
         "calibration": calibration_curve(
             validated.before, validated.after, spec.calibration.temperature, binary=spec.binary

@@ -25,6 +25,11 @@ from pipelines.problems import Findings, Problem, problem_of
 from pipelines.splits import SPLITS
 from pipelines.tables import METADATA_FILE
 
+# What is asked of the splits of a whole data set, and not of some images that are added to one.
+OF_A_WHOLE: Final = frozenset(
+    {*(f"empty {split} split" for split in SPLITS), "class missing from split", "slice missing from split"}
+)
+
 
 def check_all(findings: Findings) -> list[Problem]:
     """Run every check; refusals come first."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.dataset import Sample, load
+from records.batch import LIVE_PREFIX
 
 
 class LabelledImage(NamedTuple):
@@ -68,6 +69,11 @@ def centre_square(array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     part = array[top : top + side, left : left + side]
     below, right = side - part.shape[0], side - part.shape[1]
     return np.asarray(cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def showable(samples: Iterable[Sample]) -> list[Sample]:
+    """Those that may be kept as pictures in a version or a run: there, `records forget` would not find a client's."""
+    return [sample for sample in samples if not sample.image.name.startswith(LIVE_PREFIX)]
 
 
 def over_slices(samples: Iterable[Sample], seed: int = 0) -> list[Sample]:

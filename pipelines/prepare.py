@@ -23,7 +23,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.checks import check_all
+from pipelines.checks import OF_A_WHOLE, check_all
 from pipelines.dataset import Dataset, classes_of, read_dataset
 from pipelines.duplicates import Look, near_duplicates
 from pipelines.file_checks import split_masks
@@ -167,6 +167,7 @@ def prepare(
     slices: Sequence[str] | None = None,
     where: str | None = None,
     console: Console | None = None,
+    part: bool = False,
 ) -> PreparedReport:
     """Check a data set folder, and with `mend` group its near-duplicates.
 
@@ -176,6 +177,7 @@ def prepare(
         slices: columns of `metadata.csv` to slice by; by default its text columns of few values.
         where: a slice filter, `modality=fluorescence|histology`; checks (and mends) only what it keeps.
         console: where to show progress; None shows nothing.
+        part: it is to become a part of a larger data set: what only a whole one must have is not asked for.
 
     Raises:
         SettingsError: `groups_file` is not there and not to be written either.
@@ -195,7 +197,11 @@ def prepare(
     # Written beside groups that fit nothing, rows would make them look as if they did.
     if mend and not any(stray.loses_groups(mended=True) for stray in dataset.strays):
         mended = mend_dataset(dataset, readable, pairs, groups_file or root / GROUPS_FILE, whole=where is None)
-    return _report(facts, pairs, mended, mend)
+    report = _report(facts, pairs, mended, mend)
+    if part:
+        problems = tuple(one for one in report.problems if one.check not in OF_A_WHOLE)
+        report = replace(report, problems=problems)
+    return report
 
 
 def _near_pairs(readable: Sequence[FileFacts]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ it cross-validates instead: nested runs, nothing registered, the test split neve
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ class TrainOptions:
         parent: version number whose weights training starts from; empty starts from random weights.
         resume: run id of a training that was interrupted.
         fit: everything that decides the weights.
+        tags: that the run has from its beginning, besides those of every training.
     """
 
     data: str = ""
@@ -66,6 +67,7 @@ class TrainOptions:
     parent: str = ""
     resume: str = ""
     fit: FitSettings = field(default_factory=FitSettings)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         console.print(_hello(run_id, options), style="dim", soft_wrap=True)
         if not options.resume:
             claims.enter_context(claimed(checkpoint_of(run_id)))
+            mlflow.set_tags(dict(options.tags))
             log_settings(settings, data, **{name: getattr(options, name) for name in _LOGGED})
             log_data(data)
         if options.folds:

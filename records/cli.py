@@ -188,10 +188,17 @@ def _say(done: "Forgotten") -> None:
         f"{done.predictions} predictions in the database and {done.waiting} that waited for it are anonymous now"
     )
     typer.echo(f"{done.masks} masks, {done.images} images and {done.labels} labels are deleted")
+    if done.trained:
+        versions = ", ".join(f"{model} version {number}" for model, _, number in map(_parts, sorted(done.trained)))
+        typer.echo(f"it was trained on by {versions}, and by what was trained from these: train anew, and archive them")
     if done.held:
         typer.echo(f"of these, {done.held} stay in the spool of a running server, without effect, until it is drained")
     if done.unreadable:
         typer.echo(f"{done.unreadable} lines in spool/rejected can be read by nobody, and name nobody: look at them")
+
+
+def _parts(version: str) -> tuple[str, str, str]:
+    return version.rpartition(" ")
 
 
 def _you() -> str:

@@ -17,7 +17,7 @@ Blobs in the homes of other machines are deleted by the servers there (`records.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from records.drain import Drain
 from records.engines import explained
 from records.insert import Spooled, batches, insert_rows
 from records.picks import drop_picks
+from records.quarantine import drop_images
 from records.rejected import take_out
 from records.schema import labels, predictions
 from records.sealing import Keyring
@@ -53,6 +54,7 @@ class Forgotten:
         waiting: rows that waited in the spool or in `rejected/`.
         held: of these, how many lines stay until a living process has drained them.
         unreadable: lines in `rejected/` that nobody can read, and that do not show the subject's id.
+        trained: versions that were trained on released images of it, `resunet 7`.
     """
 
     predictions: int = 0
@@ -62,6 +64,7 @@ class Forgotten:
     waiting: int = 0
     held: int = 0
     unreadable: int = 0
+    trained: set[str] = field(default_factory=set)
 
     def add(self, deleted: Deleted) -> None:
         self.masks += deleted.masks
@@ -196,6 +199,7 @@ class _Forgetting:
         tombstones.bury(connection, "label", requests, self._until)
         self._done.labels += tombstones.drop_labels(connection, rows)
         drop_picks(connection, [row["answer_id"] for row in rows])
+        self._done.trained |= drop_images(connection, [row["answer_id"] for row in rows])
 
     def _drain_the_dead(self) -> None:
         spool = Spool(self._home / "spool")

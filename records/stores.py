@@ -15,6 +15,7 @@ from pathlib import Path
 
 from records.blobs import MaskStore, packed
 from records.images import ImageStore
+from records.released import ReleasedStore
 from records.rows import Attached
 from records.sealing import Keyring
 from records.truths import TruthStore
@@ -48,12 +49,13 @@ class Stores:
     masks: MaskStore
     images: ImageStore
     truths: TruthStore
+    released: ReleasedStore
 
     @classmethod
     def of(cls, home: Path, keyring: Keyring | None = None) -> "Stores":
         """Those below a home's folder."""
         masks, images = MaskStore(home / "masks", keyring), ImageStore(home / "images", keyring)
-        return cls(masks, images, TruthStore(home / "truths", keyring))
+        return cls(masks, images, TruthStore(home / "truths", keyring), ReleasedStore(home, keyring))
 
     def put_by(self, answer_id: str, attached: Attached) -> Waiting:
         """Bring what came with a row to the disk; what is sealed already stays as it is. Thread-safe.
@@ -112,10 +114,11 @@ class Stores:
             self.images.discard(attached.image_file)
 
     def delete(self, answer_ids: Collection[str]) -> Deleted:
-        """Delete all that is kept of answers.
+        """Delete all that is kept of answers, also what was released for training.
 
         Raises:
             RecordsError: a file is there and cannot be deleted.
         """
-        masks = self.masks.delete(answer_ids) + self.truths.delete(answer_ids)
-        return Deleted(masks, self.images.delete(answer_ids))
+        masks, images = self.released.delete(answer_ids)
+        masks += self.masks.delete(answer_ids) + self.truths.delete(answer_ids)
+        return Deleted(masks, images + self.images.delete(answer_ids))

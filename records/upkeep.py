@@ -24,10 +24,12 @@ from sqlalchemy import Engine
 from records import tombstones
 from records.blobs import UndeletedError
 from records.engines import explained
+from records.quarantine import read_batches
 from records.settings import RecordsSettings
 from records.sketch_forgotten import drop_outdated
 from records.stores import Deleted, Stores
 from records.trim import trim
+from records.workplace import clear
 from resunet.errors import RecordsError
 
 _DAY = timedelta(days=1)
@@ -98,6 +100,7 @@ class Upkeep:
             self._stores.images.purge(now - self._retention.images)
             # A truth is of use with its image.
             self._stores.truths.purge(now - self._retention.images)
+            self._clear_what_was_cut_off(now)
         told: tuple[str, ...] = ()
         if self._measured is None or now - self._measured >= _MEASURE_EVERY:
             self._measured = now
@@ -126,6 +129,12 @@ class Upkeep:
                     "and what cannot be deleted"
                 )
         return tuple(told)
+
+    def _clear_what_was_cut_off(self, now: datetime) -> None:
+        clear(self._home)
+        if self._stores.released.batches():
+            released = {batch.batch_id for batch in read_batches(self._engine) if batch.state == "released"}
+            self._stores.released.drop_unreleased(released, now - _DAY)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""

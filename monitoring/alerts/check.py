@@ -16,14 +16,16 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from monitoring.alerts import words
+from monitoring.alerts import retraining, words
 from monitoring.alerts.decide import Change, decide, end, unseen, worth_writing
 from monitoring.alerts.moments import observe_now
 from monitoring.alerts.policy import Policy
 from monitoring.alerts.recipients import Place
 from monitoring.alerts.sources import Observation, Sources
 from monitoring.alerts.windows import observe_windows
+from records.watch import orders
 from records.watch.alerts import TABLES, Alert, Key, Severity, read_alerts, save
+from records.watch.orders import withdraw
 from records.watch.outbox import Kind, Queued, prune
 from records.watch.tables import prepare
 from resunet.errors import RecordsError, ResunetError
@@ -60,6 +62,8 @@ def check(
         RecordsError: the database does not answer: what was not written is found again by the next look.
     """
     prepare(sources.engine, *TABLES)
+    if any(policy.retrain is not None for policy in policies):
+        prepare(sources.engine, orders.retrain_orders)
     known = {alert.key: alert for alert in read_alerts(sources.engine)}
     problems = list[str]()
     for policy in policies:
@@ -109,11 +113,19 @@ def _changes(policy: Policy, known: dict[Key, Alert], seen: Sequence[Observation
 def _write(engine: Engine, policy: Policy, change: Change, places: _Places, now: datetime) -> None:
     if not worth_writing(change):
         return
+    more = retraining.lines(engine, policy, change, now)
     # Whoever was faster has told it, or will.
-    save(engine, change.alert, lambda number: _messages(policy, change, places, number, now))
+    save(
+        engine,
+        change.alert,
+        lambda number: _messages(policy, change, places, number, now, more),
+        lambda connection, number: retraining.act(connection, policy, change, number, now),
+    )
 
 
-def _messages(policy: Policy, change: Change, places: _Places, number: int, now: datetime) -> list[Queued]:
+def _messages(
+    policy: Policy, change: Change, places: _Places, number: int, now: datetime, more: Sequence[str]
+) -> list[Queued]:
     if change.event is None:
         return []
     message = Queued(
@@ -123,7 +135,7 @@ def _messages(policy: Policy, change: Change, places: _Places, number: int, now:
         number=0,
         kind="info" if change.event in ("recovered", "withdrawn", "ended") else _kind(policy),
         subject=words.subject(change.alert, change.event),
-        body=words.body(change, change.event, number, now),
+        body=words.body(change, change.event, number, now, more),
         run_id=change.alert.run_id,
         made=now,
     )
@@ -138,4 +150,5 @@ def _close_others(engine: Engine, policies: Sequence[Policy], known: dict[Key, A
     names = {policy.name for policy in policies}
     for alert in known.values():
         if alert.policy not in names and alert.status != "quiet":
-            save(engine, end(alert, (), now).alert, lambda _number: ())
+            closed = end(alert, (), now)
+            save(engine, closed.alert, lambda _: (), lambda connection, number: withdraw(connection, number, now))

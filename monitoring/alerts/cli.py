@@ -58,14 +58,58 @@ def check(policy: PolicyFile = None) -> None:
 @app.command(name="list")
 def list_alerts() -> None:
     """Show what fires and what is about to."""
+    from monitoring.alerts.retraining import told
     from monitoring.alerts.table import alert_table
     from records.watch.alerts import open_alerts
+    from records.watch.orders import read_orders
 
-    alerts = open_alerts(_engine())
+    engine = _engine()
+    alerts = open_alerts(engine)
     if not alerts:
         typer.echo("nothing fires, and nothing is about to")
-        return
-    Console().print(alert_table(alerts, datetime.now(UTC)))
+    else:
+        Console().print(alert_table(alerts, datetime.now(UTC)))
+    for order in read_orders(engine):
+        if order.state in ("open", "running"):
+            _console().print(told(engine, order), markup=False)
+
+
+@app.command()
+def orders(
+    model: Annotated[str | None, typer.Option(help="Of this model alone. [default: of all]")] = None,
+) -> None:
+    """Show the retrainings that alerts have ordered: what they wait for, and what became of them."""
+    from monitoring.alerts.retraining import told
+    from records.watch.orders import read_orders
+
+    engine = _engine()
+    found = read_orders(engine, model)
+    for order in found:
+        _console().print(told(engine, order), markup=False)
+    if not found:
+        typer.echo("no alert has ordered a retraining")
+
+
+@app.command(name="carry-out")
+def carry_out(model: Annotated[str, typer.Option(help="Registered model.")] = "resunet") -> None:
+    """Carry out the retraining that an alert has ordered, if something was released for it; the schedule does so.
+
+    Exit code: 0 it is done, or there is nothing to do, 2 it failed: the next one tries again, or an error.
+    """
+    from monitoring.alerts.carry_out import by_command
+    from monitoring.alerts.carry_out import carry_out as run
+    from monitoring.alerts.recipients import Recipients
+    from records.released import ReleasedStore
+    from records.settings import RecordsSettings
+
+    engine, recipients = _engine(), Recipients(os.environ)
+    store = ReleasedStore(RecordsSettings.load().home)
+    done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC), store.batches)
+    # What is not told now is told by the next check.
+    _deliver(engine, recipients)
+    _console(stderr=done.failed).print(done.line, markup=False, style="red" if done.failed else "")
+    if done.failed:
+        raise typer.Exit(_ERROR)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from monitoring.alerts.conditions import STRICT, Condition, Duration, duration
 from monitoring.alerts.decide import Terms
 from monitoring.alerts.state import KEPT_OPEN, Lasting, Rule
-from records.policy_text import Lines, explain, read_yaml
+from records.policy_text import explain, read_yaml
 from records.watch.alerts import Severity
 from resunet.errors import SettingsError
 
@@ -30,10 +30,6 @@ _MODEL: Final = "resunet"
 _RECOVERY: Final = timedelta(minutes=15)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _RECIPIENT: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_NOT_YET: Final = {
-    "retrain": "train by hand (`mlflow run . -e train`)",
-    "promote": "promote by hand (`python -m registry promote`)",
-}
 
 
 def _lasting(given: object) -> object:
@@ -88,19 +84,25 @@ class AlertAction(BaseModel):
 
 
 class RetrainAction(BaseModel):
-    """A new version is trained; not in this release.
+    """A version is trained on the live images that somebody has released, and put in Staging if its gates let it.
 
     Attributes:
-        at_most_every: no sooner than so long after the last time.
+        at_most_every: no sooner than so long after the last time that it was ordered.
+        max_minutes: the training is planned for so long; 0: as long as one by hand.
     """
 
     model_config = STRICT
 
     at_most_every: Duration
+    max_minutes: Annotated[float, Field(ge=0)] = 0
 
 
 class PromoteAction(BaseModel):
-    """The newest version that the gates let through goes to Production; not in this release."""
+    """What was retrained goes on to Production, if the gates let it.
+
+    Attributes:
+        by_itself: False is the same as no such action: a person promotes.
+    """
 
     model_config = STRICT
 
@@ -153,9 +155,22 @@ class Policy(BaseModel):
                         "how": "in windows: write 2 windows" if self.when.by_windows else "in time: write 30m",
                     },
                 )
-        if sum(action.alert is not None for action in self.actions) > 1:
-            raise PydanticCustomError("alerts", "there is one alert in a policy: name everybody in its `to`")
+        self._check_actions()
         return self
+
+    def _check_actions(self) -> None:
+        kinds = [kind for action in self.actions for kind in action.model_fields_set]
+        alerts, retrainings, promotions = (kinds.count(kind) for kind in ("alert", "retrain", "promote"))
+        if alerts > 1:
+            raise PydanticCustomError("alerts", "there is one alert in a policy: name everybody in its `to`")
+        if not alerts:
+            raise PydanticCustomError("alerts", "nobody would hear of what is done: write `- alert: {}` too")
+        if retrainings > 1 or promotions > 1:
+            raise PydanticCustomError("actions", "an action stands once in a policy")
+        if retrainings and self.when.of_no_model:
+            raise PydanticCustomError("of_no_model", "a job or a disk has no model to retrain: take `retrain` out")
+        if promotions and not retrainings:
+            raise PydanticCustomError("promote", "promote is of what was retrained: write a `retrain` beside it")
 
     @property
     def model_name(self) -> str:
@@ -166,6 +181,16 @@ class Policy(BaseModel):
     def alert(self) -> AlertAction:
         """Who is told, and how urgently."""
         return next(action.alert for action in self.actions if action.alert is not None)
+
+    @property
+    def retrain(self) -> RetrainAction | None:
+        """The retraining that it orders."""
+        return next((action.retrain for action in self.actions if action.retrain is not None), None)
+
+    @property
+    def promotes(self) -> bool:
+        """Whether what was retrained goes on to Production, if the gates let it."""
+        return any(action.promote is not None and action.promote.by_itself for action in self.actions)
 
     @cached_property
     def terms(self) -> Terms:
@@ -196,6 +221,14 @@ def load_policies(path: Path | None) -> tuple[Policy, ...]:
     return parse_policies(policy_text(path), (path or DEFAULT_POLICIES).name)
 
 
+def orders_retraining(path: Path | None, model: str) -> bool:
+    """Whether a policy of a model retrains it; of a file that makes no sense the check of the alerts tells."""
+    try:
+        return any(policy.retrain is not None and policy.model_name == model for policy in load_policies(path))
+    except SettingsError:
+        return False
+
+
 def policy_text(path: Path | None) -> str:
     """The file as it is.
 
@@ -220,7 +253,7 @@ def parse_policies(text: str, name: str = "the alert policies") -> tuple[Policy,
         name: of the file, for messages.
 
     Raises:
-        SettingsError: it says what makes no sense, or what this release does not do; file and line are named.
+        SettingsError: it says what makes no sense; file and line are named.
     """
     content, lines = read_yaml(text, name)
     try:
@@ -239,16 +272,4 @@ def parse_policies(text: str, name: str = "the alert policies") -> tuple[Policy,
                 f"{name}, line {line}: {policy.name} is the name of two policies, first in line {first_line}"
             )
         seen[policy.name] = line
-        _refuse_what_is_not_built(policy, number, lines, name)
     return tuple(file.policies)
-
-
-def _refuse_what_is_not_built(policy: Policy, number: int, lines: Lines, name: str) -> None:
-    for place, action in enumerate(policy.actions):
-        for kind, instead in _NOT_YET.items():
-            if getattr(action, kind) is not None:
-                line = lines["policies", str(number), "actions", str(place), kind]
-                raise SettingsError(
-                    f"{name}, line {line}: {kind}: a policy cannot do this in this release: take the action out, and "
-                    f"{instead}"
-                )

@@ -4,6 +4,7 @@ subject(change.alert, "firing")     # [resunet] input-drift, resunet version 7: 
 body(change, number=12)
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,6 +23,7 @@ _BEGINS: Final[dict[Event, str]] = {
     "withdrawn": "WITHDRAWN",
     "passed": "PASSED",
     "ended": "CLOSED",
+    "retrained": "RETRAINED",
 }
 
 
@@ -30,11 +32,12 @@ def subject(alert: Alert, event: Event) -> str:
     return f"[resunet] {_BEGINS[event]} {alert.policy}: {about(alert)}"
 
 
-def body(change: Change, event: Event, number: int, now: datetime) -> str:
+def body(change: Change, event: Event, number: int, now: datetime, more: Sequence[str] = ()) -> str:
     """What happened, since when, the figures, and what to do; the link to the report is added when it is sent.
 
     Args:
         number: of the alert, for `alerts acknowledge`.
+        more: lines on what else is done about it.
     """
     alert = change.alert
     lines = [_happened(change, event), ""]
@@ -48,6 +51,7 @@ def body(change: Change, event: Event, number: int, now: datetime) -> str:
     lines += ["", f"policy {alert.policy}, severity {alert.severity}, alert {number}"]
     if event in ("firing", "repeat"):
         lines.append(f"recovery is told after {_lasting(change.recovery)}{_damping(change)}")
+        lines += more
         lines.append(f'seen to: python -m monitoring alerts acknowledge {number} --reason "…" stops the repetition')
     return "\n".join(lines)
 

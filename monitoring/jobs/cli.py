@@ -47,6 +47,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--only-errors", help="With --once, only an error exits with something else than 0.")
         ] = False,
         limit: Annotated[str, typer.Option(help="A report that takes longer is stopped as hung.")] = "10m",
+        retrain_limit: Annotated[
+            str, typer.Option(help="A retraining that an alert has ordered is stopped as hung after so long.")
+        ] = "12h",
         grace: Annotated[str, typer.Option(help="How long a running job may go on after SIGTERM or Ctrl-C.")] = "20s",
         lease: Annotated[
             str, typer.Option(help="A job whose schedule was not heard of for so long is taken over by another.")
@@ -60,6 +63,8 @@ def register(app: typer.Typer) -> None:
 
         Exit code: 0 when it was stopped. With --once: 2 an error, 3 drift, 2 too few rows, else 0.
         """
+        from monitoring.alerts.policy import orders_retraining
+        from monitoring.alerts.recipients import AlertSettings
         from monitoring.jobs.commands import Commands
         from monitoring.jobs.reach import Reach
         from monitoring.jobs.table import Reporting, commands_of, jobs_of
@@ -71,6 +76,7 @@ def register(app: typer.Typer) -> None:
         from records.watch.jobs import database_time
 
         longest, patience, term = parse_duration(limit), parse_duration(grace), parse_duration(lease)
+        training = parse_duration(retrain_limit)
         least = ("--min-effect", str(min_effect), "--min-share", str(min_share))
         options = ("--min-rows", str(min_rows), "--alpha", str(alpha), *least)
         reporting = Reporting(
@@ -85,7 +91,8 @@ def register(app: typer.Typer) -> None:
             options=options,
         )
         settings = RecordsSettings.load()
-        jobs = jobs_of(reporting, known=commands_of(app), home=settings.home, limit=longest)
+        retrain = training if orders_retraining(AlertSettings.load().alerts, model) else None
+        jobs = jobs_of(reporting, known=commands_of(app), home=settings.home, limit=longest, retrain=retrain)
         with single(settings.home, reporting.name) as lock:
             commands = Commands(lock)
             turns = Turns(commands.run, database_time, holder_name(), term)

@@ -28,6 +28,8 @@ _CHECK_EVERY: Final = timedelta(minutes=5)
 _TREND_WINDOW: Final = "24h"
 _UPKEEP_EVERY: Final = timedelta(hours=6)
 _LONGEST_CHECK: Final = timedelta(minutes=2)
+# A training that failed is not tried again at once.
+_RETRAIN_RETRY: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,16 @@ class Reporting:
         )
 
 
-def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: timedelta) -> list[Job]:
+def jobs_of(
+    reporting: Reporting, *, known: Collection[str], home: Path, limit: timedelta, retrain: timedelta | None = None
+) -> list[Job]:
     """All jobs of a schedule.
 
     Args:
         known: commands of `python -m monitoring`.
         home: folder of masks and images.
         limit: longest run of a report.
+        retrain: longest run of a retraining; None: no policy orders any.
 
     Raises:
         SettingsError: windows make no sense, or a route is none, or the home has no name and cannot be given one.
@@ -125,6 +130,11 @@ def jobs_of(reporting: Reporting, *, known: Collection[str], home: Path, limit: 
         # Each home has masks and images of its own.
         upkeep = (*_TIED, "records", "upkeep")
         jobs.append(Job(f"upkeep {home_name(home, socket.gethostname())}", upkeep, _UPKEEP_EVERY, limit))
+    if retrain is not None:
+        orders = (*_TIED, "monitoring", "alerts", "carry-out", "--model", reporting.model)
+        jobs.append(
+            Job(f"retrain {reporting.model}", orders, _CHECK_EVERY, retrain, after="alerts", retry=_RETRAIN_RETRY)
+        )
     return jobs
 
 

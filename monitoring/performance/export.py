@@ -13,20 +13,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from monitoring.performance.choice import Chosen
 from monitoring.performance.label_file import draft_mark
+from records.batch_files import levels, write_image, write_mask
 from records.labels import from_stored
 from records.stores import Stores
 from resunet.errors import DataError, SettingsError
-from resunet.masks import encode_png
 
 METADATA_FILE: Final = "metadata.csv"
 LABELS_FILE: Final = "labels.csv"
 _STEM: Final = 16
-_SUFFIXES: Final = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II": ".tif", b"MM": ".tif", b"BM": ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,6 @@ def export(images: Sequence[Exported], stores: Stores, folder: Path, model: str)
         SealError: one cannot be unsealed.
         OSError: the folder cannot be written.
     """
-    for name in ("images", "masks"):
-        (folder / name).mkdir()
     metadata, labels = [], []
     for one in images:
         image, stored = (
@@ -74,11 +68,10 @@ def export(images: Sequence[Exported], stores: Stores, folder: Path, model: str)
         )
         if image is None or stored is None:
             raise DataError("an image was deleted just now, after its retention: run it again, in another folder")
-        mask = _draft(from_stored(stored))
+        mask = levels(from_stored(stored))
         stem = one.answer_id[:_STEM]
-        file = f"{stem}{_suffix(image)}"
-        (folder / "images" / file).write_bytes(image)
-        (folder / "masks" / f"{stem}.png").write_bytes(encode_png(mask))
+        file = write_image(folder, stem, image)
+        write_mask(folder, stem, mask)
         chosen = one.chosen
         choice = {"source": chosen.source, "why": chosen.why, "probability": f"{chosen.probability:.6g}"}
         metadata.append({"file": file, "request_id": one.request_id, **one.facts, **choice})
@@ -86,14 +79,6 @@ def export(images: Sequence[Exported], stores: Stores, folder: Path, model: str)
         labels.append({"request_id": one.request_id, "source": chosen.source, "model": model, **draft})
     _write(folder / METADATA_FILE, metadata)
     _write(folder / LABELS_FILE, labels)
-
-
-def _draft(mask: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return np.where(mask, np.uint8(255), np.uint8(0)) if mask.dtype == np.bool_ else mask.astype(np.uint8)
-
-
-def _suffix(image: bytes) -> str:
-    return next((suffix for start, suffix in _SUFFIXES.items() if image.startswith(start)), ".png")
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

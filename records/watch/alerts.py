@@ -162,12 +162,18 @@ def open_alerts(engine: Engine) -> list[Alert]:
     return sorted(found, key=lambda alert: alert.status)
 
 
-def save(engine: Engine, alert: Alert, messages: Callable[[int], Sequence[outbox.Queued]]) -> bool:
+def save(
+    engine: Engine,
+    alert: Alert,
+    messages: Callable[[int], Sequence[outbox.Queued]],
+    also: Callable[[Connection, int], None] = lambda _connection, _number: None,
+) -> bool:
     """Write a row and queue what tells of it, or neither of the two.
 
     Args:
         alert: with the revision that it was read with.
         messages: what tells of it, of the number that it has.
+        also: is done in the same transaction, of that number.
 
     Returns:
         Whether the row was still the one that was read.
@@ -186,6 +192,7 @@ def save(engine: Engine, alert: Alert, messages: Callable[[int], Sequence[outbox
         number = _add(connection, values) if alert.id is None else _change(connection, alert, values)
         if number is not None:
             outbox.queue(connection, messages(number))
+            also(connection, number)
         return number is not None
 
 

@@ -38,7 +38,7 @@ from records.engines import explained
 from records.schema import UtcTime
 from records.texts import storable
 
-Event = Literal["firing", "repeat", "recovered", "withdrawn", "passed", "ended"]
+Event = Literal["firing", "repeat", "recovered", "withdrawn", "passed", "ended", "retrained"]
 Kind = Literal["info", "warning", "failure"]
 Outcome = Literal["waiting", "delivered", "superseded", "given up"]
 

@@ -14,10 +14,11 @@ from sqlalchemy import insert
 
 from records.log_database import open_log
 from records.schema import labels
-from records.watch import alerts, jobs
-from records.watch.alerts import Acknowledgement, Alert, acknowledge, save
+from records.watch.alerts import TABLES, Acknowledgement, Alert, acknowledge, save
+from records.watch.jobs import jobs
 from records.watch.leases import acquire, finish, holding
 from records.watch.reports import WindowReport, add_report
+from records.watch.tables import prepare
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 MODEL = "resunet"
@@ -83,7 +84,7 @@ def _label(url: str, now: datetime, model: str) -> None:
 
 def _watch(url: str, now: datetime, slice: str, model: str) -> None:
     engine = open_log(url)
-    alerts.prepare(engine)
+    prepare(engine, *TABLES, jobs)
     usual = Alert(
         policy="input-drift", model_name=model, model_version="7", subject="windows of 1d", status="firing",
         severity="critical", summary=f"drift: {slice}", since=now - 2 * DAY, course={}, updated=now,
@@ -93,7 +94,6 @@ def _watch(url: str, now: datetime, slice: str, model: str) -> None:
     acknowledge(engine, 2, Acknowledgement("ada", "it is known", now))
     save(engine, replace(usual, policy="refused", status="pending", summary="5 refused"), lambda _number: ())
     save(engine, replace(usual, policy="of another", model_name="other"), lambda _number: ())
-    jobs.prepare(engine)
     for name, outcome, due in (("report resunet 24h", "ok", now + HOUR), ("trend resunet", "exit code 2", now + HOUR)):
         lease = acquire(engine, name, "node1:7", now - HOUR, 2 * HOUR)
         assert lease is not None

@@ -51,19 +51,45 @@ def test_a_mistake_is_named_by_its_line(right: str, wrong: str, said: str) -> No
     assert str(told.value).startswith(f"alerts.yaml, {said}")
 
 
+RETRAIN, PROMOTE = "      - retrain: {at_most_every: 7d}\n", "      - promote: {by_itself: true}\n"
+
+
+def test_a_policy_orders_a_retraining_and_promotes_only_where_it_says_so() -> None:
+    [plain] = parse_policies(TEXT)
+    [trains] = parse_policies(TEXT + RETRAIN)
+    [both] = parse_policies(TEXT + RETRAIN + PROMOTE)
+    [not_by_itself] = parse_policies(TEXT + RETRAIN + PROMOTE.replace("true", "false"))
+    assert plain.retrain is None and trains.retrain is not None
+    assert trains.retrain.at_most_every == timedelta(days=7) and trains.retrain.max_minutes == 0
+    assert [one.promotes for one in (plain, trains, both, not_by_itself)] == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
-    ("action", "instead"),
-    [("retrain: {at_most_every: 7d}", "train by hand"), ("promote: {by_itself: true}", "promote by hand")],
+    ("actions", "said"),
+    [
+        ("      - retrain: {at_most_every: soon}\n", r"line 8: policies\.0\.actions\.1\..*it should be"),
+        ("      - retrain: {}\n", r"line 8: .*at_most_every: it is missing"),
+        ("      - retrain: {at_most_every: 7d, max_minutes: -1}\n", "line 8: .*max_minutes: it should be greater"),
+        ("      - promote: {by_itself: perhaps}\n", r"line 8: policies\.0\.actions\.1\..*it should be"),
+        (PROMOTE, "line 3: .*promote is of what was retrained: write a `retrain` beside it"),
+        (RETRAIN + RETRAIN, "line 3: .*an action stands once"),
+        (RETRAIN + PROMOTE + PROMOTE, "line 3: .*an action stands once"),
+    ],
 )
-def test_what_is_not_built_is_refused_with_what_to_do_instead(action: str, instead: str) -> None:
-    with pytest.raises(SettingsError, match=f"line 8: .*cannot do this in this release: .*{instead}"):
-        parse_policies(TEXT + f"      - {action}\n", "alerts.yaml")
+def test_a_retraining_that_makes_no_sense_is_refused(actions: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse_policies(TEXT + actions, "alerts.yaml")
 
 
-@pytest.mark.parametrize("action", ["retrain: {at_most_every: soon}", "promote: {by_itself: perhaps}"])
-def test_what_is_not_built_is_checked_all_the_same(action: str) -> None:
-    with pytest.raises(SettingsError, match=r"line 8: policies\.0\.actions\.1\..*it should be"):
-        parse_policies(TEXT + f"      - {action}\n", "alerts.yaml")
+def test_a_retraining_of_which_nobody_would_hear_is_refused() -> None:
+    with pytest.raises(SettingsError, match="nobody would hear of what is done"):
+        parse_policies(TEXT.replace("alert: {severity: warning}", "retrain: {at_most_every: 7d}"), "alerts.yaml")
+
+
+def test_a_disk_cannot_be_retrained() -> None:
+    text = TEXT.replace("{verdict: drift}", "{disk_free: {below: 0.1}}").replace("    for: 2 windows\n", "")
+    with pytest.raises(SettingsError, match="a job or a disk has no model to retrain: take `retrain` out"):
+        parse_policies(text + RETRAIN, "alerts.yaml")
 
 
 def test_an_address_in_the_file_is_refused_and_not_shown() -> None:
@@ -99,6 +125,13 @@ def test_the_platform_s_own_policies_make_sense() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone\.yaml cannot be read: No such file .*--print"):
         load_policies(tmp_path / "gone.yaml")
+
+
+def test_the_manual_of_retraining_shows_a_policy_that_makes_sense() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs/monitoring/retraining.md").read_text(encoding="utf-8")
+    [example] = [block.partition("```")[0] for block in manual.split("```yaml\n")[1:]]
+    [policy] = parse_policies(example)
+    assert policy.retrain is not None and policy.retrain.max_minutes == 60 and not policy.promotes
 
 
 def test_what_the_manual_shows_makes_sense_and_names_each_condition() -> None:

@@ -1,0 +1,173 @@
+"""Carrying out what alerts have ordered: a retraining as a process of its own, and a message on what became of it.
+
+    done = carry_out(engine, "resunet", retrain, recipients.places, clock)
+    done.line, done.failed
+
+The schedule runs it under the lease of a job, so of several schedules one does. An order that is marked as being
+carried out when it begins is one whose process was killed: it is begun again, and given up after ATTEMPTS.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Engine
+
+from monitoring.alerts import retraining, words
+from monitoring.alerts.recipients import Place
+from monitoring.lifeline import lifeline
+from records.engines import explained
+from records.quarantine import released_batches, unused_batches
+from records.watch import orders
+from records.watch.jobs import writing
+from records.watch.leases import refuse_if_lost
+from records.watch.orders import Ended, Order, open_order
+from records.watch.outbox import Queued, queue
+
+ATTEMPTS: Final = 6
+_CAME_TO_AN_ANSWER: Final = (0, 3)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `python -m pipelines retrain` came to.
+
+    Attributes:
+        version: that it registered; None: none.
+        outcome: a sentence.
+        as_wished: the version is where it was to go.
+        failed: it came to no answer, and is worth another try.
+    """
+
+    version: str | None
+    outcome: str
+    as_wished: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What became of the look, in a line."""
+
+    line: str
+    failed: bool = False
+
+
+# An order, and whether to train although nothing was released since the last time.
+Retrain = Callable[[Order, bool], Answer]
+_Places = Callable[[Sequence[str]], tuple[Place, ...]]
+
+
+def carry_out(
+    engine: Engine,
+    model: str,
+    retrain: Retrain,
+    places: _Places,
+    clock: Callable[[], datetime],
+    here: Callable[[], Collection[str]],
+) -> Carried:
+    """Carry out the order of a model, if there is one and something was released for it.
+
+    Args:
+        here: the batches whose images lie in this home: a schedule that stands by has a home of its own.
+
+    Raises:
+        LostLeaseError: another schedule has taken over: what became of it is not kept.
+        RecordsError: the database does not answer.
+    """
+    order = open_order(engine, model)
+    if order is None:
+        return Carried(f"no retraining of {model} is ordered")
+    if order.attempts >= ATTEMPTS:
+        last = order.outcome or "it was cut off each time"
+        return _end(engine, order, Ended("failed", f"given up after {ATTEMPTS} attempts: {last}"), places, clock())
+    anyway = not unused_batches(engine, model)
+    if anyway and not order.attempts:
+        by_hand = _trained_since(engine, order)
+        if by_hand is None:
+            return Carried(retraining.told(engine, order))
+        return _end(engine, order, Ended("done", f"somebody has retrained it: version {by_hand}"), places, clock())
+    elsewhere = {batch.batch_id for batch in released_batches(engine, model)} - set(here())
+    if elsewhere:
+        names = ", ".join(sorted(elsewhere))
+        return Carried(f"order {order.id} is another schedule's: batch {names} was released in another RESUNET_HOME")
+    _write(engine, lambda connection: orders.begin(connection, order, clock()))
+    # One that was cut off, or failed, after its training has used up what was released.
+    answer = retrain(order, anyway)
+    if answer.failed and order.attempts + 1 < ATTEMPTS:
+        again = Ended("open", answer.outcome)
+        _write(engine, lambda connection: orders.end(connection, order, again, clock()))
+        return Carried(f"order {order.id}, attempt {order.attempts + 1} of {ATTEMPTS}: {answer.outcome}", failed=True)
+    how = Ended("failed" if answer.failed else "done", answer.outcome, answer.version)
+    return _end(engine, order, how, places, clock(), as_wished=answer.as_wished)
+
+
+def by_command(order: Order, anyway: bool) -> Answer:
+    """Run `python -m pipelines retrain` for an order; it ends with this process, however that ends."""
+    with tempfile.TemporaryDirectory(prefix="resunet-order-") as folder, lifeline() as line:
+        result = Path(folder) / "result.json"
+        command = [sys.executable, "-m", "monitoring.jobs.tied", "pipelines", "retrain"]
+        command += [f"--model-name={order.model_name}", f"--reason={order.reason}", f"--by=policy {order.policy}"]
+        command += [f"--result={result}", *(["--promote"] if order.promote else []), *(["--anyway"] if anyway else [])]
+        command += [f"--max-minutes={order.max_minutes:g}"] if order.max_minutes else []
+        ran = subprocess.run(command, stdin=line, capture_output=True, text=True, errors="replace", check=False)
+        if ran.returncode not in _CAME_TO_AN_ANSWER or not result.is_file():
+            said = next(iter([one for one in ran.stderr.splitlines() if one.strip()][-1:]), "it said nothing")
+            return Answer(None, f"exit code {ran.returncode}: {said.removeprefix('error: ')}", failed=True)
+        told = TypeAdapter[dict[str, object] | None](dict[str, object] | None).validate_json(result.read_bytes())
+    if told is None:
+        return Answer(None, "nothing was released any more when it began", failed=True)
+    return Answer(str(told["version"]), str(told["outcome"]), as_wished=bool(told["as_wished"]))
+
+
+def _trained_since(engine: Engine, order: Order) -> str | None:
+    """The newest version that was trained on released images since an order was placed."""
+    uses = [use for batch in released_batches(engine, order.model_name) for use in batch.uses if use.when > order.made]
+    return max(uses, key=lambda use: use.when).model_version if uses else None
+
+
+def _end(
+    engine: Engine, order: Order, how: Ended, places: _Places, now: datetime, *, as_wished: bool = False
+) -> Carried:
+    def write(connection: Connection) -> None:
+        orders.end(connection, order, how, now)
+        queue(connection, [_message(order, how, place, now, as_wished) for place in places(order.recipients)])
+
+    _write(engine, write)
+    return Carried(f"order {order.id}: {how.state}: {words.one_line(how.outcome)}", failed=how.state == "failed")
+
+
+def _message(order: Order, how: Ended, place: Place, now: datetime, as_wished: bool) -> Queued:
+    trained = "RETRAINED" if how.version else "NOT RETRAINED"
+    version = f" version {how.version}" if how.version else ""
+    lines = [
+        how.outcome,
+        "",
+        f"it was ordered at {words.moment(order.made)}: {order.reason}",
+        f"policy {order.policy}, order {order.id}",
+    ]
+    if as_wished and not order.promote:
+        lines += ["", "try it on real traffic: python -m serving rollout start"]
+    return Queued(
+        alert_id=order.alert_id,
+        event="retrained",
+        recipient=place[0],
+        number=place[1],
+        kind="info" if as_wished else "warning",
+        subject=f"[resunet] {trained} {order.policy}: {words.one_line(order.model_name)}{version}",
+        body="\n".join(lines),
+        run_id=None,
+        made=now,
+    )
+
+
+def _write(engine: Engine, what: Callable[[Connection], None]) -> None:
+    with explained(engine), writing(engine) as connection:
+        refuse_if_lost(connection)
+        what(connection)

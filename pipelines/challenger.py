@@ -1,0 +1,108 @@
+"""A retrained version on its way: Staging if its gates let it, and Production only where that is asked for.
+
+where = put_forward(client, "resunet", "8", Wish(Actor("ada"), "retrained on …"), data, console)
+where.stage, where.outcome, where.as_wished
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+
+from registry import tables
+from registry.checking import check
+from registry.desk import open_desk
+from registry.judgement import Judgement, refusal
+from registry.people import Actor
+from registry.remote import RemoteLifecycle
+from registry.versions import read_model
+from resunet.errors import RefusedError, ResunetError
+
+# Of the run that made a version: the batches that it is a retraining on.
+BATCHES_TAG: Final = "retrain.batches"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Who asks, why, and whether for Production after Staging."""
+
+    actor: Actor
+    reason: str
+    promote: bool = False
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a version is now, in a sentence too, and whether it is where it was to go."""
+
+    stage: Literal["None", "Staging", "Production"]
+    outcome: str
+    as_wished: bool = False
+
+
+def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console) -> Where:
+    """Ask the gates of Staging and move the version there; have the evidence for Production measured, and ask for it.
+
+    Args:
+        data: what it was trained on, whatever RESUNET_DATA names; a guarded server looks where the run noted it.
+
+    Raises:
+        ResunetError: the registry does not answer, or what the gates of Staging need cannot be measured.
+    """
+    desk = open_desk(client)
+    place = "" if isinstance(desk, RemoteLifecycle) else str(data)
+
+    def ask(stage: str) -> Judgement:
+        judgement = check(desk, name, version, stage, wish.actor, console, measure=True, data=place)
+        tables.say_judgement(console, judgement)
+        return judgement
+
+    judgement = ask("Staging")
+    if not judgement.allowed:
+        return Where("None", f"version {version} is registered. {refusal(judgement)}")
+    taken = taken_by_somebody(client, name)
+    if taken is not None:
+        return Where(
+            "None",
+            f"version {version} is registered and may go to Staging, where somebody has put version {taken}: when that "
+            f"one is decided on, python -m registry promote {name} {version} Staging",
+        )
+    tables.say_change(console, desk.promote(name, version, "Staging", wish.actor, wish.reason))
+    there = Where("Staging", f"version {version} is in Staging", as_wished=not wish.promote)
+    try:
+        ask("Production")
+    except ResunetError as error:
+        # Staging is what was asked for; whoever promotes it is told what is missing.
+        console.print(
+            f"its evidence for Production is not complete: {error}", style="yellow", markup=False, soft_wrap=True
+        )
+    if not wish.promote:
+        return there
+    try:
+        change = desk.promote(name, version, "Production", wish.actor, wish.reason)
+    except RefusedError as error:
+        return replace(there, outcome=f"version {version} is in Staging, and stays there: {error}")
+    tables.say_change(console, change)
+    return Where("Production", f"version {version} is in Production", as_wished=True)
+
+
+def taken_by_somebody(client: MlflowClient, name: str) -> str | None:
+    """The version that a person put in Staging; one that was retrained makes way for a newer one."""
+    state = read_model(client, name)
+    for version in state.in_stage("Staging"):
+        if BATCHES_TAG not in tags_of(client, state.row(version).run_id):
+            return version
+    return None
+
+
+def tags_of(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """A run's tags; none where there is no such run any more."""
+    try:
+        return dict(client.get_run(run_id).data.tags) if run_id else {}
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}

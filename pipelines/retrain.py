@@ -1,0 +1,261 @@
+"""`retrain`: a new version from the data set of the one in Production and the live images that were released since.
+
+    done = retrain(RetrainOptions("resunet"), console)      # None: nothing was released since the last time
+    done.version, done.stage, done.outcome
+
+What is learnt starts from the weights in Production. The version goes to Staging if its gates let it, and to Production
+only where that is asked for, and its gates let it. The evidence for Production is measured at once: the live images lie
+together with the data set only as long as this runs (`records.workplace`).
+"""
+
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter
+from rich.console import Console
+from sqlalchemy import Engine
+
+from monitoring.live import open_log
+from pipelines.challenger import BATCHES_TAG, Wish, put_forward, tags_of
+from pipelines.data_step import report_file
+from pipelines.live_data import Together, put_together
+from pipelines.settings import FitSettings
+from pipelines.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
+from records.batch import Batch
+from records.quarantine import note_use, released_batches, unused_batches
+from records.released import ReleasedStore
+from records.sealing import open_keyring
+from records.settings import RecordsSettings
+from records.workplace import workplace
+from registry.connection import tracking
+from registry.data_place import DATA_TAG, DataPlace, find_data
+from registry.download import download
+from registry.evidence import VERSION_FOLDER
+from registry.people import Actor
+from registry.settings import RegistrySettings
+from registry.tables import local_actor
+from registry.versions import ModelState, read_model
+from resunet.errors import DataError, SettingsError
+from serving.version import VersionSpec
+
+# Of the run: why, the data set without the live images, and of which model by which home it is a retraining.
+REASON_TAG: Final = "retrain.reason"
+BASE_TAG: Final = "retrain.data_set"
+_MODEL_TAG: Final = "retrain.model"
+_HOME_TAG: Final = "retrain.home"
+# What a retraining does as the training before it did, unless it is told otherwise.
+_AS_BEFORE: Final = ("crop", "batch_size", "precision")
+_LONGEST_REASON: Final = 400
+
+Start = Literal["production", "scratch"]
+
+
+@dataclass(frozen=True)
+class RetrainOptions:
+    """What is asked for.
+
+    Attributes:
+        data, where, groups, slices: of the data set; what is empty is what the version in Production had.
+        start: from the weights in Production, or from random ones.
+        fit: settings of the training, by name; those that are missing are as the version in Production had them.
+        anyway: also where nothing was released since the last time.
+        promote: ask for Production after Staging.
+        reason: who or what asks for it, kept in the run and the records.
+        by: who decides.
+    """
+
+    model_name: str = "resunet"
+    data: str = ""
+    where: str = ""
+    groups: str = ""
+    slices: str = ""
+    start: Start = "production"
+    fit: Mapping[str, object] = field(default_factory=dict)
+    anyway: bool = False
+    promote: bool = False
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of it.
+
+    Attributes:
+        stage: where the version is now.
+        outcome: a sentence.
+        as_wished: it is where it was to go.
+    """
+
+    version: str
+    run_id: str
+    batches: tuple[str, ...]
+    stage: Literal["None", "Staging", "Production"]
+    outcome: str
+    as_wished: bool
+
+    def to_json(self) -> str:
+        """For whoever started the command."""
+        return TypeAdapter(Retrained).dump_json(self).decode()
+
+
+def retrain(options: RetrainOptions, console: Console) -> Retrained | None:
+    """Retrain, register, ask the gates of Staging; None where nothing was released since the last time.
+
+    Raises:
+        SettingsError: nothing is in Production, nobody knows where its data set is, or another retraining is under way.
+        DataError: the data cannot be trained on, or an image was forgotten while it was.
+        ResunetError: what the training or the registry raise.
+    """
+    settings = RecordsSettings.load()
+    engine = open_log(settings)
+    try:
+        if not unused_batches(engine, options.model_name) and not options.anyway:
+            return None
+        with _alone(settings.home), tracking() as client:
+            return _Retraining(options, console, engine, client, settings).run()
+    finally:
+        engine.dispose()
+
+
+class _Retraining:
+    """One run; see the module."""
+
+    def __init__(
+        self, options: RetrainOptions, console: Console, engine: Engine, client: MlflowClient, settings: RecordsSettings
+    ) -> None:
+        self._options = options
+        self._console = console
+        self._engine = engine
+        self._client = client
+        self._settings = settings
+        self._home_name = hashlib.sha256(f"{socket.gethostname()} {settings.home.absolute()}".encode()).hexdigest()[:16]
+
+    def run(self) -> Retrained:
+        options, name = self._options, self._options.model_name
+        state = read_model(self._client, name)
+        if state.live is None and options.start == "production":
+            raise SettingsError(
+                f"no version of {name} is in Production to go on from: promote one, or give --start scratch and --data"
+            )
+        run_id = "" if state.live is None else state.row(state.live).run_id
+        base = self._base(tags_of(self._client, run_id), state)
+        fit = self._fit(run_id, state.live)
+        self._end_what_was_cut_off()
+        batches = released_batches(self._engine, name)
+        store = ReleasedStore(self._settings.home, open_keyring(self._settings))
+        with workplace(self._settings.home, "retrain") as folder:
+            root = folder / "retraining"
+            root.mkdir()
+            together = put_together(root, base, batches, store)
+            self._tell(base, batches, together)
+            parent = state.live if options.start == "production" and state.live is not None else ""
+            try:
+                trained = self._train(base, batches, together, fit, parent)
+            finally:
+                report_file(root).unlink(missing_ok=True)
+            names = tuple(batch.batch_id for batch in batches)
+            now = datetime.now(UTC)
+            forgotten = note_use(self._engine, trained.version, trained.run_id, now, names, together.split_keys)
+            if forgotten:
+                raise DataError(
+                    f"{len(forgotten)} images were forgotten while version {trained.version} of {name} was trained on "
+                    "them: it goes nowhere; archive it, and run this again"
+                )
+            why = f"retrained on {len(names)} released batches"
+            why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""
+            wish = Wish(Actor(options.by or local_actor()), why, options.promote)
+            where = put_forward(self._client, name, trained.version, wish, root, self._console)
+            return Retrained(trained.version, trained.run_id, names, where.stage, where.outcome, where.as_wished)
+
+    def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:
+        options = self._options
+        # That of a retrained version was put together for a while: what it was put together from is meant.
+        noted = {DATA_TAG: tags.get(BASE_TAG, tags.get(DATA_TAG, ""))}
+        override = Path(options.data) if options.data else RegistrySettings.load().data
+        place = find_data(noted, override, f"version {state.live or '(none)'} of {state.name}")
+        typed = {key: getattr(options, key) for key in ("where", "groups", "slices")}
+        return DataPlace(**asdict(place) | {key: value for key, value in typed.items() if value})
+
+    def _fit(self, run_id: str, live: str | None) -> FitSettings:
+        known: dict[str, object] = {}
+        if live is not None:
+            with suppress(MlflowException):
+                params = self._client.get_run(run_id).data.params
+                known = {name: params[name] for name in _AS_BEFORE if name in params}
+            with download(self._client, self._options.model_name, live) as root:
+                spec = VersionSpec.read(root / VERSION_FOLDER)
+            known |= {"architecture": spec.architecture, "width": spec.width}
+        return FitSettings.checked(**known | dict(self._options.fit))
+
+    def _tell(self, base: DataPlace, batches: Sequence[Batch], together: Together) -> None:
+        for name, why in together.left_out.items():
+            self._say(f"{name} is left out: {why}", "yellow")
+        self._say(f"{Path(base.data).name} and {together.live} live images of {len(batches)} released batches", "dim")
+
+    def _train(
+        self, base: DataPlace, batches: Sequence[Batch], together: Together, fit: FitSettings, parent: str
+    ) -> TrainedVersion:
+        tags = {
+            BATCHES_TAG: ",".join(batch.batch_id for batch in batches),
+            REASON_TAG: self._options.reason[:_LONGEST_REASON],
+            BASE_TAG: base.to_tag(),
+            _MODEL_TAG: self._options.model_name,
+            _HOME_TAG: self._home_name,
+        }
+        options = TrainOptions(
+            data=str(together.root),
+            slices=together.slices,
+            model_name=self._options.model_name,
+            parent=parent,
+            fit=fit,
+            tags=tags,
+        )
+        trained = train(options, self._console)
+        assert trained is not None
+        return trained
+
+    def _end_what_was_cut_off(self) -> None:
+        """Close the runs of retrainings that were cut off here, and delete their checkpoints: they do not go on."""
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return
+        mine = f"tags.`{_HOME_TAG}` = '{self._home_name}' and attributes.status != 'FINISHED'"
+        for run in self._client.search_runs([experiment.experiment_id], mine):
+            if run.info.status == "RUNNING":
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            for suffix in (".ckpt", ".lock"):
+                checkpoint_of(run.info.run_id).with_suffix(suffix).unlink(missing_ok=True)
+
+    def _say(self, sentence: str, style: str) -> None:
+        self._console.print(sentence, style=style, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the lock of retrainings in a home; the system frees it when the process is gone."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = os.open(home / "retrain.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"RESUNET_HOME {home} cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                "another retraining is under way in this RESUNET_HOME: wait until it has ended"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
