@@ -203,7 +203,7 @@ def test_one_damaged_part_takes_no_other_down(week: Engine, tmp_path: Path) -> N
         connection.execute(text("UPDATE window_reports SET moved = 'null'"))
     seen = look(week, tmp_path)
     assert {name for name, part in seen.parts.items() if part.failed} == {"traffic", "drift", "trend"}
-    assert "empty the table `sketches`" in seen.traffic.missing
+    assert "the next report makes it anew" in seen.traffic.missing
     assert seen.drift.missing == "it cannot be read (TypeError)"
     assert seen.dice.value is not None and seen.alerts.value is not None
 
