@@ -10,7 +10,7 @@ of different splits, or contradicts a mask) is left out, and told.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,7 +77,10 @@ def put_together(folder: Path, base: DataPlace, batches: Sequence[Batch], store:
     """
     data = prepare_data(base.data, base.where, base.groups, None, base.slices)
     rows = _link(data, folder)
-    columns = data.dataset.slice_columns
+    columns = {
+        name: {sample.slices[name] for sample in data.dataset.samples if name in sample.slices}
+        for name in data.dataset.slice_columns
+    }
     origin = next(name for name in ("origin", "live_origin", "resunet_origin") if name not in columns)
     live = [
         _write(folder, batch, image, store, columns, origin) for batch in batches for image in _once(batches, batch)
@@ -136,7 +139,12 @@ def _once(batches: Sequence[Batch], batch: Batch) -> list[BatchImage]:
 
 
 def _write(
-    folder: Path, batch: Batch, image: BatchImage, store: ReleasedStore, columns: Sequence[str], origin: str
+    folder: Path,
+    batch: Batch,
+    image: BatchImage,
+    store: ReleasedStore,
+    columns: Mapping[str, Collection[str]],
+    origin: str,
 ) -> _Live:
     content = store.images(batch.batch_id).get(image.answer_id, image.event_time)
     truth = store.truths(batch.batch_id).get(image.answer_id, image.source, image.event_time)
@@ -152,9 +160,9 @@ def _write(
         )
     name = write_image(folder, image.name, content)
     write_mask(folder, image.name, from_stored(truth))
-    # A client may name a slice as the data set does: `stain=a`.
+    # A client may name a slice as the data set does, `stain=a`; other words of a client's have no place in a version.
     column, _, value = (image.slice or "").partition("=")
-    named = {column: value} if column in columns and value else {}
+    named = {column: value} if value in columns.get(column, ()) else {}
     return _Live(image, name, {**named, origin: image.source})
 
 

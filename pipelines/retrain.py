@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from sqlalchemy import Engine
 
+from monitoring.jobs.homes import home_name
 from monitoring.live import open_log
 from pipelines.challenger import BATCHES_TAG, Wish, put_forward, tags_of
 from pipelines.data_step import report_file
@@ -139,7 +140,7 @@ class _Retraining:
         self._engine = engine
         self._client = client
         self._settings = settings
-        self._home_name = hashlib.sha256(f"{socket.gethostname()} {settings.home.absolute()}".encode()).hexdigest()[:16]
+        self._home_name = hashlib.sha256(home_name(settings.home, socket.gethostname()).encode()).hexdigest()[:16]
 
     def run(self) -> Retrained:
         options, name = self._options, self._options.model_name

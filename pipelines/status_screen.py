@@ -119,7 +119,7 @@ def _traffic(part: Told[Traffic]) -> Lines:
         yield Text(f"{one_line(one.version)}, {one.route}: {counts}, {latency}", _SOFT)
     yield from _more(len(found.parts))
     if found.unsummed:
-        yield Text(f"of {found.unsummed} hours no latency is known: python -m monitoring report sums them up", _SOFT)
+        yield Text(f"of {found.unsummed} hours no latency is known: python -m monitoring trend sums them up", _SOFT)
 
 
 def _drift(seen: Overview) -> Lines:

@@ -138,7 +138,9 @@ def _check(options: TrainOptions) -> None:
 
 
 def _hello(run_id: str, options: TrainOptions) -> str:
-    return f"run {run_id}" if options.folds else f"run {run_id}; if it is interrupted: --resume {run_id}"
+    return (
+        f"run {run_id}" if options.folds or options.tags else f"run {run_id}; if it is interrupted: --resume {run_id}"
+    )
 
 
 def _refuse_uncomputable(settings: FitSettings, data: PreparedData, folds: int) -> None:

@@ -69,14 +69,17 @@ class ReleasedStore:
         if folder.exists():
             raise RecordsError(f"{folder} cannot be deleted: mend its rights and try again")
 
-    def drop_unreleased(self, released: Collection[str], before: datetime) -> None:
+    def drop_unreleased(self, unreleased: Collection[str], before: datetime) -> None:
         """Delete what a release that was cut off has left, older than a moment.
+
+        Args:
+            unreleased: batches of which the database knows that nobody has released them; what it does not know stays.
 
         Raises:
             RecordsError: it cannot be deleted.
         """
         for batch_id in self.batches():
-            if batch_id not in released and is_older(self._folder(batch_id), before):
+            if batch_id in unreleased and is_older(self._folder(batch_id), before):
                 self.drop(batch_id)
 
     def _folder(self, batch_id: str) -> Path:

@@ -125,4 +125,6 @@ def _exact(mean: Floats, squares: Floats, lower: Floats, upper: Floats) -> tuple
 
 
 def _damaged() -> RecordsError:
-    return RecordsError("a sketch of the inference log is damaged or of another format: the next report makes it anew")
+    return RecordsError(
+        "a sketch of the inference log is damaged or of another format: `python -m monitoring trend` makes it anew"
+    )

@@ -23,6 +23,16 @@ from records.tombstones import clear_wal, digest, forgetting, salt_of
 _HOUR: Final = timedelta(hours=1)
 
 
+def may_drop(engine: Engine) -> bool:
+    """Whether this role may delete sketches; else what is to be looked at waits for one that may.
+
+    Raises:
+        RecordsError: the database does not answer.
+    """
+    with explained(engine), engine.connect() as connection:
+        return table.replaceable(connection)
+
+
 def drop_outdated(engine: Engine, answers: Sequence[str]) -> int:
     """Delete the sketches of hours that name slices otherwise than their rows do, and return how many hours they were.
 

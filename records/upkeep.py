@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from sqlalchemy import Engine
 
 from records import tombstones
@@ -26,7 +27,7 @@ from records.blobs import UndeletedError
 from records.engines import explained
 from records.quarantine import read_batches
 from records.settings import RecordsSettings
-from records.sketch_forgotten import drop_outdated
+from records.sketch_forgotten import drop_outdated, may_drop
 from records.stores import Deleted, Stores
 from records.trim import trim
 from records.workplace import clear
@@ -104,11 +105,14 @@ class Upkeep:
         told: tuple[str, ...] = ()
         if self._measured is None or now - self._measured >= _MEASURE_EVERY:
             self._measured = now
-            told = self._trim(now)
+            with suppress(Timeout), FileLock(self._home / "trim.lock", timeout=0):
+                # Each would delete what is too much for all of them.
+                told = self._trim(now)
         sweep(self._engine, self._home, self._stores)
-        for answers in _forgotten_since(self._engine, self._home, "summed"):
-            # What an earlier release forgot is in the sums yet.
-            drop_outdated(self._engine, answers)
+        if may_drop(self._engine):
+            for answers in _forgotten_since(self._engine, self._home, "summed"):
+                # What an earlier release forgot is in the sums yet.
+                drop_outdated(self._engine, answers)
         return told
 
     def _trim(self, now: datetime) -> tuple[str, ...]:
@@ -133,8 +137,9 @@ class Upkeep:
     def _clear_what_was_cut_off(self, now: datetime) -> None:
         clear(self._home)
         if self._stores.released.batches():
-            released = {batch.batch_id for batch in read_batches(self._engine) if batch.state == "released"}
-            self._stores.released.drop_unreleased(released, now - _DAY)
+            # Of a batch that this database does not know another one may have the release.
+            unreleased = {batch.batch_id for batch in read_batches(self._engine) if batch.state != "released"}
+            self._stores.released.drop_unreleased(unreleased, now - _DAY)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""

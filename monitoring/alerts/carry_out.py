@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -71,11 +71,13 @@ def carry_out(
     places: _Places,
     clock: Callable[[], datetime],
     here: Callable[[], Collection[str]],
+    promotes: Callable[[Order], bool | None] = lambda order: order.promote,
 ) -> Carried:
     """Carry out the order of a model, if there is one and something was released for it.
 
     Args:
         here: the batches whose images lie in this home: a schedule that stands by has a home of its own.
+        promotes: whether the order's policy, as it is now, promotes; None where it retrains no more.
 
     Raises:
         LostLeaseError: another schedule has taken over: what became of it is not kept.
@@ -87,17 +89,28 @@ def carry_out(
     if order.attempts >= ATTEMPTS:
         last = order.outcome or "it was cut off each time"
         return _end(engine, order, Ended("failed", f"given up after {ATTEMPTS} attempts: {last}"), places, clock())
+    may = promotes(order)
+    if may is None and not order.attempts:
+        number, why = order.alert_id, f"policy {order.policy} retrains no more"
+        _write(engine, lambda connection: orders.withdraw(connection, number, clock(), why))
+        return Carried(f"order {order.id}: withdrawn: {why}")
+    # It was placed under the policy of its time; whoever has taken the promotion out since means it.
+    order = replace(order, promote=order.promote and bool(may))
     anyway = not unused_batches(engine, model)
-    if anyway and not order.attempts:
-        by_hand = _trained_since(engine, order)
-        if by_hand is None:
+    if anyway:
+        trained = _trained_since(engine, order)
+        if trained is not None:
+            return _end(engine, order, Ended("done", _trained(order, trained), trained), places, clock())
+        if not order.attempts:
             return Carried(retraining.told(engine, order))
-        return _end(engine, order, Ended("done", f"somebody has retrained it: version {by_hand}"), places, clock())
     elsewhere = {batch.batch_id for batch in released_batches(engine, model)} - set(here())
     if elsewhere:
         names = ", ".join(sorted(elsewhere))
         return Carried(f"order {order.id} is another schedule's: batch {names} was released in another RESUNET_HOME")
-    _write(engine, lambda connection: orders.begin(connection, order, clock()))
+    begun = list[bool]()
+    _write(engine, lambda connection: begun.append(orders.begin(connection, order, clock())))
+    if begun != [True]:
+        return Carried(f"order {order.id} was withdrawn just now")
     # One that was cut off, or failed, after its training has used up what was released.
     answer = retrain(order, anyway)
     if answer.failed and order.attempts + 1 < ATTEMPTS:
@@ -130,6 +143,16 @@ def _trained_since(engine: Engine, order: Order) -> str | None:
     """The newest version that was trained on released images since an order was placed."""
     uses = [use for batch in released_batches(engine, order.model_name) for use in batch.uses if use.when > order.made]
     return max(uses, key=lambda use: use.when).model_version if uses else None
+
+
+def _trained(order: Order, version: str) -> str:
+    if not order.attempts:
+        return f"somebody has retrained it: version {version}"
+    # It was cut off after its training: another one would find nothing new.
+    return (
+        f"version {version} was trained on what was released. If `python -m registry status {order.model_name}` has it "
+        f"in no stage: `python -m registry promote {order.model_name} {version} Staging`"
+    )
 
 
 def _end(

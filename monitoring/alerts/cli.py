@@ -104,7 +104,9 @@ def carry_out(model: Annotated[str, typer.Option(help="Registered model.")] = "r
 
     engine, recipients = _engine(), Recipients(os.environ)
     store = ReleasedStore(RecordsSettings.load().home)
-    done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC), store.batches)
+    now = {policy.name: policy.promotes if policy.retrain is not None else None for policy in _policies(None)}
+    promotes = lambda order: now.get(order.policy)  # noqa: E731
+    done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC), store.batches, promotes)
     # What is not told now is told by the next check.
     _deliver(engine, recipients)
     _console(stderr=done.failed).print(done.line, markup=False, style="red" if done.failed else "")

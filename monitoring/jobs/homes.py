@@ -49,6 +49,12 @@ def _give(path: Path, name: str) -> None:
     try:
         # There as a whole or not at all, and never in the place of another one's.
         with suppress(FileExistsError):
-            os.link(part, path)
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
     finally:
         part.unlink()

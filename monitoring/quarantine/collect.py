@@ -76,7 +76,7 @@ def gather(
         image, mask = _content(row, stores)
         if image is None or mask is None:
             without_image += 1
-        elif seen.refused(row, mask) or seen.same(image, mask):
+        elif seen.refused(row, image, mask) or seen.same(image, mask):
             known += 1
         elif (image, mask) in contents:
             copies += 1
@@ -98,6 +98,7 @@ class _Seen:
         self._answers = {one.answer_id for one in live}
         self._contents = {(one.image_sha256, one.mask_sha256) for one in live}
         self._refused = {(one.answer_id, one.source, one.mask_sha256) for one in refused}
+        self._refused_contents = {(one.image_sha256, one.mask_sha256) for one in refused}
 
     def holds(self, answer_id: str) -> bool:
         return answer_id in self._answers
@@ -105,9 +106,9 @@ class _Seen:
     def same(self, image: str, mask: str) -> bool:
         return (image, mask) in self._contents
 
-    def refused(self, row: LabelledAnswer, mask: str) -> bool:
-        """Whether somebody has turned this very label down; one that was drawn anew is another one."""
-        return (row.answer_id, row.source, mask) in self._refused
+    def refused(self, row: LabelledAnswer, image: str, mask: str) -> bool:
+        """Whether somebody has turned this label down, of this answer or of the same image sent again."""
+        return (row.answer_id, row.source, mask) in self._refused or (image, mask) in self._refused_contents
 
 
 def _strongest(engine: Engine, model: str, window: Window, sources: Sequence[Source]) -> Iterator[LabelledAnswer]:

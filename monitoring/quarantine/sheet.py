@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from monitoring.performance.labelled import NO_SLICE, LabelledAnswer
 from monitoring.performance.worst import draw_sheet, worst_of
+from monitoring.quarantine.batch_data import Content, contents
 from records.batch import Batch, BatchImage
 from records.labels import Source
 from records.stores import Stores
@@ -24,10 +25,12 @@ def draw(batch: Batch, stores: Stores, path: Path, limit: int) -> int:
     Raises:
         OSError: the file cannot be written.
     """
+    # What is decided on, and nothing that has taken its place since.
+    as_collected = [found.image for found in contents(batch, stores) if isinstance(found, Content)]
     if batch.state == "released":
         released = stores.released
         stores = replace(stores, images=released.images(batch.batch_id), truths=released.truths(batch.batch_id))
-    shown = worst_of([_row(one) for one in batch.images], stores, limit)
+    shown = worst_of([_row(one) for one in as_collected], stores, limit)
     of_clients = ", labels OF CLIENTS" if batch.of_clients else ""
     title = f"batch {batch.batch_id}{of_clients}: wide blue lines are the labels, thin lines what the model answered"
     draw_sheet(shown, title=title, path=path)

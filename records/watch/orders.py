@@ -143,19 +143,21 @@ def place(connection: Connection, wanted: Wanted, alert_id: int, now: datetime) 
     return connection.scalar(row.on_conflict_do_nothing().returning(retrain_orders.c.id)) is not None
 
 
-def withdraw(connection: Connection, alert_id: int, now: datetime) -> None:
-    """Take back what an alert that is over has ordered, where nobody has begun it."""
+def withdraw(
+    connection: Connection, alert_id: int, now: datetime, why: str = "its alert was over before anything was released"
+) -> None:
+    """Take back what an alert has ordered, where nobody has begun it."""
     if not inspect(connection).has_table(retrain_orders.name):
         return
-    mine = retrain_orders.c.alert_id == alert_id, retrain_orders.c.state == "open"
-    told = "its alert was over before anything was released"
-    connection.execute(update(retrain_orders).where(*mine).values(state="withdrawn", ended=now, outcome=told))
+    fresh = retrain_orders.c.state == "open", retrain_orders.c.attempts == 0
+    mine = update(retrain_orders).where(retrain_orders.c.alert_id == alert_id, *fresh)
+    connection.execute(mine.values(state="withdrawn", ended=now, outcome=why))
 
 
-def begin(connection: Connection, order: Order, now: datetime) -> None:
-    """Note that an order is carried out from now on."""
+def begin(connection: Connection, order: Order, now: datetime) -> bool:
+    """Note that an order is carried out from now on; False where it is none any more."""
     values = {"state": "running", "started": now, "attempts": retrain_orders.c.attempts + 1}
-    connection.execute(update(retrain_orders).where(*_this(order)).values(**values))
+    return connection.execute(update(retrain_orders).where(*_this(order)).values(**values)).rowcount == 1
 
 
 def end(connection: Connection, order: Order, how: Ended, now: datetime) -> None:

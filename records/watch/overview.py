@@ -102,6 +102,11 @@ class Job:
     running: bool
     trouble: str
 
+    @property
+    def called(self) -> str:
+        """Its name, without that of a machine: a page is for more people than those who run it."""
+        return "upkeep" if self.state.name.startswith("upkeep ") else self.state.name
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -148,7 +153,7 @@ class Overview:
             found.append(f"windows follow a trend: version {self.trend.value.model_version}")
         for job in self.jobs.value or ():
             if job.trouble:
-                found.append(f"job {job.state.name} {'failed' if job.state.failed else 'is overdue'}")
+                found.append(f"job {job.called} {'failed' if job.state.failed else 'is overdue'}")
         return tuple(found)
 
 
@@ -279,9 +284,9 @@ def _trend(engine: Engine, model_name: str) -> WindowReport | None:
 
 
 def _reports(engine: Engine, model_name: str, limit: int, *kinds: Kind) -> Sequence[WindowReport]:
-    """Those of the first kind of which there is one: what a person asked for by hand shows where no schedule runs."""
-    read = (latest_reports(engine, model_name, limit=limit, kind=kind) for kind in kinds)
-    return next((found for found in read if found), ())
+    """Those of the kind with the newest window: a schedule's, or what a person asked for by hand since."""
+    read = [latest_reports(engine, model_name, limit=limit, kind=kind) for kind in kinds]
+    return max((found for found in read if found), key=lambda found: found[0].window_end, default=())
 
 
 def _dice(engine: Engine, model_name: str, span: Span) -> Dice | None:

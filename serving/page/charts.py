@@ -146,13 +146,15 @@ def dice_chart(span: Span, reports: Sequence[WindowReport], measured: Sequence[M
     lines: list[Line] = []
     for one in estimated:
         dice = one.estimated_dice or 0.0
-        values = (dice, one.estimated_low or dice, one.estimated_high or dice)
+        ends = (dice if end is None else end for end in (one.estimated_low, one.estimated_high))
+        values = (dice, *ends)
         told = f"{moment(one.window_start)} to {moment(one.window_end)}: estimated {estimate(one)}"
         lines += whisker(one.window_start, one.window_end, values, "estimated", told)
     for bit in measured:
         told = f"{bit.start:%Y-%m-%d}, version {bit.version}: measured {with_interval(bit.mean, bit.low, bit.high)}"
         lines += whisker(bit.start, bit.end, (bit.mean, bit.low, bit.high), "measured", told)
-    told = f"{len(estimated)} of {len(reports)} windows have an estimate; {len(measured)} days have labels of audits."
+    days = len({bit.start for bit in measured})
+    told = f"{len(estimated)} of {len(reports)} windows have an estimate; {days} days have labels of audits."
     keys = (("estimated", "estimated without labels"), ("measured", "measured by audits"))
     return _chart("dice", "Dice", told, span, (f"{least:g}", "1"), lines=lines, keys=keys)
 

@@ -140,7 +140,7 @@ def _job(job: Job, seen: Overview) -> Row:
     outcome = "failed" if state.failed else "overdue" if job.trouble else state.last_outcome or "has not ended yet"
     due = "runs now" if job.running else ago(state.due, now) if state.due else ""
     closed = moment(state.window_end) if state.window_end else ""
-    cells = (state.name, outcome, ago(state.last_finished, now), due, ago(state.heartbeat, now), closed)
+    cells = (job.called, outcome, ago(state.last_finished, now), due, ago(state.heartbeat, now), closed)
     return Row(cells, bool(job.trouble))
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from monitoring.quarantine import batch_data, custody
 from monitoring.quarantine.custody import Person
+from records.log_database import open_log
 from records.quarantine import find_batch, note_use, released_batches, unused_batches
 from records.sealing import MAGIC, Keyring
 from records.upkeep import Retention, Upkeep
@@ -227,6 +228,18 @@ def test_a_release_that_was_cut_off_leaves_nothing_for_long(lite: Scene) -> None
     later = datetime.now(UTC) + timedelta(days=2)
     Upkeep(lite.engine, lite.home, lite.stores, Retention(timedelta(999), timedelta(999)), lambda: later).run()
     assert lite.files("released") == []
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_was_released_stays_where_another_database_knows_nothing_of_it(lite: Scene, tmp_path: Path) -> None:
+    lite.labelled("a-1")
+    lite.release(lite.batch())
+    kept = lite.files("released")
+    other = open_log(f"sqlite:///{tmp_path}/other.db")
+    later = datetime.now(UTC) + timedelta(days=2)
+    Upkeep(other, lite.home, lite.stores, Retention(timedelta(999), timedelta(999)), lambda: later).run()
+    other.dispose()
+    assert kept and lite.files("released") == kept
 
 
 def test_prepare_looks_at_a_batch_and_what_it_refuses_is_told_and_not_released(lite: Scene) -> None:

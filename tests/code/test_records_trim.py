@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from forgotten_scene import Scene
 from typer.testing import CliRunner
 from waiting import until
@@ -16,6 +17,7 @@ from records.blobs import BlobStore, MaskStore
 from records.cli import app
 from records.images import ImageStore
 from records.inference import InferenceLog
+from records.log_database import open_log
 from records.stores import Stores
 from records.trim import Trimmed, trim
 from records.upkeep import Retention, Upkeep
@@ -157,3 +159,15 @@ def test_a_server_keeps_to_the_limit_by_itself(url: str, tmp_path: Path, caplog:
     until(lambda: threading.active_count() and left(store) == [2])
     log.close()
     assert "the oldest 2 masks" in caplog.text
+
+
+def test_of_two_who_keep_to_the_limit_one_does(url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    store = MaskStore(home / "masks")
+    for number in range(3):
+        put(store, number, 3 - number)
+    log = open_log(url)
+    upkeep = Upkeep(log, home, Stores.of(home, None), Retention(masks_bytes=KB), lambda: datetime.now(UTC))
+    with FileLock(home / "trim.lock"):
+        assert upkeep.run() == () and len(left(store)) == 3
+    log.dispose()

@@ -10,6 +10,7 @@ from alert_scene import DAY, DAY_0, HOUR, World, one_place, policies, world
 from quarantine_scene import Scene
 from sqlalchemy import inspect
 
+from monitoring.alerts import carry_out as carrying
 from monitoring.alerts import retraining
 from monitoring.alerts.carry_out import ATTEMPTS, Answer, Carried, carry_out
 from monitoring.alerts.policy import orders_retraining
@@ -21,7 +22,7 @@ from records.watch import outbox
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
 from records.watch.leases import LEASE_VARIABLE, LostLeaseError
-from records.watch.orders import Order, open_order, read_orders
+from records.watch.orders import Order, open_order, read_orders, withdraw
 from records.watch.outbox import waiting
 from records.watch.tables import prepare
 
@@ -205,23 +206,48 @@ def test_a_training_that_fails_is_tried_again_and_given_up_at_last(here: World, 
     assert carry(here, trainer).line == "no retraining of resunet is ordered"
 
 
-def test_a_training_that_was_killed_is_begun_again_also_after_it_used_up_what_was_released(
-    here: World, tmp_path: Path
+def test_a_training_that_was_killed_is_begun_again_but_not_after_it_made_a_version(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    batch = released(here, tmp_path)
+    here.now += HOUR
+    ends_with = [lambda: None, lambda: note_use(here.engine, "8", "run", here.now, [batch], {})]
+
+    def killed(_order: Order, _anyway: bool) -> Answer:
+        ends_with.pop(0)()
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            carry(here, killed)
+        assert [order.state for order in read_orders(here.engine)] == ["running"]
+    done = carry(here, Trainer())
+    assert "version 8 was trained on what was released" in done.line and "registry promote resunet 8" in done.line
+    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("done", 2)]
+
+
+@pytest.mark.parametrize(("now", "promoted"), [(True, [True]), (False, [False]), (None, [])])
+def test_what_an_order_does_is_what_its_policy_says_by_then(
+    here: World, tmp_path: Path, now: bool | None, promoted: list[bool]
+) -> None:
+    drifted(here, 0, PROMOTES)
+    batch = released(here, tmp_path)
+    trainer = Trainer(IN_STAGING)
+    carry_out(here.engine, "resunet", trainer, one_place, lambda: here.now, lambda: [batch], lambda _order: now)
+    assert [order.promote for order, _ in trainer.asked] == promoted
+    assert [order.state for order in read_orders(here.engine)] == ["withdrawn" if now is None else "done"]
+
+
+def test_an_order_that_was_withdrawn_meanwhile_is_not_begun(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drifted(here, 0)
     batch = released(here, tmp_path)
-
-    def killed(_order: Order, _anyway: bool) -> Answer:
-        note_use(here.engine, "8", "run", here.now, [batch], {})
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        carry(here, killed)
-    assert [order.state for order in read_orders(here.engine)] == ["running"]
-    trainer = Trainer(IN_STAGING)
-    assert not carry(here, trainer).failed
-    assert [anyway for _, anyway in trainer.asked] == [True]
-    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("done", 2)]
+    order = open_order(here.engine, "resunet")
+    with here.engine.begin() as connection:
+        withdraw(connection, 1, here.now)
+    monkeypatch.setattr(carrying, "open_order", lambda *_: order)
+    done = carry_out(here.engine, "resunet", Trainer(), one_place, lambda: here.now, lambda: [batch])
+    assert done == Carried("order 1 was withdrawn just now")
 
 
 def test_somebody_who_retrains_by_hand_meanwhile_settles_the_order(here: World, tmp_path: Path) -> None:
