@@ -34,6 +34,9 @@ TOLD = {
 }
 # These can measure the version that `engine` made; those that are run alone make one.
 MEASURES = ("serving", "gateway", "gateway_large", "drift", "monitoring_cost")
+# Two at a time beside other tests: where the processor has no bf16, some take minutes.
+SECONDS = 600
+pytestmark = pytest.mark.timeout(SECONDS + 60)
 Done = subprocess.CompletedProcess[str]
 
 
@@ -48,7 +51,7 @@ def smoke(name: str, folder: Path, *more: str) -> Done:
         env={**os.environ, **own},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=SECONDS,
     )
 
 
