@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from sqlalchemy import Engine
 
+from pipelines.challenger import tags_of
 from pipelines.evidence.kinds import COMPARING, KINDS, Found
 from pipelines.evidence.subject import Subject, Version
 from records import evidence as kept
@@ -107,22 +107,12 @@ def _subject(options: EvidenceOptions, compares: bool, console: Console, stack: 
         champion = None
         if compares and stage == "Production" and state.live is not None and state.live != row.version:
             champion = _fetched(client, options.name, state.live, stack)
-        place = _place(options, _tags(client, row.run_id))
+        place = _place(options, tags_of(client, row.run_id))
     return Subject(candidate, champion, place, console)
 
 
 def _fetched(client: MlflowClient, name: str, version: str, stack: ExitStack) -> Version:
     return Version.checked(f"version {version}", stack.enter_context(download(client, name, version)))
-
-
-def _tags(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """What the version's run noted; nothing where there is no such run any more."""
-    try:
-        return dict(client.get_run(run_id).data.tags) if run_id else {}
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
 
 
 def _place(options: EvidenceOptions, tags: dict[str, str]) -> DataPlace:
