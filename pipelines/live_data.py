@@ -71,8 +71,8 @@ def put_together(folder: Path, base: DataPlace, batches: Sequence[Batch], store:
         store: where their images and masks are.
 
     Raises:
-        DataError: the data set cannot be trained on, with or without the live images; or a live image is not here, or
-            not what was released.
+        DataError: the data set cannot be trained on, with or without the live images; or a batch is not here, or
+            a live image is not what was released.
         SettingsError: the place of the data set makes no sense.
     """
     data = prepare_data(base.data, base.where, base.groups, None, base.slices)
@@ -82,12 +82,9 @@ def put_together(folder: Path, base: DataPlace, batches: Sequence[Batch], store:
         for name in data.dataset.slice_columns
     }
     origin = next(name for name in ("origin", "live_origin", "resunet_origin") if name not in columns)
-    live = [
-        _write(folder, batch, image, store, columns, origin) for batch in batches for image in _once(batches, batch)
-    ]
+    live, left_out = _write_all(folder, batches, store, columns, origin)
     fixed = dict(zip((Path(path).name for path in data.manifest["path"]), _keys(data.manifest), strict=True))
     slices = f"{base.slices},{origin}" if base.slices else ""
-    left_out = dict[str, str]()
     for _ in range(_ROUNDS):
         known = {one.file: one.image.split_key for one in live if one.image.split_key is not None}
         write_groups(folder / GROUPS_FILE, {**fixed, **known})
@@ -135,7 +132,31 @@ def _once(batches: Sequence[Batch], batch: Batch) -> list[BatchImage]:
     else:
         others = [other for other in earlier if not other.of_clients]
     before = {one.answer_id for other in others for one in other.images}
-    return [one for one in batch.images if one.answer_id not in before]
+    # The same picture sent again has another answer: a client's word on it does not stand against an auditor's.
+    audited = set[str]()
+    if batch.of_clients:
+        audited = {one.image_sha256 for other in others if not other.of_clients for one in other.images}
+    return [one for one in batch.images if one.answer_id not in before and one.image_sha256 not in audited]
+
+
+def _write_all(
+    folder: Path, batches: Sequence[Batch], store: ReleasedStore, columns: Mapping[str, Collection[str]], origin: str
+) -> tuple[list[_Live], dict[str, str]]:
+    """Write the batches' images, and return them, and the names of those that are gone, with why."""
+    live, gone = list[_Live](), dict[str, str]()
+    for batch in batches:
+        if batch.batch_id not in store.batches():
+            raise DataError(
+                f"batch {batch.batch_id} is not in this RESUNET_HOME: train where it was released, bring the folder "
+                f"`released` here, or take it back: python -m monitoring quarantine withdraw {batch.batch_id}"
+            )
+        for image in _once(batches, batch):
+            one = _write(folder, batch, image, store, columns, origin)
+            if one is None:
+                gone[image.name] = f"it was released with batch {batch.batch_id}, and is in RESUNET_HOME no more"
+            else:
+                live.append(one)
+    return live, gone
 
 
 def _write(
@@ -145,18 +166,16 @@ def _write(
     store: ReleasedStore,
     columns: Mapping[str, Collection[str]],
     origin: str,
-) -> _Live:
+) -> _Live | None:
     content = store.images(batch.batch_id).get(image.answer_id, image.event_time)
     truth = store.truths(batch.batch_id).get(image.answer_id, image.source, image.event_time)
     if content is None or truth is None:
-        raise DataError(
-            f"{image.name} of batch {batch.batch_id} is not in this RESUNET_HOME: train where it was released, or "
-            "bring the folder `released` here"
-        )
+        return None
     if (sha256(content), sha256(truth.encode())) != (image.image_sha256, image.mask_sha256):
         raise DataError(
             f"{image.name} of batch {batch.batch_id} is not what was released: somebody has changed it since. Restore "
-            "the folder `released` from a backup"
+            "the folder `released` from a backup, or take the batch back: "
+            f"python -m monitoring quarantine withdraw {batch.batch_id}"
         )
     name = write_image(folder, image.name, content)
     write_mask(folder, image.name, from_stored(truth))

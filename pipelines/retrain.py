@@ -115,7 +115,7 @@ def retrain(options: RetrainOptions, console: Console) -> Retrained | None:
 
     Raises:
         SettingsError: nothing is in Production, nobody knows where its data set is, or another retraining is under way.
-        DataError: the data cannot be trained on, or an image was forgotten while it was.
+        DataError: the data cannot be trained on, or an image was forgotten or withdrawn while it was.
         ResunetError: what the training or the registry raise.
     """
     settings = RecordsSettings.load()
@@ -170,8 +170,8 @@ class _Retraining:
             forgotten = note_use(self._engine, trained.version, trained.run_id, now, names, together.split_keys)
             if forgotten:
                 raise DataError(
-                    f"{len(forgotten)} images were forgotten while version {trained.version} of {name} was trained on "
-                    "them: it goes nowhere; archive it, and run this again"
+                    f"{len(forgotten)} images were forgotten, or their batch taken back, while version "
+                    f"{trained.version} of {name} was trained on them: it goes nowhere; archive it, and run this again"
                 )
             why = f"retrained on {len(names)} released batches"
             why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""

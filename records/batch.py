@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 Verdict = Literal["released", "rejected"]
-State = Literal["quarantined", "released", "rejected"]
+State = Literal["quarantined", "released", "rejected", "withdrawn"]
 # How the files of live images begin in a data set.
 LIVE_PREFIX: Final = "live-"
 # Of an answer's hash, in the name of a file: enough that no two share it, and that `forget` finds it.
@@ -62,6 +62,15 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Withdrawal:
+    """Who has taken a release back, why, and when."""
+
+    who: str
+    why: str
+    when: datetime
+
+
+@dataclass(frozen=True)
 class Use:
     """A version that was trained on a batch."""
 
@@ -91,6 +100,7 @@ class Batch:
     refusals: tuple[str, ...] | None = None
     checked_digest: str | None = None
     decision: Decision | None = None
+    withdrawal: Withdrawal | None = None
     uses: tuple[Use, ...] = ()
 
     @property
@@ -100,7 +110,14 @@ class Batch:
 
     @property
     def state(self) -> State:
+        if self.withdrawal is not None:
+            return "withdrawn"
         return "quarantined" if self.decision is None else self.decision.verdict
+
+    @property
+    def is_turned_down(self) -> bool:
+        """Whether somebody has said that its labels are not to be trained on."""
+        return self.state in ("rejected", "withdrawn")
 
     @property
     def digest(self) -> str:

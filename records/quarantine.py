@@ -4,6 +4,7 @@
     note_checked(engine, batch.batch_id, refusals=(), digest=batch.digest, now=now)
     decide(engine, batch.batch_id, Decision("released", "ada", "looked at each of them", now, batch.digest))
     released_batches(engine, "resunet")
+    note_withdrawn(engine, batch.batch_id, Withdrawal("ada", "labels of another stain", now))
 
 Images and masks lie in the stores of a home (`records.images`, `records.truths`; of what was released,
 `records.released`); here is by which digests they are known. An image is named by its `answer_id`, which is a hash, and
@@ -16,12 +17,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, inspect, select, union, update
 
-from records.batch import Batch, BatchImage, Decision, Use
+from records.batch import Batch, BatchImage, Decision, Use, Withdrawal
 from records.engines import exclusive, explained
-from records.quarantine_tables import batch_decisions, batch_images, batch_uses, batches, metadata
+from records.quarantine_tables import (
+    batch_decisions,
+    batch_images,
+    batch_uses,
+    batch_withdrawals,
+    batches,
+    metadata,
+)
 from records.schema import predictions
+from records.tables import prepare
 from records.texts import storable
 from records.tombstones import in_parts
 from resunet.errors import RecordsError
@@ -33,15 +42,18 @@ def add_batch(engine: Engine, batch: Batch) -> None:
     Raises:
         RecordsError: an image is in another batch by now, it was forgotten, or the database does not answer.
     """
-    _prepare(engine)
+    prepare(engine, *metadata.sorted_tables)
     answers = [one.answer_id for one in batch.members]
     # Beside it nothing is forgotten either.
     with explained(engine), exclusive(engine) as connection:
-        decided = select(batch_decisions.c.batch_id).where(batch_decisions.c.verdict == "rejected")
+        turned_down = union(
+            select(batch_decisions.c.batch_id).where(batch_decisions.c.verdict == "rejected"),
+            select(batch_withdrawals.c.batch_id),
+        )
         for part in in_parts(answers):
             mine = batch_images.c.answer_id.in_(part), batch_images.c.left_out.is_(None)
             like = select(batches.c.batch_id).where(batches.c.of_clients == batch.of_clients)
-            others = batch_images.c.batch_id.in_(like), batch_images.c.batch_id.not_in(decided)
+            others = batch_images.c.batch_id.in_(like), batch_images.c.batch_id.not_in(turned_down)
             if connection.scalar(select(batch_images.c.batch_id).where(*mine, *others).limit(1)):
                 raise RecordsError("another batch was collected just now from the same images: run it again")
             there = select(func.count()).where(predictions.c.answer_id.in_(part))
@@ -90,6 +102,21 @@ def decide(engine: Engine, batch_id: str, decision: Decision) -> None:
         connection.execute(insert(batch_decisions).values(batch_id=batch_id, **asdict(decision) | texts))
 
 
+def note_withdrawn(engine: Engine, batch_id: str, withdrawal: Withdrawal) -> None:
+    """Write down who has taken a release back; the decision stays beside it.
+
+    Raises:
+        RecordsError: the batch is not released, or the database does not answer.
+    """
+    prepare(engine, *metadata.sorted_tables)
+    with explained(engine), exclusive(engine) as connection:
+        [batch] = _read(connection, batches.c.batch_id == batch_id)
+        if batch.state != "released":
+            raise RecordsError(f"batch {batch_id} is {batch.state}: only a release can be taken back")
+        texts = {"who": storable(withdrawal.who), "why": storable(withdrawal.why)}
+        connection.execute(insert(batch_withdrawals).values(batch_id=batch_id, **asdict(withdrawal) | texts))
+
+
 def note_use(
     engine: Engine,
     version: str,
@@ -104,11 +131,12 @@ def note_use(
         split_keys: by `answer_id`; one that is noted already stays.
 
     Returns:
-        Those of the images that were forgotten meanwhile.
+        Those of the images that were forgotten meanwhile, or whose batch was withdrawn.
 
     Raises:
         RecordsError: the database does not answer.
     """
+    prepare(engine, *metadata.sorted_tables)
     with explained(engine), exclusive(engine) as connection:
         for batch_id in batch_ids:
             use = {"model_version": version, "run_id": run_id, "when": now}
@@ -117,7 +145,9 @@ def note_use(
             mine = batch_images.c.batch_id.in_(list(batch_ids)), batch_images.c.answer_id == answer
             fresh = batch_images.c.split_key.is_(None)
             connection.execute(update(batch_images).where(*mine, fresh).values(split_key=key))
-        left = select(batch_images.c.answer_id).where(batch_images.c.batch_id.in_(list(batch_ids)))
+        withdrawn = select(batch_withdrawals.c.batch_id)
+        mine = batch_images.c.batch_id.in_(list(batch_ids)), batch_images.c.batch_id.not_in(withdrawn)
+        left = select(batch_images.c.answer_id).where(*mine)
         return sorted(set(split_keys) - set(connection.scalars(left)))
 
 
@@ -189,14 +219,6 @@ def drop_images(connection: Connection, answer_ids: Sequence[str]) -> set[str]:
     return trained
 
 
-def _prepare(engine: Engine) -> None:
-    with explained(engine):
-        if inspect(engine).has_table(batches.name):
-            return
-        with exclusive(engine) as connection:
-            metadata.create_all(connection)
-
-
 def _refuse_decided(connection: Connection, batch_id: str) -> None:
     there = connection.execute(select(batch_decisions).where(batch_decisions.c.batch_id == batch_id)).first()
     if there is not None:
@@ -227,6 +249,9 @@ def _read(connection: Connection, *which: Any) -> list[Batch]:
 
     members = of(select(batch_images).where(mine(batch_images)).order_by(batch_images.c.answer_id))
     decisions = of(select(batch_decisions).where(mine(batch_decisions)))
+    # A release that knew no withdrawals made the other tables without theirs.
+    withdrawn = inspect(connection).has_table(batch_withdrawals.name)
+    withdrawals = of(select(batch_withdrawals).where(mine(batch_withdrawals))) if withdrawn else {}
     uses = of(select(batch_uses).where(mine(batch_uses)).order_by(batch_uses.c.when))
     return [
         Batch(
@@ -240,6 +265,7 @@ def _read(connection: Connection, *which: Any) -> list[Batch]:
             refusals=None if row.refusals is None else tuple(row.refusals),
             checked_digest=row.checked_digest,
             decision=next((Decision(**one) for one in decisions[row.batch_id]), None),
+            withdrawal=next((Withdrawal(**one) for one in withdrawals.get(row.batch_id, ())), None),
             uses=tuple(Use(**one) for one in uses[row.batch_id]),
         )
         for row in rows

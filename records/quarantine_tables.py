@@ -1,6 +1,7 @@
 """The tables of `records.quarantine`. One definition for SQLite and PostgreSQL.
 
-What is decided stays: triggers refuse to change or delete a row of `batch_decisions`, or to write over one.
+What is decided stays: triggers refuse to change or delete a row of `batch_decisions` or `batch_withdrawals`, or to
+write over one.
 """
 
 from sqlalchemy import DDL, JSON, Boolean, Column, Float, Index, MetaData, Table, Text, event
@@ -63,21 +64,39 @@ batch_uses = Table(
     Column("when", UtcTime, nullable=False),
 )
 
-_REFUSE = "BEGIN SELECT RAISE(ABORT, 'batch_decisions is append-only'); END"
-_SQLITE = (
-    f"CREATE TRIGGER batch_decisions_no_update BEFORE UPDATE ON batch_decisions {_REFUSE}",
-    f"CREATE TRIGGER batch_decisions_no_delete BEFORE DELETE ON batch_decisions {_REFUSE}",
-    # REPLACE fires no DELETE trigger.
-    "CREATE TRIGGER batch_decisions_once BEFORE INSERT ON batch_decisions "
-    f"WHEN EXISTS (SELECT 1 FROM batch_decisions WHERE batch_id = NEW.batch_id) {_REFUSE}",
+# A release that somebody has taken back: one a batch, beside the decision, which stays.
+batch_withdrawals = Table(
+    "batch_withdrawals",
+    metadata,
+    Column("batch_id", Text, primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("when", UtcTime, nullable=False),
 )
-_POSTGRESQL = (
-    "CREATE OR REPLACE FUNCTION batch_decisions_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION 'batch_decisions is append-only'; END $$",
-    "CREATE TRIGGER batch_decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON batch_decisions "
-    "FOR EACH STATEMENT EXECUTE FUNCTION batch_decisions_append_only()",
-)
-for _dialect, _statements in (("sqlite", _SQLITE), ("postgresql", _POSTGRESQL)):
-    for _statement in _statements:
-        _made: DDL = DDL(_statement)  # type: ignore[no-untyped-call]
-        event.listen(batch_decisions, "after_create", _made.execute_if(dialect=_dialect))
+
+
+def _sqlite(table: str) -> tuple[str, ...]:
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+        # REPLACE fires no DELETE trigger.
+        f"CREATE TRIGGER {table}_once BEFORE INSERT ON {table} "
+        f"WHEN EXISTS (SELECT 1 FROM {table} WHERE batch_id = NEW.batch_id) {refuse}",
+    )
+
+
+def _postgresql(table: str) -> tuple[str, ...]:
+    return (
+        f"CREATE OR REPLACE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$",
+        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()",
+    )
+
+
+for _table in (batch_decisions, batch_withdrawals):
+    for _dialect, _statements in (("sqlite", _sqlite(_table.name)), ("postgresql", _postgresql(_table.name))):
+        for _statement in _statements:
+            _made: DDL = DDL(_statement)  # type: ignore[no-untyped-call]
+            event.listen(_table, "after_create", _made.execute_if(dialect=_dialect))

@@ -10,10 +10,13 @@ They are sealed as the others are, in a folder a batch.
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+
+from filelock import FileLock
 
 from records.blob_files import is_older
 from records.images import ImageStore
@@ -40,6 +43,21 @@ class ReleasedStore:
     def truths(self, batch_id: str) -> TruthStore:
         """A batch's true masks."""
         return TruthStore(self._folder(batch_id) / "truths", self._keyring)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """As long as the block lasts, nobody else in this home decides on a batch and moves its files.
+
+        Raises:
+            RecordsError: the home cannot be written.
+        """
+        with ExitStack() as held:
+            try:
+                self._home.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(self._home / "released.lock"))
+            except OSError as error:
+                raise RecordsError(f"RESUNET_HOME {self._home} cannot be written: {error.strerror}") from error
+            yield
 
     def batches(self) -> list[str]:
         """Batches of which there is something here."""

@@ -23,11 +23,11 @@ from monitoring.alerts.policy import Policy
 from monitoring.alerts.recipients import Place
 from monitoring.alerts.sources import Observation, Sources
 from monitoring.alerts.windows import observe_windows
+from records.tables import prepare
 from records.watch import orders
 from records.watch.alerts import TABLES, Alert, Key, Severity, read_alerts, save
 from records.watch.orders import withdraw
 from records.watch.outbox import Kind, Queued, prune
-from records.watch.tables import prepare
 from resunet.errors import RecordsError, ResunetError
 
 # What was told is kept for so long.

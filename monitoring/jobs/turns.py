@@ -21,9 +21,9 @@ from sqlalchemy import Engine
 from monitoring.jobs import closing
 from monitoring.jobs.job import Job, Ran, Task
 from monitoring.jobs.keeping import kept
+from records.tables import prepare
 from records.watch import jobs, leases, windows
 from records.watch.leases import Lease, holding
-from records.watch.tables import prepare
 
 # However far the next run is: rows come late, and another schedule may have died.
 _LONGEST_PAUSE: Final = timedelta(minutes=1)

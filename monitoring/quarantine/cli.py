@@ -77,7 +77,7 @@ def collect(
 @app.command(name="list")
 def list_batches(
     model: Annotated[str | None, typer.Option(help="Of this model alone. [default: of all]")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also what was rejected, and what was trained on.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also what was turned down, and what was trained on.")] = False,
 ) -> None:
     """Show the batches that wait: for somebody to decide on them, or for a training."""
     from monitoring.quarantine.words import batch_table
@@ -86,7 +86,7 @@ def list_batches(
     with _open() as (engine, _stores, _home):
         found = read_batches(engine, model)
     shown = [batch for batch in found if every or batch.state == "quarantined" or not (batch.decision and batch.uses)]
-    shown = [batch for batch in shown if every or batch.state != "rejected"]
+    shown = [batch for batch in shown if every or not batch.is_turned_down]
     if shown:
         Console(highlight=False).print(batch_table(shown))
         return
@@ -173,6 +173,20 @@ def release(
 def reject(batch: BatchId, reason: Reason, by: By = None) -> None:
     """Turn a batch down, in your name: its labels are not collected again unless they are drawn anew."""
     from monitoring.quarantine.custody import reject as run
+
+    with _open() as (engine, stores, _home):
+        found = run(engine, stores, batch, _person(by, reason), datetime.now(UTC))
+    _say(found)
+
+
+@app.command()
+def withdraw(batch: BatchId, reason: Reason, by: By = None) -> None:
+    """Take a release back, in your name: no later retraining takes the batch, and its copies are deleted.
+
+    The decision stays, and the withdrawal stands beside it. Versions that were trained on the batch are named: what is
+    to become of them is for you to say (`python -m registry rollback`, `archive`).
+    """
+    from monitoring.quarantine.custody import withdraw as run
 
     with _open() as (engine, stores, _home):
         found = run(engine, stores, batch, _person(by, reason), datetime.now(UTC))

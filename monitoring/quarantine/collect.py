@@ -91,9 +91,9 @@ class _Seen:
     """What earlier batches hold."""
 
     def __init__(self, earlier: Sequence[Batch]) -> None:
-        live = [one for batch in earlier if batch.state != "rejected" for one in batch.images]
+        live = [one for batch in earlier if not batch.is_turned_down for one in batch.images]
         refused = [
-            one for batch in earlier for one in batch.members if batch.state == "rejected" or one.left_out is not None
+            one for batch in earlier for one in batch.members if batch.is_turned_down or one.left_out is not None
         ]
         self._answers = {one.answer_id for one in live}
         self._contents = {(one.image_sha256, one.mask_sha256) for one in live}

@@ -1,4 +1,4 @@
-"""What is done with batches: collected, checked, released or rejected by somebody who is named.
+"""What is done with batches: collected, checked, released, rejected or withdrawn by somebody who is named.
 
 made = collect(engine, stores, home, Question("resunet", window), now)
 check(engine, stores, home, batch_id, without=["live-0123…"], now=now)
@@ -17,9 +17,9 @@ from sqlalchemy import Engine
 from monitoring.quarantine.batch_data import Lost, contents, refusals_of
 from monitoring.quarantine.collect import Gathered, GroupBy, gather
 from monitoring.window import Window
-from records.batch import Batch, Decision
+from records.batch import Batch, Decision, Withdrawal
 from records.labels import Source
-from records.quarantine import add_batch, decide, find_batch, note_checked, read_batches
+from records.quarantine import add_batch, decide, find_batch, note_checked, note_withdrawn, read_batches
 from records.stores import Stores
 from resunet.errors import DataError, RefusedError, SettingsError
 
@@ -135,7 +135,8 @@ def release(
     """
     batch = find_batch(engine, batch_id)
     if batch.decision is not None:
-        _refuse(f"batch {batch_id} was {batch.state} by {batch.decision.who}: that stays so")
+        taken = batch.withdrawal or batch.decision
+        _refuse(f"batch {batch_id} was {batch.state} by {taken.who}: that stays so")
     if batch.of_clients and not of_clients:
         _refuse(
             f"the labels of batch {batch_id} were sent by clients, and whoever sends labels can teach the model what "
@@ -146,20 +147,21 @@ def release(
     _refuse_lost(batch, [one for one in contents(batch, stores) if isinstance(one, Lost)])
     if batch.refusals is None or batch.checked_digest != batch.digest:
         _refuse(f"batch {batch_id} has changed since it was checked: python -m monitoring quarantine check {batch_id}")
-    try:
-        for one in contents(batch, stores):
-            if isinstance(one, Lost):
-                _refuse_lost(batch, [one])
-                continue
-            answer, when = one.image.answer_id, one.image.event_time
-            stores.released.images(batch_id).put(answer, one.encoded, when)
-            stores.released.truths(batch_id).put(answer, one.image.source, one.truth, when)
-        decide(engine, batch_id, Decision("released", person.name, person.reason, now, batch.digest))
-    except BaseException:
-        # Another one may have released it at the same time.
-        if find_batch(engine, batch_id).state != "released":
-            stores.released.drop(batch_id)
-        raise
+    with stores.released.alone():
+        try:
+            for one in contents(batch, stores):
+                if isinstance(one, Lost):
+                    _refuse_lost(batch, [one])
+                    continue
+                answer, when = one.image.answer_id, one.image.event_time
+                stores.released.images(batch_id).put(answer, one.encoded, when)
+                stores.released.truths(batch_id).put(answer, one.image.source, one.truth, when)
+            decide(engine, batch_id, Decision("released", person.name, person.reason, now, batch.digest))
+        except BaseException:
+            # Another one may have released it before.
+            if find_batch(engine, batch_id).state != "released":
+                stores.released.drop(batch_id)
+            raise
     return find_batch(engine, batch_id)
 
 
@@ -170,8 +172,23 @@ def reject(engine: Engine, stores: Stores, batch_id: str, person: Person, now: d
         RecordsError: it is decided on, or the database does not answer.
     """
     batch = find_batch(engine, batch_id)
-    decide(engine, batch_id, Decision("rejected", person.name, person.reason, now, batch.digest))
-    stores.released.drop(batch_id)
+    with stores.released.alone():
+        decide(engine, batch_id, Decision("rejected", person.name, person.reason, now, batch.digest))
+        stores.released.drop(batch_id)
+    return find_batch(engine, batch_id)
+
+
+def withdraw(engine: Engine, stores: Stores, batch_id: str, person: Person, now: datetime) -> Batch:
+    """Take a release back: nothing is trained on the batch from now on, and its copies in this home are deleted.
+
+    Raises:
+        RecordsError: it is not released, the database does not answer, or a copy cannot be deleted: `records upkeep`
+            tries it again.
+    """
+    find_batch(engine, batch_id)
+    with stores.released.alone():
+        note_withdrawn(engine, batch_id, Withdrawal(person.name, person.reason, now))
+        stores.released.drop(batch_id)
     return find_batch(engine, batch_id)
 
 

@@ -65,6 +65,9 @@ def known(batch: Batch) -> list[str]:
     decision = batch.decision
     if decision is not None:
         lines.append(f"{decision.verdict} by {decision.who}, {_at(decision.when)}: {decision.why}")
+        taken = batch.withdrawal
+        if taken is not None:
+            lines.append(f"taken back by {taken.who}, {_at(taken.when)}: {taken.why}")
         lines += [f"trained on by version {use.model_version}, {_at(use.when)}" for use in batch.uses]
         return lines
     if batch.refusals is None:

@@ -33,9 +33,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from records.engines import explained
 from records.schema import UtcTime
+from records.tables import prepare
 from records.texts import one_line, storable
 from records.watch import outbox
-from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 Status = Literal["quiet", "pending", "firing"]

@@ -15,11 +15,11 @@ from sqlalchemy import JSON, Column, Engine, Float, Index, Integer, MetaData, Ro
 
 from records.engines import explained
 from records.schema import UtcTime
+from records.tables import prepare
 from records.texts import storable
 from records.upsert import upsert
 from records.watch.jobs import writing
 from records.watch.leases import refuse_if_lost
-from records.watch.tables import prepare
 
 Verdict = Literal["no drift", "drift", "too few rows"]
 Kind = Literal["window", "trend", "window by hand", "trend by hand"]

@@ -14,11 +14,11 @@ from sqlalchemy import insert
 
 from records.log_database import open_log
 from records.schema import labels
+from records.tables import prepare
 from records.watch.alerts import TABLES, Acknowledgement, Alert, acknowledge, save
 from records.watch.jobs import jobs
 from records.watch.leases import acquire, finish, holding
 from records.watch.reports import WindowReport, add_report
-from records.watch.tables import prepare
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 MODEL = "resunet"

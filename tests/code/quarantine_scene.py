@@ -118,6 +118,9 @@ class Scene:
     def reject(self, batch: Batch, person: Person = ADA) -> Batch:
         return custody.reject(self.engine, self.stores, batch.batch_id, person, self.now)
 
+    def withdraw(self, batch: Batch, person: Person = ADA) -> Batch:
+        return custody.withdraw(self.engine, self.stores, batch.batch_id, person, self.now)
+
     def forget(self, kind: Any, text: str) -> Forgotten:
         return forget(
             self.engine, self.home, Subject(kind, text), "ada", self.keyring, clock=lambda: NOON + timedelta(days=2)

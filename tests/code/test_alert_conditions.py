@@ -14,9 +14,9 @@ from monitoring.alerts.sources import Sources
 from monitoring.alerts.windows import observe_windows
 from monitoring.window import Window
 from records.schema import labels, predictions
+from records.tables import prepare
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
-from records.watch.tables import prepare
 
 ALERT = "actions: [{alert: {}}]"
 

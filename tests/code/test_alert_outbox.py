@@ -19,6 +19,7 @@ from monitoring.alerts.recipients import Recipients
 from monitoring.alerts.reports import Reports
 from monitoring.alerts.telling import Told, deliver
 from records.engines import make_engine
+from records.tables import prepare
 from records.watch.alerts import (
     TABLES,
     Acknowledgement,
@@ -28,7 +29,6 @@ from records.watch.alerts import (
     save,
 )
 from records.watch.outbox import LEASE, Queued, claim, settle, waiting
-from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 RULES = policies(drift(alert="{repeat: 365d}"))

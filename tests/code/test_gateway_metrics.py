@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 from waiting import until
 
 from records.log_database import open_log
+from records.tables import prepare
 from records.watch.jobs import JobState, jobs, jobs_state
 from records.watch.leases import acquire, finish, holding
-from records.watch.tables import prepare
 from serving.gateway.job_metrics import JobMetrics
 from serving.gateway.metrics import SHARED, Metrics, Now
 

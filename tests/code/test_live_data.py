@@ -182,19 +182,46 @@ def test_an_auditor_s_label_goes_before_a_client_s(scene: Scene, base: Path) -> 
     assert done.live == 1 and int((read > 0).sum()) == 11 * 32
 
 
-@pytest.mark.parametrize(
-    ("store", "said"), [("images", "is not in this RESUNET_HOME"), ("", "is not what was released")]
-)
-def test_what_is_gone_or_was_changed_since_is_refused_by_name(scene: Scene, base: Path, store: str, said: str) -> None:
+def test_a_client_s_label_of_the_same_picture_sent_again_does_not_strike_an_auditor_s(scene: Scene, base: Path) -> None:
+    scene.labelled("again-1", source="client", rows=30)
+    [theirs] = scene.collect("client").batches
+    scene.release(theirs, of_clients=True)
+    ours = released(scene, "a-1", rows=11)
+    done = together(scene, base, released_batches(scene.engine, "resunet"))
+    assert done.left_out == {} and set(done.split_keys) == {one.answer_id for one in ours.images}
+
+
+def test_an_image_that_was_changed_since_is_refused_by_name(scene: Scene, base: Path) -> None:
     batch = released(scene, "a-1")
     [one] = batch.images
-    images = scene.stores.released.images(batch.batch_id)
-    if store:
-        images.delete([one.answer_id])
-    else:
-        images.put(one.answer_id, b"other bytes", one.event_time)
-    with pytest.raises(DataError, match=f"{one.name} of batch {batch.batch_id} {said}"):
+    scene.stores.released.images(batch.batch_id).put(one.answer_id, b"other bytes", one.event_time)
+    with pytest.raises(DataError, match=f"{one.name} of batch {batch.batch_id} is not what was released"):
         together(scene, base, [batch])
+
+
+def test_a_released_image_that_is_lost_is_left_out_by_name(scene: Scene, base: Path) -> None:
+    batch = released(scene, "a-1", "a-2")
+    lost, kept = batch.images
+    scene.stores.released.images(batch.batch_id).delete([lost.answer_id])
+    done = together(scene, base, [batch])
+    assert set(done.split_keys) == {kept.answer_id} and list(done.left_out) == [lost.name]
+    assert batch.batch_id in done.left_out[lost.name]
+
+
+def test_a_batch_that_lies_in_another_home_is_refused_by_name(scene: Scene, base: Path) -> None:
+    batch = released(scene, "a-1")
+    scene.stores.released.drop(batch.batch_id)
+    with pytest.raises(DataError, match=f"batch {batch.batch_id} is not in this RESUNET_HOME"):
+        together(scene, base, [batch])
+
+
+def test_a_batch_that_was_taken_back_is_trained_on_no_more(scene: Scene, base: Path) -> None:
+    batch = released(scene, "a-1")
+    keys = together(scene, base, [batch]).split_keys
+    assert scene.withdraw(batch).state == "withdrawn"
+    assert released_batches(scene.engine, "resunet") == []
+    # A training that was under way meanwhile learns of it.
+    assert note_use(scene.engine, "9", "run", scene.now, [batch.batch_id], keys) == sorted(keys)
 
 
 def test_no_live_image_is_kept_as_a_picture_in_a_version_or_a_run(scene: Scene, base: Path) -> None:

@@ -18,11 +18,11 @@ from monitoring.cli import app
 from monitoring.jobs.homes import home_name
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
+from records.tables import prepare
 from records.watch import jobs as table
 from records.watch.job_words import ago, trouble
 from records.watch.jobs import JobState, database_time
 from records.watch.leases import acquire, finish, holding
-from records.watch.tables import prepare
 from resunet.errors import SettingsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

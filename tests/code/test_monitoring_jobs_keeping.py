@@ -10,9 +10,9 @@ from waiting import until
 
 from monitoring.jobs.keeping import kept
 from records.log_database import open_log
+from records.tables import prepare
 from records.watch.jobs import database_time, jobs, jobs_state
 from records.watch.leases import Lease, acquire
-from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 LENGTH = timedelta(seconds=1.2)

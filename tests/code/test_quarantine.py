@@ -8,7 +8,7 @@ from quarantine_scene import Scene, picture, png
 from records_rows import NOON
 from sqlalchemy import text
 
-from monitoring.quarantine import batch_data, custody
+from monitoring.quarantine import batch_data, custody, words
 from monitoring.quarantine.custody import Person
 from records.log_database import open_log
 from records.quarantine import find_batch, note_use, released_batches, unused_batches
@@ -263,3 +263,43 @@ def test_of_two_who_decide_at_once_the_first_one_has(lite: Scene) -> None:
     with pytest.raises(RefusedError, match="was released by ada"):
         lite.release(batch, Person("bob", "me too"))
     assert len(lite.files("released")) == 2
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_release_is_taken_back_by_somebody_who_is_named_and_both_stay(scene: Scene) -> None:
+    scene.labelled("a-1", "a-2")
+    batch = scene.release(scene.batch())
+    note_use(scene.engine, "8", "run", scene.now, [batch.batch_id], {})
+    done = scene.withdraw(batch, Person("bob", "labels of another stain"))
+    assert done.decision is not None and done.decision.who == "ada" and done.withdrawal is not None
+    assert (done.state, done.withdrawal.who, done.withdrawal.why) == ("withdrawn", "bob", "labels of another stain")
+    assert scene.files("released") == [] and unused_batches(scene.engine, "resunet") == []
+    told = "\n".join(words.known(done))
+    assert "released by ada" in told and "taken back by bob" in told and "trained on by version 8" in told
+    # Its labels are not collected again.
+    assert scene.collect().batches == ()
+    for again, state in ((scene.withdraw, "is withdrawn"), (scene.release, "was withdrawn")):
+        with pytest.raises((RecordsError, RefusedError), match=state):
+            again(batch)
+    for statement in ("UPDATE batch_withdrawals SET who = 'mallory'", "DELETE FROM batch_withdrawals"):
+        with pytest.raises(Exception, match="append-only"), scene.engine.begin() as connection:
+            connection.execute(text(statement))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_only_a_release_is_taken_back(lite: Scene) -> None:
+    lite.labelled("a-1")
+    batch = lite.batch()
+    with pytest.raises(RecordsError, match="is quarantined: only a release can be taken back"):
+        lite.withdraw(batch)
+    assert find_batch(lite.engine, batch.batch_id).state == "quarantined"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_database_of_before_withdrawals_is_read_and_takes_one(scene: Scene) -> None:
+    scene.labelled("a-1")
+    batch = scene.release(scene.batch())
+    with scene.engine.begin() as connection:
+        connection.execute(text("DROP TABLE batch_withdrawals"))
+    assert find_batch(scene.engine, batch.batch_id).state == "released"
+    assert scene.withdraw(batch).state == "withdrawn"

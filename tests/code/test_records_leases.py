@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from records.engines import make_engine
 from records.log_database import open_log
+from records.tables import prepare
 from records.watch import windows
 from records.watch.jobs import JobState, alive, database_time, jobs, jobs_state, remove
 from records.watch.leases import (
@@ -24,7 +25,6 @@ from records.watch.leases import (
     release,
     start,
 )
-from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

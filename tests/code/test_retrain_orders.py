@@ -18,13 +18,13 @@ from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.quarantine import custody
 from records.quarantine import note_use, released_batches
+from records.tables import prepare
 from records.watch import outbox
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
 from records.watch.leases import LEASE_VARIABLE, LostLeaseError
 from records.watch.orders import Order, open_order, read_orders, withdraw
 from records.watch.outbox import waiting
-from records.watch.tables import prepare
 
 RETRAIN = """{name: input-drift, when: {verdict: drift}, recover: 1 window,
      actions: [{alert: {}}, {retrain: {at_most_every: 7d, max_minutes: 20}}%s]}"""

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import inspect
 
 from records.engines import make_engine
+from records.tables import prepare
 from records.watch.jobs import jobs
 from records.watch.leases import LostLeaseError, acquire
 from records.watch.reports import WindowReport, add_report, latest_reports, window_reports
-from records.watch.tables import prepare
 from resunet.errors import RecordsError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -129,7 +129,7 @@ def test_the_table_is_made_once_by_many(database_url: str) -> None:
         "import sys\n"
         "from records.engines import make_engine\n"
         "from records.watch.reports import window_reports\n"
-        "from records.watch.tables import prepare\n"
+        "from records.tables import prepare\n"
         "sys.stdin.read()\n"
         "prepare(make_engine(sys.argv[1]), window_reports)"
     )

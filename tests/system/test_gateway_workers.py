@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
 
 from records.log_database import open_log
+from records.tables import prepare
 from records.watch.jobs import jobs
 from records.watch.leases import acquire
-from records.watch.tables import prepare
 
 
 @pytest.fixture

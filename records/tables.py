@@ -1,17 +1,16 @@
-"""Make the tables of this folder where they are missing: each comes with the first row that is written to it."""
+"""Make tables where they are missing: those of the watch and of the quarantine come with the first row in them."""
 
 from sqlalchemy import Engine, Table, inspect
 
 from records.engines import exclusive, explained
 
 
-def prepare(engine: Engine, table: Table, *others: Table) -> None:
+def prepare(engine: Engine, *tables: Table) -> None:
     """Make those of these tables that are missing; safe from many processes at once.
 
     Raises:
         RecordsError: the database does not answer, or takes no tables.
     """
-    tables = (table, *others)
     with explained(engine):
         # Most find them: looking needs no lock, and no right to make tables.
         found = inspect(engine)
