@@ -11,9 +11,7 @@ and each run is made by one of them.
 """
 
 import contextlib
-import fcntl
 import logging
-import os
 import signal
 import threading
 import time
@@ -33,8 +31,8 @@ from monitoring.jobs.commands import Commands
 from monitoring.jobs.job import Job, Ran
 from monitoring.jobs.reach import Reach
 from monitoring.jobs.turns import Turns
+from records.home_lock import alone
 from records.watch.leases import LostLeaseError
-from resunet.errors import SettingsError
 
 log = logging.getLogger("monitoring.schedule")
 
@@ -46,32 +44,21 @@ _AFTER_AN_ERROR_S: Final = 60.0
 
 @contextlib.contextmanager
 def single(home: Path, name: str) -> Iterator[int]:
-    """Hold the lock of a schedule in a home; the system frees it when the last process that holds it is gone.
+    """Hold the lock of a schedule in a home.
 
     Yields:
         its file descriptor: a process that inherits it holds the lock too.
 
     Raises:
-        SettingsError: another process holds it, or the folder cannot be written.
+        BusyError: another process holds it.
+        SettingsError: the folder cannot be written.
     """
-    path = home / f"schedule-{quote(name, safe='')}.lock"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SettingsError(f"RESUNET_HOME {home} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"a schedule of {name!r} runs already in RESUNET_HOME {home}, or the last command of one that was "
-                "killed: stop that one first. (One that stands by for it has a RESUNET_HOME of its own, and the same "
-                "database)"
-            ) from None
+    busy = (
+        f"a schedule of {name!r} runs already in RESUNET_HOME {home}, or the last command of one that was killed: stop "
+        "that one first. (One that stands by for it has a RESUNET_HOME of its own, and the same database)"
+    )
+    with alone(home / f"schedule-{quote(name, safe='')}.lock", busy) as lock:
         yield lock
-    finally:
-        os.close(lock)
 
 
 class _Looks:

@@ -46,6 +46,8 @@ class Where:
 def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console) -> Where:
     """Ask the gates of Staging and move the version there; have the evidence for Production measured, and ask for it.
 
+    What an earlier call has done, before it was cut off, is not done again.
+
     Args:
         data: what it was trained on, whatever RESUNET_DATA names; a guarded server looks where the run noted it.
 
@@ -60,17 +62,23 @@ def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data:
         tables.say_judgement(console, judgement)
         return judgement
 
-    judgement = ask("Staging")
-    if not judgement.allowed:
-        return Where("None", f"version {version} is registered. {refusal(judgement)}")
-    taken = taken_by_somebody(client, name)
-    if taken is not None:
-        return Where(
-            "None",
-            f"version {version} is registered and may go to Staging, where somebody has put version {taken}: when that "
-            f"one is decided on, python -m registry promote {name} {version} Staging",
-        )
-    tables.say_change(console, desk.promote(name, version, "Staging", wish.actor, wish.reason))
+    stage = read_model(client, name).row(version).stage
+    if stage == "Production":
+        return Where("Production", f"version {version} is in Production", as_wished=True)
+    if stage == "Archived":
+        return Where("None", f"version {version} was archived meanwhile: it goes nowhere")
+    if stage != "Staging":
+        judgement = ask("Staging")
+        if not judgement.allowed:
+            return Where("None", f"version {version} is registered. {refusal(judgement)}")
+        taken = taken_by_somebody(client, name)
+        if taken is not None:
+            return Where(
+                "None",
+                f"version {version} is registered and may go to Staging, where somebody has put version {taken}: when "
+                f"that one is decided on, python -m registry promote {name} {version} Staging",
+            )
+        tables.say_change(console, desk.promote(name, version, "Staging", wish.actor, wish.reason))
     there = Where("Staging", f"version {version} is in Staging", as_wished=not wish.promote)
     try:
         ask("Production")

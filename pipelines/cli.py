@@ -177,6 +177,10 @@ def retrain(
     promote: Annotated[
         bool, typer.Option("--promote", help="Ask for Production after Staging; the gates decide.")
     ] = False,
+    version: Annotated[
+        str,
+        typer.Option(help="Train nothing: put this one forward, which one that was cut off has registered."),
+    ] = "",
     result: Annotated[Path | None, typer.Option(help="Also write what came of it here, as JSON.")] = None,
 ) -> None:
     """Train on the live version's data set and on the live images that were released, and put it in Staging.
@@ -185,11 +189,12 @@ def retrain(
     trained starts from the version in Production, goes to Staging if its gates let it, and no further by itself.
 
     Exit code: 0 it is done, or nothing was released since the last time; 3 a gate, or what is in Staging, is in its
-    way; 2 an error.
+    way; 4 another retraining is under way; 2 an error.
     """
     from pipelines.retrain import RetrainOptions, Start
     from pipelines.retrain import retrain as run
-    from resunet.errors import SettingsError
+    from records.home_lock import BUSY_EXIT
+    from resunet.errors import BusyError, SettingsError
 
     if start not in get_args(Start):
         raise SettingsError(f"start: {start!r} is neither production nor scratch")
@@ -198,9 +203,13 @@ def retrain(
     fit = {name: value for name, value in {**lengths, "batch_size": batch_size}.items() if value}
     fit |= {"seed": seed, "learning_rate": learning_rate}
     options = RetrainOptions(
-        model_name, data, where, groups, slices, cast(Start, start), fit, anyway, promote, reason, by
+        model_name, data, where, groups, slices, cast(Start, start), fit, anyway, promote, reason, by, version
     )
-    done = run(options, Console())
+    try:
+        done = run(options, Console())
+    except BusyError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BUSY_EXIT) from None
     if result is not None:
         result.write_text("null" if done is None else done.to_json(), encoding="utf-8")
     if done is None:

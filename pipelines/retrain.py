@@ -8,9 +8,7 @@ only where that is asked for, and its gates let it. The evidence for Production 
 together with the data set only as long as this runs (`records.workplace`).
 """
 
-import fcntl
 import hashlib
-import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +31,8 @@ from pipelines.live_data import Together, put_together
 from pipelines.settings import FitSettings
 from pipelines.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
 from records.batch import Batch
-from records.quarantine import note_use, released_batches, unused_batches
+from records.home_lock import alone
+from records.quarantine import find_batch, note_use, released_batches, unused_batches
 from records.released import ReleasedStore
 from records.sealing import open_keyring
 from records.settings import RecordsSettings
@@ -57,6 +56,7 @@ _HOME_TAG: Final = "retrain.home"
 # What a retraining does as the training before it did, unless it is told otherwise.
 _AS_BEFORE: Final = ("crop", "batch_size", "precision")
 _LONGEST_REASON: Final = 400
+_BUSY: Final = "another retraining is under way in this RESUNET_HOME: wait until it has ended"
 
 Start = Literal["production", "scratch"]
 
@@ -73,6 +73,8 @@ class RetrainOptions:
         promote: ask for Production after Staging.
         reason: who or what asks for it, kept in the run and the records.
         by: who decides.
+        version: that an earlier retraining has registered, and was cut off before it went to Staging: nothing is
+            trained, it is put forward.
     """
 
     model_name: str = "resunet"
@@ -86,6 +88,7 @@ class RetrainOptions:
     promote: bool = False
     reason: str = ""
     by: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,16 +117,18 @@ def retrain(options: RetrainOptions, console: Console) -> Retrained | None:
     """Retrain, register, ask the gates of Staging; None where nothing was released since the last time.
 
     Raises:
-        SettingsError: nothing is in Production, nobody knows where its data set is, or another retraining is under way.
+        BusyError: another retraining is under way.
+        SettingsError: nothing is in Production, nobody knows where its data set is, or `version` is no retrained one.
         DataError: the data cannot be trained on, or an image was forgotten or withdrawn while it was.
         ResunetError: what the training or the registry raise.
     """
     settings = RecordsSettings.load()
     engine = open_log(settings)
     try:
-        if not unused_batches(engine, options.model_name) and not options.anyway:
+        wanted = options.anyway or bool(options.version) or bool(unused_batches(engine, options.model_name))
+        if not wanted:
             return None
-        with _alone(settings.home), tracking() as client:
+        with alone(settings.home / "retrain.lock", _BUSY), tracking() as client:
             return _Retraining(options, console, engine, client, settings).run()
     finally:
         engine.dispose()
@@ -149,23 +154,20 @@ class _Retraining:
             raise SettingsError(
                 f"no version of {name} is in Production to go on from: promote one, or give --start scratch and --data"
             )
+        if options.version:
+            return self._go_on(state)
         run_id = "" if state.live is None else state.row(state.live).run_id
         base = self._base(tags_of(self._client, run_id), state)
         fit = self._fit(run_id, state.live)
         self._end_what_was_cut_off()
         batches = released_batches(self._engine, name)
-        store = ReleasedStore(self._settings.home, open_keyring(self._settings))
-        with workplace(self._settings.home, "retrain") as folder:
-            root = folder / "retraining"
-            root.mkdir()
-            together = put_together(root, base, batches, store)
-            self._tell(base, batches, together)
+        with self._together(base, batches) as together:
             parent = state.live if options.start == "production" and state.live is not None else ""
             try:
                 trained = self._train(base, batches, together, fit, parent)
             finally:
-                report_file(root).unlink(missing_ok=True)
-            names = tuple(batch.batch_id for batch in batches)
+                report_file(together.root).unlink(missing_ok=True)
+            names = [batch.batch_id for batch in batches]
             now = datetime.now(UTC)
             forgotten = note_use(self._engine, trained.version, trained.run_id, now, names, together.split_keys)
             if forgotten:
@@ -173,11 +175,46 @@ class _Retraining:
                     f"{len(forgotten)} images were forgotten, or their batch taken back, while version "
                     f"{trained.version} of {name} was trained on them: it goes nowhere; archive it, and run this again"
                 )
-            why = f"retrained on {len(names)} released batches"
-            why += f": {options.reason}"[:_LONGEST_REASON] if options.reason else ""
-            wish = Wish(Actor(options.by or local_actor()), why, options.promote)
-            where = put_forward(self._client, name, trained.version, wish, root, self._console)
-            return Retrained(trained.version, trained.run_id, names, where.stage, where.outcome, where.as_wished)
+            return self._put_forward(trained.version, trained.run_id, batches, together)
+
+    def _go_on(self, state: ModelState) -> Retrained:
+        """Put a version forward that was trained before, with the data that it was trained on."""
+        version = self._options.version
+        run_id = state.row(version).run_id
+        tags = tags_of(self._client, run_id)
+        if BATCHES_TAG not in tags:
+            raise SettingsError(
+                f"version {version} of {state.name} was not made by a retraining: python -m registry promote "
+                f"{state.name} {version} Staging"
+            )
+        batches = [find_batch(self._engine, name) for name in tags[BATCHES_TAG].split(",") if name]
+        taken = [batch.batch_id for batch in batches if batch.state != "released"]
+        if taken:
+            raise DataError(
+                f"version {version} of {state.name} was trained on batch {', '.join(taken)}, which was taken back: it "
+                "goes nowhere; archive it"
+            )
+        with self._together(self._base(tags, state), batches) as together:
+            return self._put_forward(version, run_id, batches, together)
+
+    @contextmanager
+    def _together(self, base: DataPlace, batches: Sequence[Batch]) -> Iterator[Together]:
+        """The data set and the batches in a folder, as long as the block lasts."""
+        store = ReleasedStore(self._settings.home, open_keyring(self._settings))
+        with workplace(self._settings.home, "retrain") as folder:
+            root = folder / "retraining"
+            root.mkdir()
+            together = put_together(root, base, batches, store)
+            self._tell(base, batches, together)
+            yield together
+
+    def _put_forward(self, version: str, run_id: str, batches: Sequence[Batch], together: Together) -> Retrained:
+        names = tuple(batch.batch_id for batch in batches)
+        why = f"retrained on {len(names)} released batches"
+        why += f": {self._options.reason}"[:_LONGEST_REASON] if self._options.reason else ""
+        wish = Wish(Actor(self._options.by or local_actor()), why, self._options.promote)
+        where = put_forward(self._client, self._options.model_name, version, wish, together.root, self._console)
+        return Retrained(version, run_id, names, where.stage, where.outcome, where.as_wished)
 
     def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:
         options = self._options
@@ -240,23 +277,3 @@ class _Retraining:
 
     def _say(self, sentence: str, style: str) -> None:
         self._console.print(sentence, style=style, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Hold the lock of retrainings in a home; the system frees it when the process is gone."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = os.open(home / "retrain.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise SettingsError(f"RESUNET_HOME {home} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                "another retraining is under way in this RESUNET_HOME: wait until it has ended"
-            ) from None
-        yield
-    finally:
-        os.close(lock)

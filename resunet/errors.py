@@ -21,6 +21,10 @@ class SettingsError(ResunetError):
     """A setting, option or parameter that makes no sense."""
 
 
+class BusyError(SettingsError):
+    """Something of which there is one at a time is under way already: the same will do later."""
+
+
 class VersionError(ResunetError):
     """A model version whose files are missing, altered, or of a format this release does not know."""
 

@@ -23,6 +23,7 @@ from monitoring.alerts import retraining, words
 from monitoring.alerts.recipients import Place
 from monitoring.lifeline import lifeline
 from records.engines import explained
+from records.home_lock import BUSY_EXIT
 from records.quarantine import released_batches, unused_batches
 from records.watch import orders
 from records.watch.jobs import writing
@@ -31,6 +32,7 @@ from records.watch.orders import Ended, Order, open_order
 from records.watch.outbox import Queued, queue
 
 ATTEMPTS: Final = 6
+# Of `python -m pipelines retrain`.
 _CAME_TO_AN_ANSWER: Final = (0, 3)
 
 
@@ -43,12 +45,28 @@ class Answer:
         outcome: a sentence.
         as_wished: the version is where it was to go.
         failed: it came to no answer, and is worth another try.
+        busy: it was not begun, since another one is under way: the next look tries again.
     """
 
     version: str | None
     outcome: str
     as_wished: bool = False
     failed: bool = False
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How an order is carried out this time.
+
+    Attributes:
+        anyway: train although nothing was released since the last training.
+        version: was trained by an earlier attempt, which was cut off then: it is only put forward.
+    """
+
+    order: Order
+    anyway: bool = False
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,7 @@ class Carried:
     failed: bool = False
 
 
-# An order, and whether to train although nothing was released since the last time.
-Retrain = Callable[[Order, bool], Answer]
+Retrain = Callable[[Attempt], Answer]
 _Places = Callable[[Sequence[str]], tuple[Place, ...]]
 
 
@@ -96,13 +113,16 @@ def carry_out(
         return Carried(f"order {order.id}: withdrawn: {why}")
     # It was placed under the policy of its time; whoever has taken the promotion out since means it.
     order = replace(order, promote=order.promote and bool(may))
-    anyway = not unused_batches(engine, model)
-    if anyway:
+    attempt = Attempt(order)
+    if not unused_batches(engine, model):
         trained = _trained_since(engine, order)
-        if trained is not None:
-            return _end(engine, order, Ended("done", _trained(order, trained), trained), places, clock())
+        if not order.attempts and trained is not None:
+            by_hand = Ended("done", f"somebody has retrained it: version {trained}", trained)
+            return _end(engine, order, by_hand, places, clock())
         if not order.attempts:
             return Carried(retraining.told(engine, order))
+        # One that was cut off, or failed, has used up what was released, and may have come to a version.
+        attempt = Attempt(order, anyway=trained is None, version=trained or "")
     elsewhere = {batch.batch_id for batch in released_batches(engine, model)} - set(here())
     if elsewhere:
         names = ", ".join(sorted(elsewhere))
@@ -111,8 +131,10 @@ def carry_out(
     _write(engine, lambda connection: begun.append(orders.begin(connection, order, clock())))
     if begun != [True]:
         return Carried(f"order {order.id} was withdrawn just now")
-    # One that was cut off, or failed, after its training has used up what was released.
-    answer = retrain(order, anyway)
+    answer = retrain(attempt)
+    if answer.busy:
+        _write(engine, lambda connection: orders.put_back(connection, order, answer.outcome))
+        return Carried(f"order {order.id} waits: {answer.outcome}")
     if answer.failed and order.attempts + 1 < ATTEMPTS:
         again = Ended("open", answer.outcome)
         _write(engine, lambda connection: orders.end(connection, order, again, clock()))
@@ -121,15 +143,20 @@ def carry_out(
     return _end(engine, order, how, places, clock(), as_wished=answer.as_wished)
 
 
-def by_command(order: Order, anyway: bool) -> Answer:
+def by_command(attempt: Attempt) -> Answer:
     """Run `python -m pipelines retrain` for an order; it ends with this process, however that ends."""
+    order = attempt.order
     with tempfile.TemporaryDirectory(prefix="resunet-order-") as folder, lifeline() as line:
         result = Path(folder) / "result.json"
         command = [sys.executable, "-m", "monitoring.jobs.tied", "pipelines", "retrain"]
         command += [f"--model-name={order.model_name}", f"--reason={order.reason}", f"--by=policy {order.policy}"]
-        command += [f"--result={result}", *(["--promote"] if order.promote else []), *(["--anyway"] if anyway else [])]
+        command += [f"--result={result}", *(["--promote"] if order.promote else [])]
+        command += ["--anyway"] if attempt.anyway else []
+        command += [f"--version={attempt.version}"] if attempt.version else []
         command += [f"--max-minutes={order.max_minutes:g}"] if order.max_minutes else []
         ran = subprocess.run(command, stdin=line, capture_output=True, text=True, errors="replace", check=False)
+        if ran.returncode == BUSY_EXIT:
+            return Answer(None, "another retraining is under way in this RESUNET_HOME", busy=True)
         if ran.returncode not in _CAME_TO_AN_ANSWER or not result.is_file():
             said = next(iter([one for one in ran.stderr.splitlines() if one.strip()][-1:]), "it said nothing")
             return Answer(None, f"exit code {ran.returncode}: {said.removeprefix('error: ')}", failed=True)
@@ -143,16 +170,6 @@ def _trained_since(engine: Engine, order: Order) -> str | None:
     """The newest version that was trained on released images since an order was placed."""
     uses = [use for batch in released_batches(engine, order.model_name) for use in batch.uses if use.when > order.made]
     return max(uses, key=lambda use: use.when).model_version if uses else None
-
-
-def _trained(order: Order, version: str) -> str:
-    if not order.attempts:
-        return f"somebody has retrained it: version {version}"
-    # It was cut off after its training: another one would find nothing new.
-    return (
-        f"version {version} was trained on what was released. If `python -m registry status {order.model_name}` has it "
-        f"in no stage: `python -m registry promote {order.model_name} {version} Staging`"
-    )
 
 
 def _end(

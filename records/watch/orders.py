@@ -160,6 +160,12 @@ def begin(connection: Connection, order: Order, now: datetime) -> bool:
     return connection.execute(update(retrain_orders).where(*_this(order)).values(**values)).rowcount == 1
 
 
+def put_back(connection: Connection, order: Order, outcome: str) -> None:
+    """Note that an order could not be begun after all, as it was read before `begin`: that was no attempt."""
+    values = {"state": "open", "attempts": order.attempts, "outcome": storable(outcome)}
+    connection.execute(update(retrain_orders).where(*_this(order)).values(**values))
+
+
 def end(connection: Connection, order: Order, how: Ended, now: datetime) -> None:
     """Note what became of an order; "open" leaves it to the next run."""
     ended = None if how.state == "open" else now

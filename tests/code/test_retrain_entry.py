@@ -9,6 +9,7 @@ import yaml
 
 from pipelines.cli import app
 from records.console import run
+from records.home_lock import BUSY_EXIT, alone
 from records.log_database import open_log
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -19,15 +20,25 @@ def test_mlflow_run_has_the_parameters_and_defaults_of_the_command() -> None:
     command = typer.main.get_command(app)
     options = {str(one.name): one for one in command.commands["retrain"].params}  # type: ignore[attr-defined]
     # Flags, and what is for programs.
-    assert set(entry["parameters"]) == set(options) - {"anyway", "promote", "result", "by"}
+    assert set(entry["parameters"]) == set(options) - {"anyway", "promote", "result", "by", "version"}
     for name, declared in entry["parameters"].items():
         assert declared["default"] == options[name].default, name
         assert f"--{name.replace('_', '-')} {{{name}}}" in entry["command"]
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RESUNET_INFERENCE_LOG", f"sqlite:///{tmp_path}/log.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    open_log(f"sqlite:///{tmp_path}/log.db").dispose()
+    return tmp_path / "home"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (("--version", "2"), 2, "there is no registered model 'resunet'"),
         ((), 0, "nothing was released for resunet since the last retraining"),
         (("--start", "zero"), 2, "start: 'zero' is neither production nor scratch"),
         (("--anyway",), 2, "there is no registered model 'resunet'"),
@@ -37,16 +48,21 @@ def test_what_cannot_be_done_is_told_before_any_work(
     words: tuple[str, ...],
     code: int,
     said: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("RESUNET_INFERENCE_LOG", f"sqlite:///{tmp_path}/log.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    open_log(f"sqlite:///{tmp_path}/log.db").dispose()
     monkeypatch.setattr(sys, "argv", ["pipelines", "retrain", *words])
     with pytest.raises(SystemExit) as ended:
         run(app)
     printed = capsys.readouterr()
     assert (ended.value.code or 0) == code and said in " ".join((printed.out + printed.err).split())
+
+
+def test_while_another_one_is_under_way_it_says_so_by_its_exit_code(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pipelines", "retrain", "--anyway"])
+    with alone(home / "retrain.lock", ""), pytest.raises(SystemExit) as ended:
+        run(app)
+    assert ended.value.code == BUSY_EXIT == 4
+    assert "another retraining is under way" in capsys.readouterr().err

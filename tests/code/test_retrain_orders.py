@@ -12,7 +12,7 @@ from sqlalchemy import inspect
 
 from monitoring.alerts import carry_out as carrying
 from monitoring.alerts import retraining
-from monitoring.alerts.carry_out import ATTEMPTS, Answer, Carried, carry_out
+from monitoring.alerts.carry_out import ATTEMPTS, Answer, Attempt, Carried, carry_out
 from monitoring.alerts.policy import orders_retraining
 from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
@@ -23,7 +23,7 @@ from records.watch import outbox
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
 from records.watch.leases import LEASE_VARIABLE, LostLeaseError
-from records.watch.orders import Order, open_order, read_orders, withdraw
+from records.watch.orders import open_order, read_orders, withdraw
 from records.watch.outbox import waiting
 
 RETRAIN = """{name: input-drift, when: {verdict: drift}, recover: 1 window,
@@ -61,14 +61,14 @@ class Trainer:
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[Order, bool]] = []
+        self.asked: list[Attempt] = []
 
-    def __call__(self, order: Order, anyway: bool) -> Answer:
-        self.asked.append((order, anyway))
+    def __call__(self, attempt: Attempt) -> Answer:
+        self.asked.append(attempt)
         return self.answers.pop(0)
 
 
-def carry(here: World, trainer: Callable[[Order, bool], Answer]) -> Carried:
+def carry(here: World, trainer: Callable[[Attempt], Answer]) -> Carried:
     every = [batch.batch_id for batch in released_batches(here.engine, "resunet")]
     return carry_out(here.engine, "resunet", trainer, one_place, lambda: here.now, lambda: every)
 
@@ -143,7 +143,7 @@ def test_an_order_waits_until_something_is_released_and_says_what_to_do(here: Wo
     order = open_order(here.engine, "resunet")
     assert order is not None and "1 released images wait for it" in told(here.engine, order)
     assert not carry(here, trainer).failed
-    assert [anyway for _, anyway in trainer.asked] == [False]
+    assert [one.anyway for one in trainer.asked] == [False]
     assert carry(here, trainer).line == "no retraining of resunet is ordered"
 
 
@@ -178,7 +178,7 @@ def test_a_promotion_is_asked_for_only_where_the_policy_says_by_itself(
     released(here, tmp_path)
     trainer = Trainer(IN_STAGING)
     carry(here, trainer)
-    assert [order.promote for order, _ in trainer.asked] == [asked]
+    assert [one.order.promote for one in trainer.asked] == [asked]
 
 
 def test_a_promotion_that_the_gates_refuse_is_told_as_a_warning(here: World, tmp_path: Path) -> None:
@@ -206,13 +206,15 @@ def test_a_training_that_fails_is_tried_again_and_given_up_at_last(here: World, 
     assert carry(here, trainer).line == "no retraining of resunet is ordered"
 
 
-def test_a_training_that_was_killed_is_begun_again_but_not_after_it_made_a_version(here: World, tmp_path: Path) -> None:
+def test_a_killed_training_is_begun_again_and_the_version_that_it_made_is_put_forward(
+    here: World, tmp_path: Path
+) -> None:
     drifted(here, 0)
     batch = released(here, tmp_path)
     here.now += HOUR
     ends_with = [lambda: None, lambda: note_use(here.engine, "8", "run", here.now, [batch], {})]
 
-    def killed(_order: Order, _anyway: bool) -> Answer:
+    def killed(_attempt: Attempt) -> Answer:
         ends_with.pop(0)()
         raise KeyboardInterrupt
 
@@ -220,9 +222,22 @@ def test_a_training_that_was_killed_is_begun_again_but_not_after_it_made_a_versi
         with pytest.raises(KeyboardInterrupt):
             carry(here, killed)
         assert [order.state for order in read_orders(here.engine)] == ["running"]
-    done = carry(here, Trainer())
-    assert "version 8 was trained on what was released" in done.line and "registry promote resunet 8" in done.line
-    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("done", 2)]
+    trainer = Trainer(IN_STAGING)
+    assert carry(here, trainer).line == "order 1: done: version 8 is in Staging"
+    assert [(one.version, one.anyway) for one in trainer.asked] == [("8", False)]
+    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("done", 3)]
+
+
+def test_an_order_waits_for_a_retraining_by_hand_and_that_is_no_attempt(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    released(here, tmp_path)
+    busy = Answer(None, "another retraining is under way in this RESUNET_HOME", busy=True)
+    trainer = Trainer(*[busy] * (ATTEMPTS + 1), IN_STAGING)
+    for _ in range(ATTEMPTS + 1):
+        done = carry(here, trainer)
+        assert not done.failed and done.line == f"order 1 waits: {busy.outcome}"
+    assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("open", 0)]
+    assert carry(here, trainer).line == "order 1: done: version 8 is in Staging"
 
 
 @pytest.mark.parametrize(("now", "promoted"), [(True, [True]), (False, [False]), (None, [])])
@@ -233,7 +248,7 @@ def test_what_an_order_does_is_what_its_policy_says_by_then(
     batch = released(here, tmp_path)
     trainer = Trainer(IN_STAGING)
     carry_out(here.engine, "resunet", trainer, one_place, lambda: here.now, lambda: [batch], lambda _order: now)
-    assert [order.promote for order, _ in trainer.asked] == promoted
+    assert [one.order.promote for one in trainer.asked] == promoted
     assert [order.state for order in read_orders(here.engine)] == ["withdrawn" if now is None else "done"]
 
 

@@ -46,6 +46,11 @@ def live_names(scene: Scene, version: str) -> set[str]:
     return {Path(path).stem for path in scene.manifest(version)["path"] if "live-" in path}
 
 
+def retrain(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines", "retrain", "--model-name", MODEL, *words]
+    return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=240)
+
+
 def test_an_alert_trains_a_challenger_on_what_was_released_and_leaves_production_alone(
     scene: Scene, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +98,20 @@ def test_an_alert_trains_a_challenger_on_what_was_released_and_leaves_production
     assert "no retraining" in scene.retrain_turn().line
 
 
+def test_a_version_whose_retraining_was_cut_off_before_staging_is_put_there_without_another_training(
+    scene: Scene,
+) -> None:
+    with stage_calls():
+        scene.client.transition_model_version_stage(MODEL, "2", "None")
+    done = retrain("--version", "2")
+    assert done.returncode == 0 and "version 2 is in Staging" in done.stdout, done.stderr
+    assert scene.stages() == {"1": "Production", "2": "Staging"}
+    assert not list((scene.home / "assembled").iterdir())
+    # One that no retraining has made is nothing to go on with.
+    done = retrain("--version", "1")
+    assert done.returncode == 2 and "version 1 of" in done.stderr and "was not made by a retraining" in done.stderr
+
+
 def test_what_a_killed_retraining_left_is_closed_by_the_next(scene: Scene) -> None:
     experiment = scene.client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
@@ -104,13 +123,7 @@ def test_what_a_killed_retraining_left_is_closed_by_the_next(scene: Scene) -> No
     (scene.home / "checkpoints" / f"{dead.info.run_id}.ckpt").write_bytes(b"half")
     left = scene.home / "assembled" / "retrain-0123"
     left.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "retrain", "--model-name", MODEL, "--anyway", "--data", "nowhere"],
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = retrain("--anyway", "--data", "nowhere")
     assert done.returncode == 2 and "no data folder at nowhere" in done.stderr
     assert scene.client.get_run(dead.info.run_id).info.status == "KILLED"
     assert not left.exists() and not list((scene.home / "checkpoints").iterdir())
