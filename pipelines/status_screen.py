@@ -32,6 +32,8 @@ from records.watch.wording import (
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MARKS: Final[dict[Verdict, str]] = {"no drift": "·", "drift": "!", "too few rows": "?"}
 # Of a list, so that all of it is one screen.
+# The newest, where there are more: one line holds them.
+_MOST_WINDOWS: Final = 48
 _MOST: Final = 4
 _HEADING: Final = len("Production")
 _ALARM, _SOFT = "bold red", "dim"
@@ -133,7 +135,7 @@ def _drift(seen: Overview) -> Lines:
         yield Text(f"window {window} UTC", _SOFT)
         if last.moved:
             yield Text(f"moved most: {', '.join(last.moved)}", _SOFT)
-        course = part.value.course
+        course = part.value.course[-_MOST_WINDOWS:]
         yield f"verdicts {''.join(_MARKS[one.verdict] for one in course)}  · no drift, ! drift, ? too few rows"
         yield f"p        {sparkline([one.p_value for one in course], high=1.0)}"
     trend = seen.trend.value
@@ -152,7 +154,8 @@ def _dice(seen: Overview) -> Lines:
     if drift is not None:
         declined = "" if drift.last.estimated_dice is not None else " (the report says why)"
         yield f"estimated without labels: {estimate(drift.last)}{declined}"
-        yield f"estimated {sparkline([one.estimated_dice for one in drift.course], 0.5, 1.0)}  from 0.5 to 1"
+        course = [one.estimated_dice for one in drift.course[-_MOST_WINDOWS:]]
+        yield f"estimated {sparkline(course, 0.5, 1.0)}  from 0.5 to 1"
     if dice.value is None:
         yield from _missing(dice)
         return

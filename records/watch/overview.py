@@ -33,7 +33,9 @@ from resunet.errors import ResunetError
 
 NO_LOG: Final = "no predictions are logged here: set RESUNET_INFERENCE_LOG to the database that the server logs to"
 NO_VERSION: Final = "no version"
-_MOST_REPORTS: Final = 60
+# A week of hourly windows; and what is looked at for them, where others end at the same hours.
+_MOST_REPORTS: Final = 168
+_MOST_READ: Final = 1000
 # Of an alert's row: how it is kept, and nothing to be told.
 _UNTOLD: Final = frozenset({"course", "revision"})
 _T = TypeVar("_T")
@@ -88,7 +90,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Drift:
-    """Reports on windows: the last one, and those whose window ended in the span, the oldest first."""
+    """Reports on windows: the last one, and those like it whose window ended in the span, the oldest first.
+
+    Like it are windows of the same length and routes: verdicts on others are no course.
+    """
 
     last: WindowReport
     course: tuple[WindowReport, ...]
@@ -273,10 +278,16 @@ def _unreadable(engine: Engine) -> Told[Any] | None:
 
 
 def _drift(engine: Engine, model_name: str, span: Span) -> Drift | None:
-    found = _reports(engine, model_name, _MOST_REPORTS, "window", "window by hand")
+    found = _reports(engine, model_name, _MOST_READ, "window", "window by hand")
     if not found:
         return None
-    return Drift(found[0], tuple(report for report in reversed(found) if report.window_end > span.start))
+    last = found[0]
+
+    def like_it(report: WindowReport) -> bool:
+        same_length = report.window_end - report.window_start == last.window_end - last.window_start
+        return same_length and report.routes == last.routes and report.window_end > span.start
+
+    return Drift(last, tuple(reversed([report for report in found if like_it(report)][:_MOST_REPORTS])))
 
 
 def _trend(engine: Engine, model_name: str) -> WindowReport | None:

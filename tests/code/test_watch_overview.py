@@ -71,6 +71,17 @@ def test_a_report_by_hand_is_told_where_it_is_newer(
     assert seen is not None and seen.last.verdict == verdict
 
 
+def test_the_course_is_of_windows_like_the_last_one(week: Engine, tmp_path: Path) -> None:
+    before = look(week, tmp_path / "home").drift.value
+    assert before is not None
+    for hour in range(6):
+        end = before.last.window_end - hour * HOUR - timedelta(minutes=1)
+        add_report(week, replace(before.last, window_start=end - HOUR, window_end=end))
+        add_report(week, replace(before.last, routes=("batch",), window_end=end, window_start=end - DAY))
+    seen = look(week, tmp_path / "home").drift.value
+    assert seen == before
+
+
 def test_reports_labels_alerts_and_jobs_are_told(week: Engine, tmp_path: Path) -> None:
     seen = look(week, tmp_path / "home")
     drift, trend, dice, alerts = seen.drift.value, seen.trend.value, seen.dice.value, seen.alerts.value
