@@ -123,9 +123,18 @@ def carry_out(
             return Carried(retraining.told(engine, order))
         # One that was cut off, or failed, has used up what was released, and may have come to a version.
         attempt = Attempt(order, anyway=trained is None, version=trained or "")
-    elsewhere = {batch.batch_id for batch in released_batches(engine, model)} - set(here())
+    released, mine = {batch.batch_id for batch in released_batches(engine, model)}, set(here())
+    elsewhere = released - mine
     if elsewhere:
         names = ", ".join(sorted(elsewhere))
+        if released & mine:
+            # No home has all of them: every schedule would leave it to another one for ever.
+            apart = (
+                f"batch {names} was released in another RESUNET_HOME, and {', '.join(sorted(released & mine))} in this "
+                "one: bring what is in their folders `released` together, or take a release back (quarantine withdraw)"
+            )
+            _write(engine, lambda connection: orders.put_back(connection, order, apart))
+            return Carried(f"order {order.id} waits: {apart}", failed=True)
         return Carried(f"order {order.id} is another schedule's: batch {names} was released in another RESUNET_HOME")
     begun = list[bool]()
     _write(engine, lambda connection: begun.append(orders.begin(connection, order, clock())))

@@ -157,6 +157,15 @@ def test_a_schedule_that_stands_by_leaves_an_order_to_who_has_the_images(here: W
     assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("open", 0)]
 
 
+def test_an_order_whose_batches_lie_in_two_homes_says_so(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    first, second = released(here, tmp_path), released(here, tmp_path, 2)
+    done = carry_out(here.engine, "resunet", Trainer(), one_place, lambda: here.now, lambda: [first])
+    assert done.failed and f"batch {second} was released in another RESUNET_HOME, and {first} in this one" in done.line
+    order = open_order(here.engine, "resunet")
+    assert order is not None and order.attempts == 0 and "bring what is in their folders" in told(here.engine, order)
+
+
 def test_what_became_of_it_is_noted_and_told(here: World, tmp_path: Path) -> None:
     drifted(here, 0)
     released(here, tmp_path)
