@@ -20,6 +20,8 @@ from registry.people import Actor
 from registry.remote import RemoteLifecycle
 from registry.versions import read_model
 from resunet.errors import RefusedError, ResunetError
+from serving.rollout.file import RolloutFile
+from serving.rollout.state import RolloutError
 
 # Of the run that made a version: the batches that it is a retraining on.
 BATCHES_TAG: Final = "retrain.batches"
@@ -43,13 +45,16 @@ class Where:
     as_wished: bool = False
 
 
-def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console) -> Where:
+def put_forward(
+    client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console, home: Path
+) -> Where:
     """Ask the gates of Staging and move the version there; have the evidence for Production measured, and ask for it.
 
     What an earlier call has done, before it was cut off, is not done again.
 
     Args:
         data: what it was trained on, whatever RESUNET_DATA names; a guarded server looks where the run noted it.
+        home: RESUNET_HOME, where the gateway keeps what it tries.
 
     Raises:
         ResunetError: the registry does not answer, or what the gates of Staging need cannot be measured.
@@ -71,12 +76,12 @@ def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data:
         judgement = ask("Staging")
         if not judgement.allowed:
             return Where("None", f"version {version} is registered. {refusal(judgement)}")
-        taken = taken_by_somebody(client, name)
-        if taken is not None:
+        taken = _taken(client, name, home)
+        if taken:
             return Where(
                 "None",
-                f"version {version} is registered and may go to Staging, where somebody has put version {taken}: when "
-                f"that one is decided on, python -m registry promote {name} {version} Staging",
+                f"version {version} is registered and may go to Staging, where {taken}: when that one is decided on, "
+                f"python -m registry promote {name} {version} Staging",
             )
         tables.say_change(console, desk.promote(name, version, "Staging", wish.actor, wish.reason))
     there = Where("Staging", f"version {version} is in Staging", as_wished=not wish.promote)
@@ -97,13 +102,19 @@ def put_forward(client: MlflowClient, name: str, version: str, wish: Wish, data:
     return Where("Production", f"version {version} is in Production", as_wished=True)
 
 
-def taken_by_somebody(client: MlflowClient, name: str) -> str | None:
-    """The version that a person put in Staging; one that was retrained makes way for a newer one."""
+def _taken(client: MlflowClient, name: str, home: Path) -> str:
+    """What is in the way in Staging; one that was retrained, and that nobody tries, makes way for a newer one."""
     state = read_model(client, name)
+    try:
+        trial = RolloutFile.of_home(home).read().rollout
+    except RolloutError as error:
+        return f"one may be on trial: {error}"
     for version in state.in_stage("Staging"):
         if BATCHES_TAG not in tags_of(client, state.row(version).run_id):
-            return version
-    return None
+            return f"somebody has put version {version}"
+        if trial is not None and trial.active and trial.candidate.number == version:
+            return f"version {version} is on trial"
+    return ""
 
 
 def tags_of(client: MlflowClient, run_id: str) -> dict[str, str]:

@@ -213,7 +213,9 @@ class _Retraining:
         why = f"retrained on {len(names)} released batches"
         why += f": {self._options.reason}"[:_LONGEST_REASON] if self._options.reason else ""
         wish = Wish(Actor(self._options.by or local_actor()), why, self._options.promote)
-        where = put_forward(self._client, self._options.model_name, version, wish, together.root, self._console)
+        where = put_forward(
+            self._client, self._options.model_name, version, wish, together.root, self._console, self._settings.home
+        )
         return Retrained(version, run_id, names, where.stage, where.outcome, where.as_wished)
 
     def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:

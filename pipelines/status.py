@@ -112,5 +112,5 @@ def _rollout(home: "Path") -> "Rollout | None":
     from records.watch.overview import Rollout
     from serving.rollout.file import RolloutFile
 
-    found = RolloutFile(home / "gateway" / "rollout.json").read().rollout
+    found = RolloutFile.of_home(home).read().rollout
     return None if found is None else Rollout(found.phase, found.candidate.number, found.canary, found.shadow)

@@ -1,6 +1,6 @@
 """The one file that a rollout lives in: whole or as it was before, whenever a process is killed.
 
-    file = RolloutFile(home / "gateway" / "rollout.json")
+    file = RolloutFile.of_home(home)
     kept = file.read()                        # Kept(None, None) where there is none
     with file.held():                         # others wait
         kept = file.read()
@@ -45,6 +45,11 @@ class RolloutFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def of_home(cls, home: Path) -> "RolloutFile":
+        """That of the gateway that has this RESUNET_HOME."""
+        return cls(home / "gateway" / "rollout.json")
 
     def read(self) -> Kept:
         """What was written last.

@@ -70,7 +70,7 @@ def test_a_model_that_is_well_is_told_on_one_screen_and_exits_0(look: Look) -> N
 
 def test_a_week_with_drift_alerts_and_a_failed_job_fits_one_screen_and_exits_3(look: Look, tmp_path: Path) -> None:
     fill(f"sqlite:///{tmp_path}/log.db", tmp_path / "home", NOW)
-    RolloutFile(tmp_path / "home" / "gateway" / "rollout.json").write(Kept(through(begun()), None))
+    RolloutFile.of_home(tmp_path / "home").write(Kept(through(begun()), None))
     seen = look()
     assert seen.exit_code == 3, seen.output
     lines = seen.output.splitlines()

@@ -1,16 +1,19 @@
 """Where a retrained version goes: as far as its gates let it, and to Production only where that is asked for."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow_state import mlflow_state_kept
 from promotion_desk import Desk
 from rich.console import Console
+from rollout_scene import begun
 
 from pipelines.challenger import BATCHES_TAG, Where, Wish, put_forward
 from registry.people import Actor
 from registry.signing import keygen
+from serving.rollout.file import Kept, RolloutFile
 
 POLICY = Actor("policy input-drift")
 
@@ -25,7 +28,7 @@ def here(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forward(desk: Desk, version: str, promote: bool = False) -> Where:
     wish = Wish(POLICY, "retrained on 1 released batches", promote)
-    return put_forward(desk.client, desk.name, version, wish, desk.folder, Console(quiet=True))
+    return put_forward(desk.client, desk.name, version, wish, desk.folder, Console(quiet=True), desk.folder)
 
 
 def test_a_retrained_version_goes_to_staging_and_no_further_by_itself(desk: Desk) -> None:
@@ -73,14 +76,42 @@ def test_a_version_that_a_person_put_in_staging_is_not_pushed_out(desk: Desk) ->
     assert desk.stages() == {theirs: "Staging", ours: "None"}
 
 
-def test_a_version_that_was_retrained_before_makes_way(desk: Desk) -> None:
+@pytest.fixture
+def before(desk: Desk) -> str:
+    """A version in Staging that a retraining made."""
     source = desk.client.get_model_version(desk.name, desk.version(0.9)).source
     experiment = desk.client.get_experiment_by_name(desk.name)
     assert experiment is not None
     run = desk.client.create_run(experiment.experiment_id, tags={BATCHES_TAG: "20260322-1a2b3c"})
     logged = source.removeprefix("models:/")
-    before = desk.client.create_model_version(desk.name, source, run.info.run_id, model_id=logged).version
-    desk.click(str(before), "Staging")
+    made = str(desk.client.create_model_version(desk.name, source, run.info.run_id, model_id=logged).version)
+    desk.click(made, "Staging")
+    return made
+
+
+def test_a_version_that_was_retrained_before_makes_way(desk: Desk, before: str) -> None:
     newer = desk.version(0.95)
     assert forward(desk, newer).stage == "Staging"
-    assert desk.stages()[str(before)] == "Archived"
+    assert desk.stages()[before] == "Archived"
+
+
+def test_a_version_that_was_retrained_before_stays_while_it_is_on_trial(desk: Desk, before: str) -> None:
+    trial = begun()
+    trial = replace(trial, candidate=replace(trial.candidate, number=before))
+    RolloutFile.of_home(desk.folder).write(Kept(trial, None))
+    newer = desk.version(0.95)
+    where = forward(desk, newer)
+    assert where.stage == "None" and f"where version {before} is on trial" in where.outcome
+    RolloutFile.of_home(desk.folder).write(Kept(replace(trial, phase="aborted"), None))
+    assert forward(desk, newer).stage == "Staging"
+
+
+def test_what_an_earlier_call_has_done_is_not_done_again(desk: Desk) -> None:
+    live = desk.version(0.8)
+    desk.promote(live)
+    better = desk.version(0.95)
+    desk.promote(better, "Staging")
+    assert forward(desk, better).outcome == f"version {better} is in Staging"
+    assert forward(desk, better, promote=True).stage == "Production"
+    assert forward(desk, better, promote=True) == Where("Production", f"version {better} is in Production", True)
+    assert "was archived meanwhile" in forward(desk, live).outcome
