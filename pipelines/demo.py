@@ -147,15 +147,18 @@ def _serve_and_watch(
     steps.console.print(f"mlflow models serve -m {uri} --env-manager local", style="dim")
     with serving as scoring:
         for kind in ("normal", "shifted"):
-            began = time.time()
+            began = datetime.now(UTC)
             _post(scoring, list(_live_images(data, shifted=kind == "shifted")), kind)
             steps.console.print(f"posted {LIVE_IMAGES} {kind} images to {scoring}/invocations")
             out = place.folder / f"drift-{kind}"
-            seconds = max(2, int(time.time() - began) + 2)
+            # A moment that is named: by the time that the command looks, seconds have passed.
+            until = datetime.now(UTC)
+            seconds = math.ceil((until - began).total_seconds())
             code = steps.run(
                 f"drift report on the {kind} images",
                 "monitoring",
-                *("report", "--model", model, "--window", f"{seconds}s", "--out", str(out)),
+                *("report", "--model", model, "--window", f"{seconds}s", "--until", until.isoformat()),
+                *("--out", str(out)),
                 allowed=(0, DRIFT_EXIT),
             )
             reports.append((kind, out, code))
