@@ -92,7 +92,7 @@ class OnnxRuntimeEngine:
         self.name: EngineChoice = "cuda" if cuda else "onnxruntime"
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
+        options.intra_op_num_threads = threads or default_threads()
         options.inter_op_num_threads = 1
         # A memory plan is kept for each shape seen; images come in any number of shapes.
         options.enable_mem_pattern = False
@@ -153,7 +153,7 @@ class OpenVinoEngine:
             "CPU",
             {
                 **({"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": str(streams)}),
-                "INFERENCE_NUM_THREADS": (threads or available_cores()) * streams,
+                "INFERENCE_NUM_THREADS": (threads or default_threads()) * streams,
                 # Said in every case: left alone, OpenVINO silently takes bf16 where the processor has it.
                 "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" and has_bf16() else "f32",
                 # Two processes that pin their threads would share the first cores and leave the rest idle.
@@ -202,7 +202,7 @@ def open_engine(
         name: which engine.
         path: the ONNX file.
         precision: that the file is to be run in; see `VersionSpec.precision`.
-        threads: cores that a call computes on; None takes all that the process may use.
+        threads: cores that a call computes on; None takes `default_threads()`.
         streams: calls that compute at a time, each on so many cores.
 
     Raises:
@@ -271,6 +271,15 @@ def is_installed(name: EngineChoice) -> bool:
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bf16 on this processor; elsewhere it would run a bf16 version in fp32."""
     return is_installed("openvino") and "BF16" in _openvino().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def default_threads() -> int:
+    """Threads that compute one image unless somebody says otherwise: OMP_NUM_THREADS, as torch has it, else all cores.
+
+    Who shares a machine sets it: threads that wait for each other spin, and slow down whatever runs beside them.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(int(told), available_cores()) if told.isdecimal() and int(told) else available_cores()
 
 
 def available_cores() -> int:
