@@ -183,7 +183,7 @@ def swaps_and_memory(scene: Scene, roots: Sequence[Path], options: argparse.Name
 
 def measure(scene: Scene, versions: Mapping[str, list[Path]], options: argparse.Namespace, figures: Figures) -> None:
     """Rows (a) to (c), (e), and then those of the swaps."""
-    roots = {model: versions[model][0] for model in (EXACT, INT8)}
+    roots = {model: versions[model][0] for model in (EXACT, INT8) if model in versions}
     starts: list[float] = []
     for _ in range(1 + options.rounds):  # the first start fetches the version
         with scene.gateway(EXACT, asks("", SEGMENT)) as gateway:
@@ -260,6 +260,8 @@ def main(given: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="resunet-benchmark-") as name:
         folder = Path(name)
         versions = make_versions(copy_or_make(folder / "made", options.version, smoke=options.smoke).root, folder)
+        if options.smoke:
+            del versions[INT8]
         width = Predictor.load(versions[EXACT][0]).spec
         figures = Figures(
             f"Gateway, 256x256 PNG, width {width.width}, {width.precision} and int8, {options.rounds} rounds"

@@ -140,12 +140,13 @@ def register_version(
 def draw(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: bright discs on a dark, noisy ground."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:height, :width]
     image = rng.normal(40, 10, (height, width, 3))
     for _ in range(max(3, height * width // 3000)):
-        row, column, radius = rng.integers(0, height), rng.integers(0, width), rng.integers(4, 12)
-        disc = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
-        image[disc] += rng.integers(60, 140)
+        row, column, radius = (int(value) for value in (rng.integers(height), rng.integers(width), rng.integers(4, 12)))
+        part = np.s_[max(0, row - radius) : row + radius, max(0, column - radius) : column + radius]
+        rows, columns = np.ogrid[:height, :width]
+        disc = (rows[part[0]] - row) ** 2 + (columns[:, part[1]] - column) ** 2 < radius**2
+        image[part][disc] += rng.integers(60, 140)
     return image.clip(0, 255).astype(np.uint8)
 
 
