@@ -4,6 +4,7 @@ where = put_forward(client, "resunet", "8", Wish(Actor("ada"), "retrained on …
 where.stage, where.outcome, where.as_wished
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -27,6 +28,9 @@ from serving.rollout.state import RolloutError
 BATCHES_TAG: Final = "retrain.batches"
 
 
+Stage = Literal["None", "Staging", "Production"]
+
+
 @dataclass(frozen=True)
 class Wish:
     """Who asks, why, and whether for Production after Staging."""
@@ -40,13 +44,20 @@ class Wish:
 class Where:
     """Where a version is now, in a sentence too, and whether it is where it was to go."""
 
-    stage: Literal["None", "Staging", "Production"]
+    stage: Stage
     outcome: str
     as_wished: bool = False
 
 
 def put_forward(
-    client: MlflowClient, name: str, version: str, wish: Wish, data: Path, console: Console, home: Path
+    client: MlflowClient,
+    name: str,
+    version: str,
+    wish: Wish,
+    data: Path,
+    console: Console,
+    home: Path,
+    refuse: Callable[[], None] = lambda: None,
 ) -> Where:
     """Ask the gates of Staging and move the version there; have the evidence for Production measured, and ask for it.
 
@@ -55,6 +66,7 @@ def put_forward(
     Args:
         data: what it was trained on, whatever RESUNET_DATA names; a guarded server looks where the run noted it.
         home: RESUNET_HOME, where the gateway keeps what it tries.
+        refuse: asked before each move; raises where it may go nowhere any more, since measuring takes its time.
 
     Raises:
         ResunetError: the registry does not answer, or what the gates of Staging need cannot be measured.
@@ -83,6 +95,7 @@ def put_forward(
                 f"version {version} is registered and may go to Staging, where {taken}: when that one is decided on, "
                 f"python -m registry promote {name} {version} Staging",
             )
+        refuse()
         tables.say_change(console, desk.promote(name, version, "Staging", wish.actor, wish.reason))
     there = Where("Staging", f"version {version} is in Staging", as_wished=not wish.promote)
     try:
@@ -94,6 +107,10 @@ def put_forward(
         )
     if not wish.promote:
         return there
+    trial = _trial(home, version)
+    if trial:
+        return replace(there, outcome=f"version {version} is in Staging, and stays there, since it {trial}")
+    refuse()
     try:
         change = desk.promote(name, version, "Production", wish.actor, wish.reason)
     except RefusedError as error:
@@ -105,16 +122,23 @@ def put_forward(
 def _taken(client: MlflowClient, name: str, home: Path) -> str:
     """What is in the way in Staging; one that was retrained, and that nobody tries, makes way for a newer one."""
     state = read_model(client, name)
-    try:
-        trial = RolloutFile.of_home(home).read().rollout
-    except RolloutError as error:
-        return f"one may be on trial: {error}"
     for version in state.in_stage("Staging"):
         if BATCHES_TAG not in tags_of(client, state.row(version).run_id):
             return f"somebody has put version {version}"
-        if trial is not None and trial.active and trial.candidate.number == version:
-            return f"version {version} is on trial"
+        trial = _trial(home, version)
+        if trial:
+            return f"version {version} {trial}"
     return ""
+
+
+def _trial(home: Path, version: str) -> str:
+    """Whether the gateway of a home tries a version, in words; empty: it does not."""
+    try:
+        rollout = RolloutFile.of_home(home).read().rollout
+    except RolloutError as error:
+        return f"may be on trial ({error})"
+    tried = rollout is not None and rollout.active and rollout.candidate.number == version
+    return "is on trial" if tried else ""
 
 
 def tags_of(client: MlflowClient, run_id: str) -> dict[str, str]:

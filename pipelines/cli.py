@@ -181,6 +181,7 @@ def retrain(
         str,
         typer.Option(help="Train nothing: put this one forward, which one that was cut off has registered."),
     ] = "",
+    order: Annotated[str, typer.Option(hidden=True)] = "",
     result: Annotated[Path | None, typer.Option(help="Also write what came of it here, as JSON.")] = None,
 ) -> None:
     """Train on the live version's data set and on the live images that were released, and put it in Staging.
@@ -203,7 +204,7 @@ def retrain(
     fit = {name: value for name, value in {**lengths, "batch_size": batch_size}.items() if value}
     fit |= {"seed": seed, "learning_rate": learning_rate}
     options = RetrainOptions(
-        model_name, data, where, groups, slices, cast(Start, start), fit, anyway, promote, reason, by, version
+        model_name, data, where, groups, slices, cast(Start, start), fit, anyway, promote, reason, by, version, order
     )
     try:
         done = run(options, Console())

@@ -10,6 +10,7 @@ were tested on different images cannot be compared.
 
 import base64
 import io
+import math
 import os
 import random
 import re
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx

@@ -148,14 +148,20 @@ def _write_all(
         if batch.batch_id not in store.batches():
             raise DataError(
                 f"batch {batch.batch_id} is not in this RESUNET_HOME: train where it was released, bring the folder "
-                f"`released` here, or take it back: python -m monitoring quarantine withdraw {batch.batch_id}"
+                f"`released` here, or take it back for good: python -m monitoring quarantine withdraw {batch.batch_id}"
             )
-        for image in _once(batches, batch):
+        images = _once(batches, batch)
+        for image in images:
             one = _write(folder, batch, image, store, columns, origin)
             if one is None:
                 gone[image.name] = f"it was released with batch {batch.batch_id}, and is in RESUNET_HOME no more"
             else:
                 live.append(one)
+        if images and all(image.name in gone for image in images):
+            raise DataError(
+                f"no image of batch {batch.batch_id} is in this RESUNET_HOME any more: restore the folder `released` "
+                f"from a backup, or take it back for good: python -m monitoring quarantine withdraw {batch.batch_id}"
+            )
     return live, gone
 
 
@@ -174,7 +180,7 @@ def _write(
     if (sha256(content), sha256(truth.encode())) != (image.image_sha256, image.mask_sha256):
         raise DataError(
             f"{image.name} of batch {batch.batch_id} is not what was released: somebody has changed it since. Restore "
-            "the folder `released` from a backup, or take the batch back: "
+            "the folder `released` from a backup, or take the batch back for good: "
             f"python -m monitoring quarantine withdraw {batch.batch_id}"
         )
     name = write_image(folder, image.name, content)

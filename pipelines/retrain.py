@@ -10,12 +10,12 @@ together with the data set only as long as this runs (`records.workplace`).
 
 import hashlib
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -25,12 +25,13 @@ from sqlalchemy import Engine
 
 from monitoring.jobs.homes import home_name
 from monitoring.live import open_log
-from pipelines.challenger import BATCHES_TAG, Wish, put_forward, tags_of
+from pipelines.challenger import BATCHES_TAG, Stage, Wish, put_forward, tags_of
 from pipelines.data_step import report_file
 from pipelines.live_data import Together, put_together
+from pipelines.manifest import read_manifest
 from pipelines.settings import FitSettings
 from pipelines.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
-from records.batch import Batch
+from records.batch import LIVE_PREFIX, Batch, file_stem
 from records.home_lock import alone
 from records.quarantine import find_batch, note_use, released_batches, unused_batches
 from records.released import ReleasedStore
@@ -46,16 +47,19 @@ from registry.settings import RegistrySettings
 from registry.tables import local_actor
 from registry.versions import ModelState, read_model
 from resunet.errors import DataError, SettingsError
-from serving.version import VersionSpec
+from serving.version import MANIFEST_FILE, VersionSpec
 
-# Of the run: why, the data set without the live images, and of which model by which home it is a retraining.
+# Of the run: why, by which order of an alert, the data set without the live images, and of which model by which home it
+# is a retraining.
 REASON_TAG: Final = "retrain.reason"
+ORDER_TAG: Final = "retrain.order"
 BASE_TAG: Final = "retrain.data_set"
 _MODEL_TAG: Final = "retrain.model"
 _HOME_TAG: Final = "retrain.home"
 # What a retraining does as the training before it did, unless it is told otherwise.
 _AS_BEFORE: Final = ("crop", "batch_size", "precision")
 _LONGEST_REASON: Final = 400
+_SHOWN: Final = 3
 _BUSY: Final = "another retraining is under way in this RESUNET_HOME: wait until it has ended"
 
 Start = Literal["production", "scratch"]
@@ -75,6 +79,7 @@ class RetrainOptions:
         by: who decides.
         version: that an earlier retraining has registered, and was cut off before it went to Staging: nothing is
             trained, it is put forward.
+        order: of an alert that asks for it; a `version` that somebody else has trained stays where it is.
     """
 
     model_name: str = "resunet"
@@ -89,6 +94,7 @@ class RetrainOptions:
     reason: str = ""
     by: str = ""
     version: str = ""
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Retrained:
     version: str
     run_id: str
     batches: tuple[str, ...]
-    stage: Literal["None", "Staging", "Production"]
+    stage: Stage
     outcome: str
     as_wished: bool
 
@@ -150,12 +156,12 @@ class _Retraining:
     def run(self) -> Retrained:
         options, name = self._options, self._options.model_name
         state = read_model(self._client, name)
+        if options.version:
+            return self._go_on(state)
         if state.live is None and options.start == "production":
             raise SettingsError(
                 f"no version of {name} is in Production to go on from: promote one, or give --start scratch and --data"
             )
-        if options.version:
-            return self._go_on(state)
         run_id = "" if state.live is None else state.row(state.live).run_id
         base = self._base(tags_of(self._client, run_id), state)
         fit = self._fit(run_id, state.live)
@@ -175,27 +181,45 @@ class _Retraining:
                     f"{len(forgotten)} images were forgotten, or their batch taken back, while version "
                     f"{trained.version} of {name} was trained on them: it goes nowhere; archive it, and run this again"
                 )
-            return self._put_forward(trained.version, trained.run_id, batches, together)
+            live = {file_stem(answer) for answer in together.split_keys}
+            return self._put_forward(trained.version, trained.run_id, batches, together, live)
 
     def _go_on(self, state: ModelState) -> Retrained:
         """Put a version forward that was trained before, with the data that it was trained on."""
-        version = self._options.version
-        run_id = state.row(version).run_id
-        tags = tags_of(self._client, run_id)
+        row = state.row(self._options.version)
+        version, tags = row.version, tags_of(self._client, row.run_id)
         if BATCHES_TAG not in tags:
             raise SettingsError(
                 f"version {version} of {state.name} was not made by a retraining: python -m registry promote "
                 f"{state.name} {version} Staging"
             )
         batches = [find_batch(self._engine, name) for name in tags[BATCHES_TAG].split(",") if name]
-        taken = [batch.batch_id for batch in batches if batch.state != "released"]
-        if taken:
+        if self._options.order and tags.get(ORDER_TAG) != self._options.order:
+            stage = cast("Stage", row.stage if row.stage in get_args(Stage) else "None")
+            told = f"somebody has retrained it: version {version}"
+            return Retrained(version, row.run_id, tuple(one.batch_id for one in batches), stage, told, as_wished=True)
+        if any(version not in {use.model_version for use in batch.uses} for batch in batches):
             raise DataError(
-                f"version {version} of {state.name} was trained on batch {', '.join(taken)}, which was taken back: it "
-                "goes nowhere; archive it"
+                f"the retraining of version {version} of {state.name} was cut off before it was noted what it was "
+                "trained on: archive it, and retrain"
             )
+        with download(self._client, state.name, version) as root:
+            paths = read_manifest(root / VERSION_FOLDER / MANIFEST_FILE)["path"]
+        live = {Path(path).stem for path in paths if Path(path).name.startswith(LIVE_PREFIX)}
+        self._refuse_taken_back(version, batches, live)
         with self._together(self._base(tags, state), batches) as together:
-            return self._put_forward(version, run_id, batches, together)
+            return self._put_forward(version, row.run_id, batches, together, live)
+
+    def _refuse_taken_back(self, version: str, batches: Sequence[Batch], live: Collection[str]) -> None:
+        """Refuse a version where not all live images that it was trained on are known and released still."""
+        now = [find_batch(self._engine, batch.batch_id) for batch in batches]
+        left = {one.name for batch in now if batch.state == "released" for one in batch.images}
+        gone = set(live) - left
+        if gone:
+            raise DataError(
+                f"{len(gone)} of the images that version {version} of {self._options.model_name} was trained on were "
+                "forgotten, or their batch taken back: it goes nowhere; archive it, and retrain with --anyway"
+            )
 
     @contextmanager
     def _together(self, base: DataPlace, batches: Sequence[Batch]) -> Iterator[Together]:
@@ -208,15 +232,28 @@ class _Retraining:
             self._tell(base, batches, together)
             yield together
 
-    def _put_forward(self, version: str, run_id: str, batches: Sequence[Batch], together: Together) -> Retrained:
+    def _put_forward(
+        self, version: str, run_id: str, batches: Sequence[Batch], together: Together, live: Collection[str]
+    ) -> Retrained:
         names = tuple(batch.batch_id for batch in batches)
         why = f"retrained on {len(names)} released batches"
         why += f": {self._options.reason}"[:_LONGEST_REASON] if self._options.reason else ""
         wish = Wish(Actor(self._options.by or local_actor()), why, self._options.promote)
         where = put_forward(
-            self._client, self._options.model_name, version, wish, together.root, self._console, self._settings.home
+            self._client,
+            self._options.model_name,
+            version,
+            wish,
+            together.root,
+            self._console,
+            self._settings.home,
+            lambda: self._refuse_taken_back(version, batches, live),
         )
-        return Retrained(version, run_id, names, where.stage, where.outcome, where.as_wished)
+        outcome = where.outcome
+        if together.left_out:
+            shown = ", ".join(f"{name}: {why}" for name, why in list(together.left_out.items())[:_SHOWN])
+            outcome += f"; {len(together.left_out)} live images were left out ({shown})"
+        return Retrained(version, run_id, names, where.stage, outcome, where.as_wished)
 
     def _base(self, tags: Mapping[str, str], state: ModelState) -> DataPlace:
         options = self._options
@@ -249,6 +286,7 @@ class _Retraining:
         tags = {
             BATCHES_TAG: ",".join(batch.batch_id for batch in batches),
             REASON_TAG: self._options.reason[:_LONGEST_REASON],
+            ORDER_TAG: self._options.order,
             BASE_TAG: base.to_tag(),
             _MODEL_TAG: self._options.model_name,
             _HOME_TAG: self._home_name,

@@ -31,10 +31,9 @@ from records.watch.wording import (
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MARKS: Final[dict[Verdict, str]] = {"no drift": "·", "drift": "!", "too few rows": "?"}
-# Of a list, so that all of it is one screen.
-# The newest, where there are more: one line holds them.
-_MOST_WINDOWS: Final = 48
+# Of a list, so that all of it is one screen; of windows the newest, in a line.
 _MOST: Final = 4
+_MOST_WINDOWS: Final = 48
 _HEADING: Final = len("Production")
 _ALARM, _SOFT = "bold red", "dim"
 Lines = Iterator[Text | str]

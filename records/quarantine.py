@@ -17,7 +17,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, func, insert, inspect, select, union, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, inspect, select, update
 
 from records.batch import Batch, BatchImage, Decision, Use, Withdrawal
 from records.engines import exclusive, explained
@@ -46,14 +46,13 @@ def add_batch(engine: Engine, batch: Batch) -> None:
     answers = [one.answer_id for one in batch.members]
     # Beside it nothing is forgotten either.
     with explained(engine), exclusive(engine) as connection:
-        turned_down = union(
-            select(batch_decisions.c.batch_id).where(batch_decisions.c.verdict == "rejected"),
-            select(batch_withdrawals.c.batch_id),
-        )
+        turned_down = select(batch_decisions.c.batch_id).where(batch_decisions.c.verdict == "rejected")
+        taken_back = _withdrawn(connection)
         for part in in_parts(answers):
             mine = batch_images.c.answer_id.in_(part), batch_images.c.left_out.is_(None)
             like = select(batches.c.batch_id).where(batches.c.of_clients == batch.of_clients)
-            others = batch_images.c.batch_id.in_(like), batch_images.c.batch_id.not_in(turned_down)
+            other = batch_images.c.batch_id
+            others = other.in_(like), other.not_in(turned_down), other.not_in(taken_back)
             if connection.scalar(select(batch_images.c.batch_id).where(*mine, *others).limit(1)):
                 raise RecordsError("another batch was collected just now from the same images: run it again")
             there = select(func.count()).where(predictions.c.answer_id.in_(part))
@@ -125,19 +124,22 @@ def note_use(
     batch_ids: Collection[str],
     split_keys: Mapping[str, str],
 ) -> list[str]:
-    """Note that a version was trained on batches, and what decided the splits of their images.
+    """Note that a version was trained on batches, and what decided the splits of their images; all of it or nothing.
 
     Args:
         split_keys: by `answer_id`; one that is noted already stays.
 
     Returns:
-        Those of the images that were forgotten meanwhile, or whose batch was withdrawn.
+        Those of the images that were forgotten meanwhile, or whose batch was withdrawn: then nothing is noted, and what
+        is left of the batches waits for the next training.
 
     Raises:
         RecordsError: the database does not answer.
     """
-    prepare(engine, *metadata.sorted_tables)
     with explained(engine), exclusive(engine) as connection:
+        gone = _gone(connection, batch_ids, split_keys)
+        if gone:
+            return gone
         for batch_id in batch_ids:
             use = {"model_version": version, "run_id": run_id, "when": now}
             connection.execute(insert(batch_uses).values(batch_id=batch_id, **use))
@@ -145,10 +147,7 @@ def note_use(
             mine = batch_images.c.batch_id.in_(list(batch_ids)), batch_images.c.answer_id == answer
             fresh = batch_images.c.split_key.is_(None)
             connection.execute(update(batch_images).where(*mine, fresh).values(split_key=key))
-        withdrawn = select(batch_withdrawals.c.batch_id)
-        mine = batch_images.c.batch_id.in_(list(batch_ids)), batch_images.c.batch_id.not_in(withdrawn)
-        left = select(batch_images.c.answer_id).where(*mine)
-        return sorted(set(split_keys) - set(connection.scalars(left)))
+    return []
 
 
 def read_batches(engine: Engine, model_name: str | None = None) -> list[Batch]:
@@ -219,10 +218,25 @@ def drop_images(connection: Connection, answer_ids: Sequence[str]) -> set[str]:
     return trained
 
 
+def _gone(connection: Connection, batch_ids: Collection[str], answer_ids: Collection[str]) -> list[str]:
+    """Answers that no released one of the batches holds."""
+    kept = sorted(set(batch_ids) - set(_withdrawn(connection)))
+    left = select(batch_images.c.answer_id).where(batch_images.c.batch_id.in_(kept))
+    return sorted(set(answer_ids) - set(connection.scalars(left)))
+
+
+def _withdrawn(connection: Connection) -> list[str]:
+    """Batches whose release was taken back; a release that knew no withdrawals made the other tables without theirs."""
+    if not inspect(connection).has_table(batch_withdrawals.name):
+        return []
+    return list(connection.scalars(select(batch_withdrawals.c.batch_id)))
+
+
 def _refuse_decided(connection: Connection, batch_id: str) -> None:
-    there = connection.execute(select(batch_decisions).where(batch_decisions.c.batch_id == batch_id)).first()
-    if there is not None:
-        raise RecordsError(f"batch {batch_id} was {there.verdict} by {there.who}: that stays so")
+    for batch in _read(connection, batches.c.batch_id == batch_id):
+        taken = batch.withdrawal or batch.decision
+        if taken is not None:
+            raise RecordsError(f"batch {batch_id} was {batch.state} by {taken.who}: that stays so")
 
 
 def _look(engine: Engine, which: Callable[[], list[Any]]) -> list[Batch]:
@@ -249,8 +263,7 @@ def _read(connection: Connection, *which: Any) -> list[Batch]:
 
     members = of(select(batch_images).where(mine(batch_images)).order_by(batch_images.c.answer_id))
     decisions = of(select(batch_decisions).where(mine(batch_decisions)))
-    # A release that knew no withdrawals made the other tables without theirs.
-    withdrawn = inspect(connection).has_table(batch_withdrawals.name)
+    withdrawn = bool(_withdrawn(connection))
     withdrawals = of(select(batch_withdrawals).where(mine(batch_withdrawals))) if withdrawn else {}
     uses = of(select(batch_uses).where(mine(batch_uses)).order_by(batch_uses.c.when))
     return [

@@ -138,8 +138,9 @@ class Upkeep:
         clear(self._home)
         if self._stores.released.batches():
             # Of a batch that this database does not know another one may have the release.
-            unreleased = {batch.batch_id for batch in read_batches(self._engine) if batch.state != "released"}
-            self._stores.released.drop_unreleased(unreleased, now - _DAY)
+            with self._stores.released.alone():
+                unreleased = {batch.batch_id for batch in read_batches(self._engine) if batch.state != "released"}
+                self._stores.released.drop_unreleased(unreleased, now - _DAY)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
         """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""

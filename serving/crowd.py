@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from resunet.errors import VersionError
-from serving.engine import Engine, EngineChoice, Images, Output, available_cores, open_engine
+from serving.engine import Engine, EngineChoice, Images, Output, default_threads, open_engine
 from serving.golden import check_golden
 from serving.predictor import Predictor
 
@@ -63,9 +63,9 @@ def for_many(predictor: Predictor, root: Path, threads: int | None = None) -> Pr
     Args:
         predictor: of the version, loaded with so many threads.
         root: the version's folder.
-        threads: cores to compute on; None takes all that the process may use.
+        threads: cores to compute on; None takes `default_threads()`.
     """
-    cores = threads or available_cores()
+    cores = threads or default_threads()
     if cores < 2 or predictor.engine.name == "cuda":
         return predictor
     spec = predictor.spec

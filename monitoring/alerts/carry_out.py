@@ -60,12 +60,10 @@ class Attempt:
     """How an order is carried out this time.
 
     Attributes:
-        anyway: train although nothing was released since the last training.
         version: was trained by an earlier attempt, which was cut off then: it is only put forward.
     """
 
     order: Order
-    anyway: bool = False
     version: str = ""
 
 
@@ -119,16 +117,19 @@ def carry_out(
         if not order.attempts and trained is not None:
             by_hand = Ended("done", f"somebody has retrained it: version {trained}", trained)
             return _end(engine, order, by_hand, places, clock())
-        if not order.attempts:
-            return Carried(retraining.told(engine, order))
-        # One that was cut off, or failed, has used up what was released, and may have come to a version.
-        attempt = Attempt(order, anyway=trained is None, version=trained or "")
+        if trained is None:
+            # Also where what was released was taken back, or forgotten, since an attempt began.
+            if order.state == "running":
+                _write(engine, lambda connection: orders.put_back(connection, order, "nothing is released any more"))
+            return Carried(retraining.told(engine, replace(order, state="open")))
+        # An attempt that was cut off, or failed, has used up what was released: its version waits.
+        attempt = Attempt(order, trained)
     released, mine = {batch.batch_id for batch in released_batches(engine, model)}, set(here())
     elsewhere = released - mine
     if elsewhere:
         names = ", ".join(sorted(elsewhere))
         if released & mine:
-            # No home has all of them: every schedule would leave it to another one for ever.
+            # This home has a part: where none has all, each would leave it to another one for ever.
             apart = (
                 f"batch {names} was released in another RESUNET_HOME, and {', '.join(sorted(released & mine))} in this "
                 "one: bring what is in their folders `released` together, or take a release back (quarantine withdraw)"
@@ -160,7 +161,7 @@ def by_command(attempt: Attempt) -> Answer:
         command = [sys.executable, "-m", "monitoring.jobs.tied", "pipelines", "retrain"]
         command += [f"--model-name={order.model_name}", f"--reason={order.reason}", f"--by=policy {order.policy}"]
         command += [f"--result={result}", *(["--promote"] if order.promote else [])]
-        command += ["--anyway"] if attempt.anyway else []
+        command += [f"--order={order.id}"]
         command += [f"--version={attempt.version}"] if attempt.version else []
         command += [f"--max-minutes={order.max_minutes:g}"] if order.max_minutes else []
         ran = subprocess.run(command, stdin=line, capture_output=True, text=True, errors="replace", check=False)

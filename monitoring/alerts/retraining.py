@@ -88,7 +88,7 @@ def told(engine: Engine, order: Order) -> str:
     """
     begins = f"order {order.id}: retraining of {order.model_name}, policy {order.policy}, {words.moment(order.made)}"
     if order.state == "open":
-        last = f"; the last attempt: {words.one_line(order.outcome)}" if order.outcome else ""
+        last = f"; what came of it last: {words.one_line(order.outcome)}" if order.outcome else ""
         return f"{begins}: {stand(engine, order.model_name)}{last}"
     if order.state == "running":
         since = f" since {words.moment(order.started)}" if order.started else ""

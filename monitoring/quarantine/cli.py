@@ -181,16 +181,20 @@ def reject(batch: BatchId, reason: Reason, by: By = None) -> None:
 
 @app.command()
 def withdraw(batch: BatchId, reason: Reason, by: By = None) -> None:
-    """Take a release back, in your name: no later retraining takes the batch, and its copies are deleted.
+    """Take a release back, in your name: no retraining takes the batch any more, and its copies here are deleted.
 
-    The decision stays, and the withdrawal stands beside it. Versions that were trained on the batch are named: what is
-    to become of them is for you to say (`python -m registry rollback`, `archive`).
+    The decision stays, and the withdrawal stands beside it; the same labels are not collected again. Versions that were
+    trained on the batch are named: what is to become of them is for you to say (`python -m registry rollback`,
+    `archive`).
     """
     from monitoring.quarantine.custody import withdraw as run
 
     with _open() as (engine, stores, _home):
+        here = batch in stores.released.batches()
         found = run(engine, stores, batch, _person(by, reason), datetime.now(UTC))
     _say(found)
+    if not here:
+        typer.echo("no copies of it are in this RESUNET_HOME: where they are, `records upkeep` deletes them in a day")
 
 
 def register(parent: typer.Typer) -> None:

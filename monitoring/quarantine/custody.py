@@ -181,13 +181,16 @@ def reject(engine: Engine, stores: Stores, batch_id: str, person: Person, now: d
 def withdraw(engine: Engine, stores: Stores, batch_id: str, person: Person, now: datetime) -> Batch:
     """Take a release back: nothing is trained on the batch from now on, and its copies in this home are deleted.
 
+    Of one that was taken back before, copies that are left are deleted.
+
     Raises:
         RecordsError: it is not released, the database does not answer, or a copy cannot be deleted: `records upkeep`
             tries it again.
     """
-    find_batch(engine, batch_id)
+    batch = find_batch(engine, batch_id)
     with stores.released.alone():
-        note_withdrawn(engine, batch_id, Withdrawal(person.name, person.reason, now))
+        if batch.withdrawal is None:
+            note_withdrawn(engine, batch_id, Withdrawal(person.name, person.reason, now))
         stores.released.drop(batch_id)
     return find_batch(engine, batch_id)
 

@@ -22,7 +22,7 @@ from serving.access.gate import Gate
 from serving.access.keys import KeyStore, keys_path
 from serving.access.limits import Limits, Rate
 from serving.budget import WorkBudget
-from serving.engine import available_cores
+from serving.engine import available_cores, default_threads
 from serving.gateway.app import make_app
 from serving.gateway.connections import connections
 from serving.gateway.desk import Desk, DeskSettings
@@ -67,7 +67,7 @@ class Process:
             serving,
             WorkBudget(threads, serving.wait_seconds),
             self._book,
-            serving.threads or (None if settings.workers == 1 else cores),
+            serving.threads or max(1, default_threads() // settings.workers),
             Batching(settings.batch, settings.batch_wait_ms / 1000),
         )
         self._desk = Desk(

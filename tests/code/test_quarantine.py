@@ -180,8 +180,9 @@ def test_forget_takes_images_out_of_batches_and_names_the_versions_that_learnt_f
     assert len([one for one in scene.files("released") if second in one.name]) == 2
     assert scene.forget("client", "lab-8").trained == set()
     assert find_batch(scene.engine, waits.batch_id).members == ()
-    # A training that was under way meanwhile learns of it.
+    # A training that was under way meanwhile learns of it, and is none that used what is left.
     assert note_use(scene.engine, "9", "run", scene.now, [batch.batch_id], keys) == [first]
+    assert [use.model_version for use in find_batch(scene.engine, batch.batch_id).uses] == ["8"]
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -278,9 +279,11 @@ def test_a_release_is_taken_back_by_somebody_who_is_named_and_both_stay(scene: S
     assert "released by ada" in told and "taken back by bob" in told and "trained on by version 8" in told
     # Its labels are not collected again.
     assert scene.collect().batches == ()
-    for again, state in ((scene.withdraw, "is withdrawn"), (scene.release, "was withdrawn")):
-        with pytest.raises((RecordsError, RefusedError), match=state):
+    for again in (scene.release, scene.reject, scene.check):
+        with pytest.raises((RecordsError, RefusedError, DataError), match=r"was withdrawn by bob|nothing is left"):
             again(batch)
+    # Whoever repeats it has what is left of the copies deleted, and changes no word.
+    assert scene.withdraw(batch, Person("mallory", "because")) == done
     for statement in ("UPDATE batch_withdrawals SET who = 'mallory'", "DELETE FROM batch_withdrawals"):
         with pytest.raises(Exception, match="append-only"), scene.engine.begin() as connection:
             connection.execute(text(statement))

@@ -17,7 +17,8 @@ from monitoring.alerts.policy import orders_retraining
 from monitoring.alerts.retraining import told
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.quarantine import custody
-from records.quarantine import note_use, released_batches
+from records.batch import Withdrawal
+from records.quarantine import note_use, note_withdrawn, released_batches
 from records.tables import prepare
 from records.watch import outbox
 from records.watch.alerts import open_alerts
@@ -143,7 +144,7 @@ def test_an_order_waits_until_something_is_released_and_says_what_to_do(here: Wo
     order = open_order(here.engine, "resunet")
     assert order is not None and "1 released images wait for it" in told(here.engine, order)
     assert not carry(here, trainer).failed
-    assert [one.anyway for one in trainer.asked] == [False]
+    assert [one.version for one in trainer.asked] == [""]
     assert carry(here, trainer).line == "no retraining of resunet is ordered"
 
 
@@ -233,8 +234,22 @@ def test_a_killed_training_is_begun_again_and_the_version_that_it_made_is_put_fo
         assert [order.state for order in read_orders(here.engine)] == ["running"]
     trainer = Trainer(IN_STAGING)
     assert carry(here, trainer).line == "order 1: done: version 8 is in Staging"
-    assert [(one.version, one.anyway) for one in trainer.asked] == [("8", False)]
+    assert [one.version for one in trainer.asked] == ["8"]
     assert [(order.state, order.attempts) for order in read_orders(here.engine)] == [("done", 3)]
+
+
+def test_an_order_whose_labels_were_taken_back_waits_for_others(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    batch = released(here, tmp_path)
+    away = Answer(None, "exit code 2: the tracking server is away", failed=True)
+    assert carry(here, Trainer(away)).failed
+    note_withdrawn(here.engine, batch, Withdrawal("bob", "labels of another stain", here.now))
+    trainer = Trainer(IN_STAGING)
+    waits = carry(here, trainer)
+    assert not waits.failed and "it waits until somebody releases labelled images" in waits.line
+    assert trainer.asked == []
+    released(here, tmp_path, 2)
+    assert carry(here, trainer).line == "order 1: done: version 8 is in Staging"
 
 
 def test_an_order_waits_for_a_retraining_by_hand_and_that_is_no_attempt(here: World, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from resunet.confidence import apply_confidence_map, apply_temperature, soft_dic
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import SettingsError, VersionError
 from resunet.tiling import tiles
-from serving.engine import available_cores, choose_engine, has_bf16, open_engine
+from serving.engine import available_cores, choose_engine, default_threads, has_bf16, open_engine
 from serving.errors import TooLargeError, status_of
 from serving.golden import check_golden
 from serving.predictor import Predictor
@@ -269,3 +269,13 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_threads_are_sized_to_what_the_process_may_use() -> None:
     assert available_cores() >= 1
+
+
+@pytest.mark.parametrize(("told", "threads"), [("1", 1), ("1,4", 1), ("0", None), ("", None), ("many", None)])
+def test_who_shares_a_machine_says_how_many_threads_compute(
+    told: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert default_threads() == (threads or available_cores())
+    monkeypatch.setenv("OMP_NUM_THREADS", "10000")
+    assert default_threads() == available_cores()

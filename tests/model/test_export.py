@@ -157,7 +157,6 @@ def test_the_halo_is_what_makes_tiles_agree_with_the_whole(graph: Path, engine: 
     starved = _predictor(graph, engine, whole_side=512, halo=0).probabilities(rgb)
     assert np.abs(tiled - whole).max() < 1e-4
     assert np.abs(starved - whole).max() > 1e-2
-    print(np.abs(tiled - whole).max(), np.abs(starved - whole).max())
 
 
 def test_the_embedding_of_tiles_is_their_mean_by_area(graph: Path) -> None:

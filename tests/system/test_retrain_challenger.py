@@ -1,6 +1,6 @@
 """Where a retrained version goes: as far as its gates let it, and to Production only where that is asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rollout_scene import begun
 from pipelines.challenger import BATCHES_TAG, Where, Wish, put_forward
 from registry.people import Actor
 from registry.signing import keygen
+from resunet.errors import DataError
 from serving.rollout.file import Kept, RolloutFile
 
 POLICY = Actor("policy input-drift")
@@ -26,9 +27,9 @@ def here(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def forward(desk: Desk, version: str, promote: bool = False) -> Where:
+def forward(desk: Desk, version: str, promote: bool = False, refuse: Callable[[], None] = lambda: None) -> Where:
     wish = Wish(POLICY, "retrained on 1 released batches", promote)
-    return put_forward(desk.client, desk.name, version, wish, desk.folder, Console(quiet=True), desk.folder)
+    return put_forward(desk.client, desk.name, version, wish, desk.folder, Console(quiet=True), desk.folder, refuse)
 
 
 def test_a_retrained_version_goes_to_staging_and_no_further_by_itself(desk: Desk) -> None:
@@ -115,3 +116,33 @@ def test_what_an_earlier_call_has_done_is_not_done_again(desk: Desk) -> None:
     assert forward(desk, better, promote=True).stage == "Production"
     assert forward(desk, better, promote=True) == Where("Production", f"version {better} is in Production", True)
     assert "was archived meanwhile" in forward(desk, live).outcome
+
+
+def test_what_is_on_trial_is_not_promoted_past_it(desk: Desk) -> None:
+    live = desk.version(0.8)
+    desk.promote(live)
+    better = desk.version(0.95)
+    desk.promote(better, "Staging")
+    trial = begun()
+    RolloutFile.of_home(desk.folder).write(
+        Kept(replace(trial, candidate=replace(trial.candidate, number=better)), None)
+    )
+    where = forward(desk, better, promote=True)
+    assert (where.stage, where.as_wished) == ("Staging", False) and "stays there, since it is on trial" in where.outcome
+    assert desk.stages() == {live: "Production", better: "Staging"}
+
+
+def test_what_was_taken_back_while_it_was_measured_does_not_move(desk: Desk) -> None:
+    live = desk.version(0.8)
+    desk.promote(live)
+    better = desk.version(0.95)
+    asked: list[str] = []
+
+    def taken_back() -> None:
+        asked.append("")
+        if len(asked) > 1:
+            raise DataError("it was taken back")
+
+    with pytest.raises(DataError, match="it was taken back"):
+        forward(desk, better, promote=True, refuse=taken_back)
+    assert desk.stages() == {live: "Production", better: "Staging"}

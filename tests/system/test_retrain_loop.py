@@ -103,6 +103,10 @@ def test_a_version_whose_retraining_was_cut_off_before_staging_is_put_there_with
 ) -> None:
     with stage_calls():
         scene.client.transition_model_version_stage(MODEL, "2", "None")
+    # An order of another alert leaves it to who has ordered it.
+    done = retrain("--version", "2", "--order", "99")
+    assert done.returncode == 0 and "somebody has retrained it: version 2" in done.stdout, done.stderr
+    assert scene.stages() == {"1": "Production", "2": "None"}
     done = retrain("--version", "2")
     assert done.returncode == 0 and "version 2 is in Staging" in done.stdout, done.stderr
     assert scene.stages() == {"1": "Production", "2": "Staging"}
@@ -149,3 +153,11 @@ def test_only_a_policy_that_says_so_has_the_challenger_promoted_by_itself(scene:
     assert {path: after[path] for path in before} == before
     run = scene.client.get_run(scene.client.get_model_version(MODEL, "3").run_id)
     assert "my images" in run.data.tags[BASE_TAG] and run.data.params["parent"] == "2"
+
+    # Once a batch is taken back, what was trained on it goes nowhere by itself.
+    with stage_calls():
+        scene.client.transition_model_version_stage(MODEL, "3", "None")
+    scene.typed("quarantine", "withdraw", batch, "--by", "bob", "--reason", "labels of another stain")
+    done = retrain("--version", "3")
+    assert done.returncode == 2 and "or their batch taken back: it goes nowhere" in done.stderr
+    assert scene.stages()["3"] == "None"
