@@ -208,6 +208,13 @@ def test_a_released_image_that_is_lost_is_left_out_by_name(scene: Scene, base: P
     assert batch.batch_id in done.left_out[lost.name]
 
 
+def test_a_batch_of_which_every_image_is_lost_is_refused_by_name(scene: Scene, base: Path) -> None:
+    batch = released(scene, "a-1", "a-2")
+    scene.stores.released.images(batch.batch_id).delete([one.answer_id for one in batch.images])
+    with pytest.raises(DataError, match=f"no image of batch {batch.batch_id} is in this RESUNET_HOME any more"):
+        together(scene, base, [batch])
+
+
 def test_a_batch_that_lies_in_another_home_is_refused_by_name(scene: Scene, base: Path) -> None:
     batch = released(scene, "a-1")
     scene.stores.released.drop(batch.batch_id)

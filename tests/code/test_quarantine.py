@@ -277,13 +277,15 @@ def test_a_release_is_taken_back_by_somebody_who_is_named_and_both_stay(scene: S
     assert scene.files("released") == [] and unused_batches(scene.engine, "resunet") == []
     told = "\n".join(words.known(done))
     assert "released by ada" in told and "taken back by bob" in told and "trained on by version 8" in told
-    # Its labels are not collected again.
+    # Its labels are not collected again, unless they are drawn anew.
     assert scene.collect().batches == ()
     for again in (scene.release, scene.reject, scene.check):
         with pytest.raises((RecordsError, RefusedError, DataError), match=r"was withdrawn by bob|nothing is left"):
             again(batch)
     # Whoever repeats it has what is left of the copies deleted, and changes no word.
     assert scene.withdraw(batch, Person("mallory", "because")) == done
+    scene.label("a-1", "audit", rows=9)
+    assert len(scene.batch().images) == 1
     for statement in ("UPDATE batch_withdrawals SET who = 'mallory'", "DELETE FROM batch_withdrawals"):
         with pytest.raises(Exception, match="append-only"), scene.engine.begin() as connection:
             connection.execute(text(statement))
