@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import uvicorn
 from mlflow.pyfunc import scoring_server
+from mlflow_state import mlflow_state_kept
+from ready_tables import DATABASE, with_tables
 from starlette.types import ASGIApp
 from version_factory import write_version
 from waiting import until
@@ -65,9 +68,16 @@ def make_gateway(folder: Path, classes: int, store: KeyStore | None, log: str | 
             settings=settings,
             gate=Gate(store, Limits(PLENTY, PLENTY)),
             metrics=Metrics(lambda: Now(0, 0, "resunet", VERSION, "", 0, 0, 0)),
-            board=StatusBoard.of(records, "resunet", Registry("models:/resunet/Staging"), _Nobody().health),
+            board=StatusBoard.of(records, "resunet", _staging(folder), _Nobody().health),
         )
     )
+
+
+def _staging(folder: Path) -> Registry:
+    """A registry of the folder's own, with nothing in it: MLflow's default is a file where the tests run, for all."""
+    with mlflow_state_kept():
+        mlflow.set_tracking_uri(f"sqlite:///{with_tables(folder / 'tracking') / DATABASE}")
+        return Registry("models:/resunet/Staging")
 
 
 class _Nobody:
