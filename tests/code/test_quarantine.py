@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from monitoring.quarantine import batch_data, custody, words
 from monitoring.quarantine.custody import Person
+from records.batch import Withdrawal
 from records.log_database import open_log
-from records.quarantine import find_batch, note_use, released_batches, unused_batches
+from records.quarantine import find_batch, note_use, note_withdrawn, released_batches, unused_batches
 from records.sealing import MAGIC, Keyring
 from records.upkeep import Retention, Upkeep
 from records.workplace import clear, workplace
@@ -308,3 +309,18 @@ def test_a_database_of_before_withdrawals_is_read_and_takes_one(scene: Scene) ->
         connection.execute(text("DROP TABLE batch_withdrawals"))
     assert find_batch(scene.engine, batch.batch_id).state == "released"
     assert scene.withdraw(batch).state == "withdrawn"
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("who", ["repeats it", "upkeep"])
+def test_a_withdrawal_that_was_killed_before_it_deleted_leaves_no_copies_for_long(lite: Scene, who: str) -> None:
+    lite.labelled("a-1")
+    batch = lite.release(lite.batch())
+    note_withdrawn(lite.engine, batch.batch_id, Withdrawal("bob", "labels of another stain", lite.now))
+    assert len(lite.files("released")) == 2
+    if who == "upkeep":
+        later = datetime.now(UTC) + timedelta(days=2)
+        Upkeep(lite.engine, lite.home, lite.stores, Retention(timedelta(999), timedelta(999)), lambda: later).run()
+    else:
+        lite.withdraw(batch)
+    assert lite.files("released") == []
