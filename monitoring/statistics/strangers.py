@@ -33,6 +33,8 @@ _CLIP: Final = 2.0
 _MIDDLE: Final = (0.1, 0.9)
 # Of a normal distribution, in standard deviations.
 _MIDDLE_WIDTH: Final = 2.563
+# Share of the images below which they are followed one by one.
+_FEW: Final = 0.2
 # Elements of a block: divisions times images times neighbours.
 _BLOCK: Final = 20_000_000
 
@@ -87,11 +89,30 @@ class Strangers:
         for begun in range(0, len(live), rows):
             yield live[begun : begun + rows]
 
-    def _distances(self, live: Labels) -> NDArray[np.float64]:
-        enough = np.cumsum(~live[:, self._who], axis=2, dtype=np.int8) >= _NTH
-        distances: Floats = self._near[np.arange(self._near.shape[0]), enough.argmax(axis=2)]
-        # Whoever has only images of the window around it is a stranger among strangers: as far as any.
-        return np.where(enough[:, :, -1], distances, self._far)
+    def _distances(self, live: Labels) -> Floats:
+        """(B, N): as far as the neighbours that are known tell.
+
+        Whoever has only images of the window around it is a stranger among strangers: as far as any. Most find their
+        reference images among the first few neighbours, and only the others are followed further.
+        """
+        reference = np.ascontiguousarray(~live.T)
+        distances = np.full(reference.shape, self._far)
+        met = np.zeros(reference.shape, np.int8)
+        following = iter(range(self._who.shape[1]))
+        for place in following:
+            here = reference[self._who[:, place]]
+            np.copyto(distances, self._near[:, place, None], where=here & (met == _NTH - 1))
+            met += here
+            if np.count_nonzero(met < _NTH) < _FEW * met.size:
+                break
+        image, division = np.nonzero(met < _NTH)
+        left = met[image, division]
+        for place in following:
+            here = reference[self._who[image, place], division]
+            done = here & (left == _NTH - 1)
+            distances[image[done], division[done]] = self._near[image[done], place]
+            image, division, left = image[~done], division[~done], (left + here)[~done]
+        return distances.T
 
     def _references_near(self, live: Labels) -> NDArray[np.int64]:
         return np.asarray((~live[:, self._who]).sum(axis=2))
