@@ -1,18 +1,15 @@
 """The commands of `python -m pipelines`; each imports what it needs only when it runs."""
 
-import signal
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True, help=__doc__ and "Steps from a folder of images to a registered version.")
+from pipelines.options import Data, Groups, Slices, Where
+from pipelines.retraining.command import retrain
 
-Data = Annotated[str, typer.Option(help="Folder with images/ and masks/; empty: synthetic nuclei, made on first use.")]
-Where = Annotated[str, typer.Option(help="Use only a slice: modality=fluorescence, or stain=a|b,site=c.")]
-Groups = Annotated[str, typer.Option(help="Where groups.csv is kept, for a data folder that is read-only.")]
-Slices = Annotated[str, typer.Option(help="Slice columns, comma-separated; default: text columns of ≤ 20 values.")]
+app = typer.Typer(no_args_is_help=True, help=__doc__ and "Steps from a folder of images to a registered version.")
 
 
 @app.command()
@@ -152,76 +149,7 @@ def evidence(
     measure_evidence(options, Console(stderr=True))
 
 
-@app.command()
-def retrain(
-    model_name: Annotated[str, typer.Option(help="Registered model.")] = "resunet",
-    data: Annotated[
-        str, typer.Option(help="Data set; default: RESUNET_DATA, else where the run of the live version had it.")
-    ] = "",
-    where: Where = "",
-    groups: Groups = "",
-    slices: Slices = "",
-    start: Annotated[str, typer.Option(help="From the weights in `production`, or from `scratch`.")] = "production",
-    epochs: Annotated[int, typer.Option(help="As of train.")] = 0,
-    max_minutes: Annotated[float, typer.Option(help="Plan the training for this long; 0: by epochs alone.")] = 0,
-    max_steps: Annotated[int, typer.Option(help="Stop after this many steps; 0: no such limit.")] = 0,
-    crop: Annotated[int, typer.Option(help="Side of a training crop, pixels; 0: as the live version had it.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Crops a step; 0: as the live version had it.")] = 0,
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same weights.")] = 0,
-    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.")] = 4e-3,
-    reason: Annotated[str, typer.Option(help="Why; kept in the run and in the records.")] = "",
-    by: Annotated[str, typer.Option(help="Who decides.", show_default="you")] = "",
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also where nothing was released since the last time.")
-    ] = False,
-    promote: Annotated[
-        bool, typer.Option("--promote", help="Ask for Production after Staging; the gates decide.")
-    ] = False,
-    version: Annotated[
-        str,
-        typer.Option(help="Train nothing: put this one forward, which one that was cut off has registered."),
-    ] = "",
-    order: Annotated[str, typer.Option(hidden=True)] = "",
-    result: Annotated[Path | None, typer.Option(help="Also write what came of it here, as JSON.")] = None,
-) -> None:
-    """Train on the live version's data set and on the live images that were released, and put it in Staging.
-
-    Labelled live images come from `python -m monitoring quarantine`, where a named person has released them. What is
-    trained starts from the version in Production, goes to Staging if its gates let it, and no further by itself.
-
-    Exit code: 0 it is done, or nothing was released since the last time; 3 a gate, or what is in Staging, is in its
-    way; 4 another retraining is under way; 2 an error.
-    """
-    from pipelines.retrain import RetrainOptions, Start
-    from pipelines.retrain import retrain as run
-    from records.home_lock import BUSY_EXIT
-    from resunet.errors import BusyError, SettingsError
-
-    if start not in get_args(Start):
-        raise SettingsError(f"start: {start!r} is neither production nor scratch")
-    signal.signal(signal.SIGTERM, _leave)
-    lengths = {"epochs": epochs, "max_minutes": max_minutes, "max_steps": max_steps, "crop": crop}
-    fit = {name: value for name, value in {**lengths, "batch_size": batch_size}.items() if value}
-    fit |= {"seed": seed, "learning_rate": learning_rate}
-    options = RetrainOptions(
-        model_name, data, where, groups, slices, cast(Start, start), fit, anyway, promote, reason, by, version, order
-    )
-    try:
-        done = run(options, Console())
-    except BusyError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BUSY_EXIT) from None
-    if result is not None:
-        result.write_text("null" if done is None else done.to_json(), encoding="utf-8")
-    if done is None:
-        typer.echo(
-            f"nothing was released for {model_name} since the last retraining: `python -m monitoring quarantine list` "
-            "shows what waits; --anyway trains all the same"
-        )
-        return
-    typer.echo(done.outcome)
-    if not done.as_wished:
-        raise typer.Exit(3)
+app.command()(retrain)
 
 
 @app.command("compare-examples")
@@ -311,8 +239,3 @@ def server(
     from pipelines.serve_tracking import serve
 
     serve(port, Console())
-
-
-def _leave(_signal: int, _frame: object) -> None:
-    """On SIGTERM, through the code that closes the run and deletes what lies in clear."""
-    raise SystemExit(128 + signal.SIGTERM)

@@ -26,6 +26,7 @@ from records.engines import explained
 from records.home_lock import BUSY_EXIT
 from records.quarantine import released_batches, unused_batches
 from records.watch import orders
+from records.watch.alerts import is_over
 from records.watch.jobs import writing
 from records.watch.leases import refuse_if_lost
 from records.watch.orders import Ended, Order, open_order
@@ -120,7 +121,7 @@ def carry_out(
         if trained is None:
             # Also where what was released was taken back, or forgotten, since an attempt began.
             if order.state == "running":
-                _write(engine, lambda connection: orders.put_back(connection, order, "nothing is released any more"))
+                _put_back(engine, order, "nothing is released any more", clock())
             return Carried(retraining.told(engine, replace(order, state="open")))
         # An attempt that was cut off, or failed, has used up what was released: its version waits.
         attempt = Attempt(order, trained)
@@ -134,7 +135,7 @@ def carry_out(
                 f"batch {names} was released in another RESUNET_HOME, and {', '.join(sorted(released & mine))} in this "
                 "one: bring what is in their folders `released` together, or take a release back (quarantine withdraw)"
             )
-            _write(engine, lambda connection: orders.put_back(connection, order, apart))
+            _put_back(engine, order, apart, clock())
             return Carried(f"order {order.id} waits: {apart}", failed=True)
         return Carried(f"order {order.id} is another schedule's: batch {names} was released in another RESUNET_HOME")
     begun = list[bool]()
@@ -143,7 +144,7 @@ def carry_out(
         return Carried(f"order {order.id} was withdrawn just now")
     answer = retrain(attempt)
     if answer.busy:
-        _write(engine, lambda connection: orders.put_back(connection, order, answer.outcome))
+        _put_back(engine, order, answer.outcome, clock())
         return Carried(f"order {order.id} waits: {answer.outcome}")
     if answer.failed and order.attempts + 1 < ATTEMPTS:
         again = Ended("open", answer.outcome)
@@ -162,8 +163,10 @@ def by_command(attempt: Attempt) -> Answer:
         command += [f"--model-name={order.model_name}", f"--reason={order.reason}", f"--by=policy {order.policy}"]
         command += [f"--result={result}", *(["--promote"] if order.promote else [])]
         command += [f"--order={order.id}"]
-        command += [f"--version={attempt.version}"] if attempt.version else []
-        command += [f"--max-minutes={order.max_minutes:g}"] if order.max_minutes else []
+        if attempt.version:
+            command += [f"--version={attempt.version}"]
+        elif order.max_minutes:
+            command += [f"--max-minutes={order.max_minutes:g}"]
         ran = subprocess.run(command, stdin=line, capture_output=True, text=True, errors="replace", check=False)
         if ran.returncode == BUSY_EXIT:
             return Answer(None, "another retraining is under way in this RESUNET_HOME", busy=True)
@@ -180,6 +183,17 @@ def _trained_since(engine: Engine, order: Order) -> str | None:
     """The newest version that was trained on released images since an order was placed."""
     uses = [use for batch in released_batches(engine, order.model_name) for use in batch.uses if use.when > order.made]
     return max(uses, key=lambda use: use.when).model_version if uses else None
+
+
+def _put_back(engine: Engine, order: Order, why: str, now: datetime) -> None:
+    """Leave an order to a later look, and take it back where its alert ended while it was being begun."""
+
+    def write(connection: Connection) -> None:
+        orders.put_back(connection, order, why)
+        if is_over(connection, order.alert_id):
+            orders.withdraw(connection, order.alert_id, now)
+
+    _write(engine, write)
 
 
 def _end(

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from rich.console import Console
 from sqlalchemy import Engine
 
-from pipelines.challenger import tags_of
 from pipelines.evidence.kinds import COMPARING, KINDS, Found
 from pipelines.evidence.subject import Subject, Version
+from pipelines.run_tags import tags_of
 from records import evidence as kept
 from records.database import describe, open_database
 from records.settings import RecordsSettings

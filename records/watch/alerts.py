@@ -162,6 +162,14 @@ def open_alerts(engine: Engine) -> list[Alert]:
     return sorted(found, key=lambda alert: alert.status)
 
 
+def is_over(connection: Connection, number: int) -> bool:
+    """Whether an alert fires no more; what no alert is known of is not over."""
+    if not inspect(connection).has_table(alerts.name):
+        return False
+    status = connection.scalar(select(alerts.c.status).where(alerts.c.id == number))
+    return status is not None and status != "firing"
+
+
 def save(
     engine: Engine,
     alert: Alert,

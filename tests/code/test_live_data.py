@@ -15,8 +15,8 @@ from monitoring.quarantine import custody
 from pipelines.data_step import prepare_data
 from pipelines.duplicates import look, near_duplicates
 from pipelines.labelled import showable
-from pipelines.live_data import Together, put_together
 from pipelines.prepare import prepare
+from pipelines.retraining.live_data import Together, put_together
 from records.batch import Batch
 from records.quarantine import find_batch, note_use, released_batches
 from registry.data_place import DataPlace

@@ -39,6 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("words", "code", "said"),
     [
         (("--version", "2"), 2, "there is no registered model 'resunet'"),
+        (("--version", "2", "--max-steps", "9", "--start", "scratch"), 2, "leave --max-steps, --start out"),
         ((), 0, "nothing was released for resunet since the last retraining"),
         (("--start", "zero"), 2, "start: 'zero' is neither production nor scratch"),
         (("--anyway",), 2, "there is no registered model 'resunet'"),

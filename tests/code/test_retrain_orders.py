@@ -264,6 +264,20 @@ def test_an_order_waits_for_a_retraining_by_hand_and_that_is_no_attempt(here: Wo
     assert carry(here, trainer).line == "order 1: done: version 8 is in Staging"
 
 
+def test_an_alert_that_ends_while_its_order_cannot_be_begun_takes_it_back(here: World, tmp_path: Path) -> None:
+    drifted(here, 0)
+    released(here, tmp_path)
+
+    def recovers_meanwhile(_attempt: Attempt) -> Answer:
+        here.report(1, "no drift")
+        here.look(TRAINS, DAY_0 + 2 * DAY + HOUR)
+        return Answer(None, "another retraining is under way in this RESUNET_HOME", busy=True)
+
+    carry(here, recovers_meanwhile)
+    assert [order.state for order in read_orders(here.engine)] == ["withdrawn"]
+    assert carry(here, Trainer()).line == "no retraining of resunet is ordered"
+
+
 @pytest.mark.parametrize(("now", "promoted"), [(True, [True]), (False, [False]), (None, [])])
 def test_what_an_order_does_is_what_its_policy_says_by_then(
     here: World, tmp_path: Path, now: bool | None, promoted: list[bool]

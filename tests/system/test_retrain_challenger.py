@@ -10,7 +10,7 @@ from promotion_desk import Desk
 from rich.console import Console
 from rollout_scene import begun
 
-from pipelines.challenger import BATCHES_TAG, Where, Wish, put_forward
+from pipelines.retraining.challenger import BATCHES_TAG, Where, Wish, put_forward
 from registry.people import Actor
 from registry.signing import keygen
 from resunet.errors import DataError

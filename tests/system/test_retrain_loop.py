@@ -12,8 +12,8 @@ from mlflow_state import mlflow_state_kept
 from retrain_scene import Scene, make_scene
 from train_scene import Pair
 
-from pipelines.challenger import BATCHES_TAG
-from pipelines.retrain import BASE_TAG, REASON_TAG
+from pipelines.retraining.challenger import BATCHES_TAG
+from pipelines.retraining.retrain import BASE_TAG, REASON_TAG
 from pipelines.train import EXPERIMENT
 from records import audit
 from records.batch import file_stem

@@ -12,23 +12,24 @@ import hashlib
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Final, cast, get_args
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from pydantic import TypeAdapter
 from rich.console import Console
 from sqlalchemy import Engine
 
 from monitoring.jobs.homes import home_name
 from monitoring.live import open_log
-from pipelines.challenger import BATCHES_TAG, Stage, Wish, put_forward, tags_of
 from pipelines.data_step import report_file
-from pipelines.live_data import Together, put_together
 from pipelines.manifest import read_manifest
+from pipelines.retraining.asked import Retrained, RetrainOptions
+from pipelines.retraining.challenger import BATCHES_TAG, Stage, Wish, put_forward
+from pipelines.retraining.live_data import Together, put_together
+from pipelines.run_tags import tags_of
 from pipelines.settings import FitSettings
 from pipelines.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
 from records.batch import LIVE_PREFIX, Batch, file_stem
@@ -61,62 +62,6 @@ _AS_BEFORE: Final = ("crop", "batch_size", "precision")
 _LONGEST_REASON: Final = 400
 _SHOWN: Final = 3
 _BUSY: Final = "another retraining is under way in this RESUNET_HOME: wait until it has ended"
-
-Start = Literal["production", "scratch"]
-
-
-@dataclass(frozen=True)
-class RetrainOptions:
-    """What is asked for.
-
-    Attributes:
-        data, where, groups, slices: of the data set; what is empty is what the version in Production had.
-        start: from the weights in Production, or from random ones.
-        fit: settings of the training, by name; those that are missing are as the version in Production had them.
-        anyway: also where nothing was released since the last time.
-        promote: ask for Production after Staging.
-        reason: who or what asks for it, kept in the run and the records.
-        by: who decides.
-        version: that an earlier retraining has registered, and was cut off before it went to Staging: nothing is
-            trained, it is put forward.
-        order: of an alert that asks for it; a `version` that somebody else has trained stays where it is.
-    """
-
-    model_name: str = "resunet"
-    data: str = ""
-    where: str = ""
-    groups: str = ""
-    slices: str = ""
-    start: Start = "production"
-    fit: Mapping[str, object] = field(default_factory=dict)
-    anyway: bool = False
-    promote: bool = False
-    reason: str = ""
-    by: str = ""
-    version: str = ""
-    order: str = ""
-
-
-@dataclass(frozen=True)
-class Retrained:
-    """What came of it.
-
-    Attributes:
-        stage: where the version is now.
-        outcome: a sentence.
-        as_wished: it is where it was to go.
-    """
-
-    version: str
-    run_id: str
-    batches: tuple[str, ...]
-    stage: Stage
-    outcome: str
-    as_wished: bool
-
-    def to_json(self) -> str:
-        """For whoever started the command."""
-        return TypeAdapter(Retrained).dump_json(self).decode()
 
 
 def retrain(options: RetrainOptions, console: Console) -> Retrained | None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 
+from pipelines.run_tags import tags_of
 from registry import tables
 from registry.checking import check
 from registry.desk import open_desk
@@ -139,13 +139,3 @@ def _trial(home: Path, version: str) -> str:
         return f"may be on trial ({error})"
     tried = rollout is not None and rollout.active and rollout.candidate.number == version
     return "is on trial" if tried else ""
-
-
-def tags_of(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """A run's tags; none where there is no such run any more."""
-    try:
-        return dict(client.get_run(run_id).data.tags) if run_id else {}
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
