@@ -1,26 +1,24 @@
-"""The rows of a window: how many there are of what. `monitoring.sampling` draws from those that are compared.
+"""Which rows of a window a report compares, and why it leaves the others out.
 
-counts = count_rows(engine, version, window, routes=LIVE_ROUTES)
+`monitoring.streams` counts and sums those up that are compared, `monitoring.sampling` draws from them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
 from monitoring.tracking import WatchedVersion
-from monitoring.window import Window
 from records import log_database
-from records.engines import describe, explained, make_engine
+from records.engines import describe, make_engine
 from records.schema import LIVE_ROUTES as LIVE_ROUTES
-from records.schema import ROUTES, predictions
+from records.schema import ROUTES
 from records.settings import RecordsSettings
 from resunet.errors import RecordsError, SettingsError
 
 REFUSED = "refused images"
 OTHER_VERSIONS = "rows of other versions"
-_FILTERS = ("route", "model_digest")
 
 
 @dataclass(frozen=True)
@@ -58,27 +56,6 @@ def open_log(settings: RecordsSettings) -> Engine:
         )
     engine.dispose()
     return log_database.open_log(url)
-
-
-def count_rows(engine: Engine, version: WatchedVersion, window: Window, routes: Sequence[str]) -> RowCounts:
-    """Count a model's rows in a window, those of a version on some routes apart from all others."""
-    table = predictions.c
-    keys = (table.model_version, table.model_digest, table.route, table.status)
-    query = (
-        select(*keys, func.count())
-        .where(table.model_name == version.name)
-        .where(table.event_time >= window.start, table.event_time < window.end)
-        .group_by(*keys)
-    )
-    compared, left_out = 0, dict[str, int]()
-    with explained(engine), engine.connect() as connection:
-        for number, digest, route, status, count in connection.execute(query):
-            reason = why_not_compared(version, routes, str(number), digest, route, status)
-            if reason is None:
-                compared += count
-            else:
-                left_out[reason] = left_out.get(reason, 0) + count
-    return RowCounts(compared, dict(sorted(left_out.items())))
 
 
 def why_not_compared(

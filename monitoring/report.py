@@ -28,7 +28,7 @@ from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Va
 from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
 from monitoring.judge import answerable, judge
-from monitoring.live import REFUSED, count_rows
+from monitoring.live import REFUSED
 from monitoring.parts.breakdown import SLICE, LookedAt, divide
 from monitoring.parts.pairs import KEY
 from monitoring.parts.words import listed, sentences
@@ -123,7 +123,8 @@ def _answer(
     inbox: Path,
     places: Places,
 ) -> Answer:
-    counts = count_rows(engine, question.version, question.window, question.routes)
+    stream = read_stream(engine, question.version.name, question.window)
+    counts = stream.counts(question.version, question.routes)
     refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared)
     if counts.compared < question.min_rows:
         return Answer(question, _too_few(question, [refused]), counts, (), run_id)
@@ -138,7 +139,7 @@ def _answer(
         return Answer(question, _too_few(question, quality), counts, tuple(not_compared), run_id)
     drift = judge(families, question.rule, quality)
     if counts.compared > question.sample_rows:
-        drift = with_all_rows(drift, read_stream(engine, question.version.name, question.window), question)
+        drift = with_all_rows(drift, stream, question)
     guess = estimate(
         question.version,
         live,

@@ -73,7 +73,7 @@ def sample_rows(
     limit: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Read what `monitoring.live.count_rows` calls compared, in order of time; of more than `limit` a uniform sample.
+    """Read what `Stream.counts` calls compared, in order of time; of more than `limit` a uniform sample.
 
     Raises:
         RecordsError: the database does not answer.

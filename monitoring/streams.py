@@ -1,7 +1,7 @@
 """Exact statistics of a window of any length, from the sketches that are kept up as rows arrive.
 
     stream = read_stream(engine, "resunet", window)
-    stream.counts(version, LIVE_ROUTES)                             # RowCounts, as monitoring.live.count_rows
+    stream.counts(version, LIVE_ROUTES)                             # RowCounts: what is compared, what is left out
     live = stream.of(version, LIVE_ROUTES)                          # Summary: rows and columns
     live["brightness"].mean, live["brightness"].quantile(0.5), live["brightness"].gap(reference)
     stream.by("slice", version, LIVE_ROUTES)                        # {"modality=histology": Summary, None: Summary}

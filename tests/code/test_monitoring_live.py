@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 
 from drift_scene import NOON, Scene, draw_descriptors, post
 
-from monitoring.live import LIVE_ROUTES, count_rows, open_log
+from monitoring.live import LIVE_ROUTES, open_log
 from monitoring.sampling import sample_rows
+from monitoring.streams import read_stream
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
 from records.settings import RecordsSettings
@@ -44,11 +45,12 @@ def test_rows_that_do_not_count_are_named(scene: Scene) -> None:
     post(scene, descriptors(3), version="3", route="canary", end=NOON - timedelta(days=2))
 
     engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
-    counts = count_rows(engine, version, DAY, LIVE_ROUTES)
+    day = read_stream(engine, "resunet", DAY)
+    counts = day.counts(version, LIVE_ROUTES)
     rows = sample_rows(
         engine, version, DAY, routes=LIVE_ROUTES, columns=["brightness", "confidence"], limit=1000, seed=0
     )
-    batch = count_rows(engine, version, DAY, ["batch"])
+    batch = day.counts(version, ["batch"])
     engine.dispose()
 
     assert counts.compared == 36 == len(rows)
@@ -67,8 +69,9 @@ def test_the_end_of_a_window_belongs_to_the_next(scene: Scene) -> None:
     post(scene, descriptors(1), version="3", end=NOON + timedelta(seconds=30))
     engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
     version = WatchedVersion("resunet", "3", None)
-    assert count_rows(engine, version, DAY, LIVE_ROUTES).compared == 0
-    assert count_rows(engine, version, Window(NOON, NOON + timedelta(days=1)), LIVE_ROUTES).compared == 1
+    assert read_stream(engine, "resunet", DAY).counts(version, LIVE_ROUTES).compared == 0
+    next_day = Window(NOON, NOON + timedelta(days=1))
+    assert read_stream(engine, "resunet", next_day).counts(version, LIVE_ROUTES).compared == 1
     engine.dispose()
 
 
