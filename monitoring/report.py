@@ -24,6 +24,7 @@ from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.answer import Answer, Question
+from monitoring.course import Course, log_course
 from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Values
 from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
 from monitoring.furthest import furthest
@@ -104,7 +105,10 @@ def run_report(
         try:
             answer = _answer(question, client, engine, run_id, files, inbox, places)
             (files / JSON_FILE).write_text(json.dumps(answer.as_json(), indent=2, allow_nan=False) + "\n", "utf-8")
-            _log(client, answer, files)
+            values = _log(client, answer, files)
+            if kind == "window":
+                course = Course(version.name, "windows", window.end - window.start, question.routes)
+                log_course(client, experiment, course, values, window.end)
             if places.folder is not None:
                 shutil.copytree(files, places.folder, dirs_exist_ok=True)
             # Last: whoever reads the row finds a run that has all its files.
@@ -244,7 +248,8 @@ def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places
     draw(values, drift, title=title, path=files / PICTURE_FILE)
 
 
-def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
+def _log(client: MlflowClient, answer: Answer, files: Path) -> dict[str, float]:
+    """Keep an answer in its run; return the metrics that it has there."""
     moment = int(answer.question.window.end.timestamp() * 1000)
     values = {
         "rows": float(answer.counts.compared),
@@ -267,3 +272,4 @@ def _log(client: MlflowClient, answer: Answer, files: Path) -> None:
     client.set_tag(answer.run_id, "mlflow.note.content", "\n\n".join([note, *answer.notes]))
     # Last: whoever searches for a verdict finds a run that has all its files.
     client.set_tag(answer.run_id, "verdict", answer.drift.verdict)
+    return values

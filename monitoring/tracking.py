@@ -204,7 +204,7 @@ def report_run(
         now: seconds since the epoch; reports left open long before it are closed as KILLED first.
     """
     with explained_tracking():
-        home = _experiment(client, experiment)
+        home = experiment_id(client, experiment)
         _close_stale(client, home, time.time() if now is None else now)
         run: str = client.create_run(home, run_name=name, tags=dict([*tags.items(), _OURS])).info.run_id
     status = "KILLED"
@@ -224,7 +224,12 @@ def report_run(
             client.set_terminated(run, status)
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made when it is missing.
+
+    Raises:
+        SettingsError: it is deleted.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         try:

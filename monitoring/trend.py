@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
+from monitoring.course import Course, log_course
 from monitoring.drift import Verdict
 from monitoring.live import LIVE_ROUTES
 from monitoring.statistics.trend import FEWEST_WINDOWS, trend_test
@@ -145,7 +146,11 @@ def run_trend(
     name = f"{version.name} {version.version} trend until {span.end:%Y-%m-%d %H:%M}"
     with report_run(client, experiment, name, tags) as run_id:
         answer = _answer(question, _windows(question, engine), run_id)
-        _log(client, answer)
+        values = _log(client, answer)
+        if kind == "trend":
+            log_course(
+                client, experiment, Course(version.name, "trends", question.length, question.routes), values, span.end
+            )
         add_report(engine, _row(answer, made or datetime.now(UTC), kind))
     return answer
 
@@ -194,7 +199,8 @@ def _means(windows: list[tuple[datetime, Summary]]) -> tuple[dict[str, Any], dic
     return means, spread
 
 
-def _log(client: MlflowClient, answer: TrendAnswer) -> None:
+def _log(client: MlflowClient, answer: TrendAnswer) -> Mapping[str, float]:
+    """Keep an answer in its run; return the metrics that it has there."""
     moment = int(answer.question.until.timestamp() * 1000)
     values: Mapping[str, float] = {f"trend.change.{one.column}": one.deviations for one in answer.columns}
     if answer.p_value is not None:
@@ -213,6 +219,7 @@ def _log(client: MlflowClient, answer: TrendAnswer) -> None:
         client.log_artifact(answer.run_id, str(path))
     client.set_tag(answer.run_id, "mlflow.note.content", answer.summary)
     client.set_tag(answer.run_id, "verdict", answer.verdict)
+    return values
 
 
 def _row(answer: TrendAnswer, made: datetime, kind: Kind) -> WindowReport:

@@ -41,6 +41,15 @@ def last_end(now: datetime, length: timedelta) -> datetime:
     return now - (now - _ORIGIN) % length
 
 
+def span(length: timedelta) -> str:
+    """A length of time as a command or a policy writes it: 90m, 24h, 7d."""
+    seconds = round(length.total_seconds())
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds and seconds % unit == 0:
+            return f"{seconds // unit}{name}"
+    return f"{seconds}s"
+
+
 def parse_duration(text: str) -> timedelta:
     """Read a length of time: a whole number and `s`, `m`, `h` or `d`.
 

@@ -14,8 +14,7 @@ from sqlalchemy import Engine, func, select
 from monitoring.alerts.policy import Policy
 from monitoring.alerts.sources import Job, MeasuredDice, Observation, Sources, Subject
 from monitoring.alerts.state import Mark
-from monitoring.alerts.windows import span
-from monitoring.window import Window
+from monitoring.window import Window, span
 from records.engines import explained
 from records.schema import ANSWERING_ROUTES, predictions
 from records.watch.disk import nearest

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from monitoring.alerts.conditions import Condition
 from monitoring.alerts.sources import Observation, Subject
 from monitoring.alerts.state import Mark
+from monitoring.window import span
 from records.watch.reports import Kind, WindowReport, latest_reports
 
 # Of more reports than these since the last look the oldest are passed over.
@@ -50,15 +51,6 @@ def observe_windows(engine: Engine, model: str, when: Condition) -> list[Observa
 
 def _named(routes: tuple[str, ...], length: timedelta) -> str:
     return f"windows of {span(length)}, {', '.join(routes)}"
-
-
-def span(length: timedelta) -> str:
-    """A length of time as a policy writes it: 90m, 24h, 7d."""
-    seconds = round(length.total_seconds())
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds and seconds % unit == 0:
-            return f"{seconds // unit}{name}"
-    return f"{seconds}s"
 
 
 def _mark(report: WindowReport, when: Condition) -> Mark:

@@ -10,7 +10,7 @@ from typing import Final
 
 from monitoring.alerts.decide import Change
 from monitoring.alerts.state import Lasting
-from monitoring.alerts.windows import span
+from monitoring.window import span
 from records.texts import one_line as one_line
 from records.watch.alerts import Alert
 from records.watch.alerts import about as about

@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
+from monitoring.course import Course, log_course
 from monitoring.live import LIVE_ROUTES
 from monitoring.performance.confusion import CONFUSION_FILE, PixelTable, draw_confusion, pixel_table
 from monitoring.performance.page import PAGE_FILE, write_page
@@ -188,13 +189,19 @@ def _log_version(done: Performance, version: str, client: MlflowClient, experime
     moment = int(question.window.end.timestamp() * 1000)
     rows = [one for one in done.measured if one.version == version]
     with report_run(client, experiment, name, tags) as run_id, tempfile.TemporaryDirectory() as scratch:
-        metrics = [Metric(key, value, moment, 0) for key, value in _metrics(rows).items()]
+        values = _metrics(rows)
+        metrics = [Metric(key, value, moment, 0) for key, value in values.items()]
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
         _write_figures(done, Path(scratch), [version])
         client.log_artifacts(run_id, scratch)
         lines = [done.headline, method_text(rows), *notes(done.weighing, named=False)]
         client.set_tag(run_id, "mlflow.note.content", "\n\n".join(lines))
+        length = question.window.end - question.window.start
+        labels = ["picked labels"] * question.picked + ["clients' labels"] * question.client
+        kind = ", ".join([f"performance of version {version}", *labels])
+        course = Course(question.model, kind, length, question.routes)
+        log_course(client, experiment, course, values, question.window.end)
     return run_id
 
 

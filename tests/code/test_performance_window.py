@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from performance_scene import ANSWERED, WEEK, Scene, at
 from records_rows import NOON
 
+from monitoring.course import COURSE_TAG
 from monitoring.live import LIVE_ROUTES
 from monitoring.performance.labelled import NO_SLICE, labelled_in
 from monitoring.performance.window import Measured, measured
@@ -191,7 +192,10 @@ def _check_mlflow(scene: Scene) -> None:
     client = MlflowClient(tracking_uri=scene.tracking_uri)
     experiment = client.get_experiment_by_name(scene.experiment)
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = client.search_runs([experiment.experiment_id], "tags.kind = 'performance'")
+    (course,) = client.search_runs([experiment.experiment_id], f"tags.{COURSE_TAG} != ''")
+    assert course.info.run_name == "resunet: course of performance of version 3, 7d, canary, production, shadow"
+    assert course.data.metrics == run.data.metrics
     assert run.info.status == "FINISHED" and run.data.tags["kind"] == "performance"
     assert run.data.metrics["performance.dice"] == pytest.approx((2 / 3 + 1 + 0.9) / 3)
     assert run.data.metrics["performance.slice lung.images"] == 1

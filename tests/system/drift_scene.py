@@ -221,4 +221,5 @@ def live(seed: int, count: int, **moved: float) -> pd.DataFrame:
 def last_run(client: MlflowClient, experiment: str = "resunet-monitoring") -> Run:
     found = client.get_experiment_by_name(experiment)
     assert found is not None
-    return client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])[0]
+    reports = "tags.resunet_report = 'drift'"
+    return client.search_runs([found.experiment_id], reports, order_by=["attributes.start_time DESC"])[0]

@@ -17,6 +17,7 @@ import pytest
 from drift_scene import Scene, live, post
 from waiting import until
 
+from monitoring.course import COURSE_TAG
 from monitoring.schedule import single
 from records.log_database import open_log
 
@@ -62,6 +63,13 @@ def test_the_schedule_outlives_a_database_that_comes_late_and_refuses_a_second_o
     home = scene.client.get_experiment_by_name("resunet-monitoring")
     assert home is not None
     assert not scene.client.search_runs([home.experiment_id], "attributes.status = 'RUNNING'")
+    runs = scene.client.search_runs([home.experiment_id])
+    courses = {str(run.info.run_name): run for run in runs if COURSE_TAG in run.data.tags}
+    assert [name for name in courses if "course of windows, 1d" in name] == [
+        "resunet: course of windows, 1d, canary, production, shadow"
+    ]
+    windows = courses["resunet: course of windows, 1d, canary, production, shadow"]
+    assert [point.value for point in scene.client.get_metric_history(windows.info.run_id, "rows")] == [60.0]
 
 
 def test_a_window_is_reported_by_the_first_of_two_crons_and_too_few_rows_are_an_answer(scene: Scene) -> None:
