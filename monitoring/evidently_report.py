@@ -24,7 +24,7 @@ from evidently.core.report import Snapshot
 from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
 from evidently.legacy.renderers.html_widgets import CounterData, counter, table_data
-from evidently.metrics import ValueDrift
+from evidently.metrics import DriftedColumnsCount, ValueDrift
 
 from monitoring.drift import Values
 from monitoring.parts.words import Listed
@@ -71,7 +71,10 @@ class _DriftPage(MetricContainer):  # type: ignore[misc]
     tables: list[tuple[str, list[str], list[list[str]]]]
 
     def generate_metrics(self, context: Any) -> list[Any]:
-        return [ValueDrift(column=column, method=_METHOD.format(column)) for column in self.columns]
+        methods = {column: _METHOD.format(column) for column in sorted(self.columns)}
+        each = [ValueDrift(column=column, method=methods[column]) for column in self.columns]
+        # For the dashboard of the workspace: of the page it would say by Evidently's own rule what is drift.
+        return [*each, DriftedColumnsCount(columns=list(methods), per_column_method=methods)]
 
     def render(self, context: Any, child_widgets: Any = None) -> list[Any]:
         counters = [
@@ -82,7 +85,8 @@ class _DriftPage(MetricContainer):  # type: ignore[misc]
         table = table_data(
             title=self.rule, column_names=["descriptor", "", "effect", "p-value", *CELLS], data=self.cells
         )
-        rest = [widget for _, widgets in child_widgets or [] for widget in widgets]
+        each = list(child_widgets or [])[: len(self.columns)]
+        rest = [widget for _, widgets in each for widget in widgets]
         more = [table_data(title=title, column_names=names, data=rows) for title, names, rows in self.tables]
         return [counter(title=self.heading, counters=counters), table, *more, *rest]
 

@@ -45,6 +45,8 @@ def history(workspace: Path) -> list[tuple[str, datetime, list[str]]]:
                 for report in http.get(f"/projects/{project['id']}/reports").json():
                     page = http.get(f"/projects/{project['id']}/{report['id']}/data").json()
                     assert page["widgets"]
+                    # Its lines over time.
+                    assert len(http.get(f"/v2/dashboards/{project['id']}").json()["panels"]) == 3
                     found.append((project["name"], datetime.fromisoformat(report["timestamp"]), report["tags"]))
             return found
     finally:
@@ -108,6 +110,9 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     assert (out / "drift.png").read_bytes()[:4] == b"\x89PNG"
 
     assert history(scene.home / "evidently") == [("resunet", NOON, ["drift"])]
+    drawn = json.loads((out / "evidently.json").read_text())["metrics"]
+    (moved,) = [one["value"]["count"] for one in drawn if "DriftedColumnsCount" in one["config"]["type"]]
+    assert moved == 3
 
     (row,) = latest_reports(open_log(scene.log), "resunet", kind="window by hand")
     assert (row.verdict, row.rows, row.window_end, row.run_id) == ("drift", 150, NOON, entry.info.run_id)
