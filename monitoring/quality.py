@@ -1,6 +1,6 @@
 """Input quality of a window: images that are refused, copies, blank, overexposed, or of a size that is far off.
 
-for finding in findings(reference, live, refused=3):
+for finding in [refusals(3, len(live), min_rows=20), *findings(reference, live)]:
     finding.words, finding.alarm
 
 These are rules, not tests. Their limits lie so far beyond what the reference holds that windows like it never reach
@@ -33,6 +33,7 @@ class Finding:
         of: how many there are.
         limit: share of them from which on it is an alarm, if it is more than one image.
         words: what is the case, for a person.
+        rows_needed: of fewer images it is no alarm.
     """
 
     name: str
@@ -40,21 +41,19 @@ class Finding:
     of: int
     limit: float
     words: str
+    rows_needed: int = 0
 
     @property
     def alarm(self) -> bool:
-        return self.images >= _FEWEST and self.images >= self.limit * self.of
+        return self.of >= self.rows_needed and self.images >= max(_FEWEST, self.limit * self.of)
 
 
-def findings(
-    reference: pd.DataFrame, live: pd.DataFrame, refused: int, copies: tuple[int, int] | None = None
-) -> list[Finding]:
+def findings(reference: pd.DataFrame, live: pd.DataFrame, copies: tuple[int, int] | None = None) -> list[Finding]:
     """Count what is wrong with the images of a window, what is nowhere the case left out.
 
     Args:
         reference: a row a training image: descriptors.
         live: a row an image: descriptors, and `image_digest` where it is known.
-        refused: how many others could not be read.
         copies: where `live` is a sample, how many copies its window holds, and of how many images: of an image that was
             sent twice a sample seldom holds both.
     """
@@ -65,7 +64,6 @@ def findings(
     flattest = np.nanmin([_BLANK_LEVELS, *_values(reference, "contrast").ravel()])
     clipped = max(_CLIPPED, _BY_FAR * np.nanmax([0.0, *_values(reference, "clipped_high").ravel()]))
     found = [
-        refusals(refused, count),
         _finding("copies", *(copies or (int(_copies(live).sum()), count)), _COPIES, "images are copies of another"),
         *(
             _finding(name, int(which.any(axis=1).sum()), count, _ODD, f"{what} {told}")
@@ -80,10 +78,14 @@ def findings(
     return [one for one in found if one.images]
 
 
-def refusals(refused: int, others: int) -> Finding:
-    """How many images could not be read, beside how many others."""
+def refusals(refused: int, others: int, min_rows: int) -> Finding:
+    """How many images could not be read, beside how many others.
+
+    Args:
+        min_rows: of fewer, both together, it is no alarm: two bad uploads in a quiet night say nothing.
+    """
     of = refused + others
-    return Finding("refused", refused, of, _REFUSED, f"{refused:,} of {of:,} images were refused")
+    return Finding("refused", refused, of, _REFUSED, f"{refused:,} of {of:,} images were refused", min_rows)
 
 
 def _finding(name: str, images: int, of: int, limit: float, words: str) -> Finding:

@@ -124,7 +124,7 @@ def _answer(
     places: Places,
 ) -> Answer:
     counts = count_rows(engine, question.version, question.window, question.routes)
-    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared)
+    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared, question.min_rows)
     if counts.compared < question.min_rows:
         return Answer(question, _too_few(question, [refused]), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
@@ -183,7 +183,7 @@ def _too_few(question: Question, quality: list[Finding]) -> Drift:
 def _quality(
     reference: pd.DataFrame, live: pd.DataFrame, refused: Finding, copies: tuple[int, int] | None
 ) -> list[Finding]:
-    found = findings(reference[reference["split"] == "train"], live, refused=0, copies=copies)
+    found = findings(reference[reference["split"] == "train"], live, copies=copies)
     return [refused, *found] if refused.images else found
 
 

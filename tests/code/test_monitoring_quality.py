@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.quality import findings
+from monitoring.quality import findings, refusals
 
 
 def images(count: int, **changed: object) -> pd.DataFrame:
@@ -23,12 +23,12 @@ def images(count: int, **changed: object) -> pd.DataFrame:
     return frame
 
 
-def alarms(live: pd.DataFrame, refused: int = 0) -> list[str]:
-    return [one.name for one in findings(images(200), live, refused) if one.alarm]
+def alarms(live: pd.DataFrame) -> list[str]:
+    return [one.name for one in findings(images(200), live) if one.alarm]
 
 
 def test_images_like_the_reference_are_never_at_fault() -> None:
-    assert findings(images(200), images(80), refused=0) == []
+    assert findings(images(200), images(80)) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_each_fault_is_told_by_its_name(name: str, changed: dict[str, float]) ->
 def test_one_odd_image_is_no_alarm_and_is_told() -> None:
     live = images(10)
     live.loc[0, "contrast"] = 0.0
-    (found,) = findings(images(200), live, 0)
+    (found,) = findings(images(200), live)
     assert (found.words, found.alarm) == ("1 of 10 images are blank", False)
 
 
@@ -60,14 +60,19 @@ def test_a_flood_of_copies_is_told_and_some_copies_are_not() -> None:
 def test_of_a_sampled_window_the_copies_are_those_of_all_its_rows_and_the_others_are_told_as_sampled() -> None:
     # Each image of the window was sent twice: the sample holds hardly a pair.
     live = images(80, contrast=0.0)
-    found = {one.name: one for one in findings(images(200), live, 0, copies=(5_000, 10_000))}
+    found = {one.name: one for one in findings(images(200), live, copies=(5_000, 10_000))}
     assert found["copies"].alarm and found["copies"].words == "5,000 of 10,000 images are copies of another"
     assert found["blank"].words == "21 of 80 sampled images are blank"
     # A sample of few rows may hold one image often.
     flood = images(80).assign(image_digest="the same")
-    assert not any(one.alarm for one in findings(images(200), flood, 0, copies=(79, 10_000)))
+    assert not any(one.alarm for one in findings(images(200), flood, copies=(79, 10_000)))
 
 
 def test_refused_images_count_beside_the_others() -> None:
-    assert alarms(images(80), refused=30) == ["refused"]
-    assert alarms(images(80), refused=10) == []
+    assert refusals(30, 80, min_rows=20).alarm
+    assert not refusals(10, 80, min_rows=20).alarm
+
+
+def test_of_too_few_images_none_are_too_many_refused() -> None:
+    assert not refusals(2, 0, min_rows=20).alarm and not refusals(10, 9, min_rows=20).alarm
+    assert refusals(10, 10, min_rows=20).alarm and refusals(2, 0, min_rows=2).alarm
