@@ -51,3 +51,10 @@ def test_some_refused_images_among_many_are_told_and_are_no_drift(scene: Scene, 
     code, printed, _ = report(*UNTIL)
     assert code == 0
     assert "10 of 70 images were refused" in printed
+
+
+def test_images_that_were_refused_on_other_routes_are_not_held_against_a_window(scene: Scene, report: Report) -> None:
+    refuse(scene, 30, route="batch")
+    assert report(*UNTIL, "--brief")[0] == 2
+    code, printed, _ = report(*UNTIL, "--brief", "--route", "batch")
+    assert code == 3 and printed.startswith("drift: 30 of 30 images were refused")
