@@ -66,9 +66,9 @@ def why_not_compared(
         return OTHER_VERSIONS
     if _is_foreign(version, digest):
         return "rows of other bytes under the same version number"
-    if status != "ok":
-        return REFUSED
-    return None if route in routes else f"rows on the route {route}"
+    if route not in routes:
+        return f"rows on the route {route}"
+    return None if status == "ok" else REFUSED
 
 
 def _is_foreign(version: WatchedVersion, digest: str) -> bool:

@@ -129,7 +129,7 @@ def _answer(
 ) -> Answer:
     stream = read_stream(engine, question.version.name, question.window)
     counts = stream.counts(question.version, question.routes)
-    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared)
+    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared, question.min_rows)
     if counts.compared < question.min_rows:
         return Answer(question, _too_few(question, [refused]), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
@@ -188,7 +188,7 @@ def _too_few(question: Question, quality: list[Finding]) -> Drift:
 def _quality(
     reference: pd.DataFrame, live: pd.DataFrame, refused: Finding, copies: tuple[int, int] | None
 ) -> list[Finding]:
-    found = findings(reference[reference["split"] == "train"], live, refused=0, copies=copies)
+    found = findings(reference[reference["split"] == "train"], live, copies=copies)
     return [refused, *found] if refused.images else found
 
 

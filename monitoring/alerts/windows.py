@@ -4,6 +4,7 @@ for seen in observe_windows(sources.engine, policy.model_name, policy.when):
     seen.subject, seen.marks
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,21 +33,31 @@ def observe_windows(engine: Engine, model: str, when: Condition) -> list[Observa
     for report in reversed(reports):
         length = report.window_end - report.window_start
         rows.setdefault((report.model_version, report.routes, length), []).append(report)
-    newest = dict[timedelta, datetime]()
-    for report in reports:
-        # A trend's windows overlap, and each ends when it is reported.
-        moment = report.window_start if kind == "window" else report.window_end
-        length = report.window_end - report.window_start
-        newest[length] = max(newest.get(length, moment), moment)
+    reach = _has_to_reach(reports, kind)
     return [
         Observation(
             Subject(model, version, _named(routes, length)),
             tuple(_mark(report, when) for report in row),
-            # A whole window has passed in which others were reported on, and it was not.
-            watched=newest[length] < row[-1].window_end if kind == "window" else newest[length] == row[-1].window_end,
+            watched=row[-1].window_end >= reach[length],
         )
         for (version, routes, length), row in rows.items()
     ]
+
+
+def _has_to_reach(reports: Sequence[WindowReport], kind: Kind) -> dict[timedelta, datetime]:
+    """How far a row has to reach to be still looked at, by length of window.
+
+    Of two schedules one reports first, and a look in between sees the other's row one report behind. So a row has ended
+    not with the first report that it lacks but with the second: in windows, when one is reported on that begins after
+    its end; in trends, whose windows overlap, when two end after it.
+    """
+    moments = dict[timedelta, set[datetime]]()
+    for report in reports:
+        moment = report.window_start if kind == "window" else report.window_end
+        moments.setdefault(report.window_end - report.window_start, set()).add(moment)
+    if kind == "window":
+        return {length: max(starts) for length, starts in moments.items()}
+    return {length: sorted(ends)[-2:][0] for length, ends in moments.items()}
 
 
 def _named(routes: tuple[str, ...], length: timedelta) -> str:

@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
         stage: Annotated[
             str, typer.Option(help="Look at the version of this stage; Production: which answered most of a window.")
         ] = "Production",
-        min_rows: Annotated[int, typer.Option(min=2, help="With fewer live rows there is no verdict.")] = 20,
+        min_rows: Annotated[
+            int, typer.Option(min=2, help="With fewer live rows a window has no verdict, and no place in the trend.")
+        ] = 20,
         alpha: Annotated[
             float, typer.Option(min=1e-4, max=0.5, help="Share of windows without drift that may raise an alarm.")
         ] = 0.01,
@@ -77,8 +79,7 @@ def register(app: typer.Typer) -> None:
 
         longest, patience, term = parse_duration(limit), parse_duration(grace), parse_duration(lease)
         training = parse_duration(retrain_limit)
-        least = ("--min-effect", str(min_effect), "--min-share", str(min_share))
-        options = ("--min-rows", str(min_rows), "--alpha", str(alpha), *least)
+        options = ("--alpha", str(alpha), "--min-effect", str(min_effect), "--min-share", str(min_share))
         reporting = Reporting(
             window=window,
             every=every,
@@ -88,6 +89,7 @@ def register(app: typer.Typer) -> None:
             version=version,
             stage=stage,
             routes=tuple(route or ()),
+            min_rows=min_rows,
             options=options,
         )
         settings = RecordsSettings.load()

@@ -38,6 +38,7 @@ class Reporting:
 
     Attributes:
         window, every, watermark, back: as on the command line; no `every` is one window after the other.
+        min_rows: with fewer rows a window has no verdict, and is left out of the trend.
         options: of `python -m monitoring report`, besides those that say which window and which version.
     """
 
@@ -49,6 +50,7 @@ class Reporting:
     version: int | None = None
     stage: str = "Production"
     routes: tuple[str, ...] = ()
+    min_rows: int = 20
     options: tuple[str, ...] = ()
 
     @property
@@ -115,11 +117,12 @@ def jobs_of(
         raise SettingsError(f"{wrong[0]!r} is not a route: choose from {', '.join(ROUTES)}")
     report = f"report {reporting.name}"
     routes = tuple(part for name in reporting.routes for part in ("--route", name))
-    command = (*_REPORT, "--model", reporting.model, *reporting.options, *routes)
+    asked = (*routes, "--min-rows", str(reporting.min_rows))
+    command = (*_REPORT, "--model", reporting.model, *reporting.options, *asked)
     jobs = [Job(report, command, reporting.rules.every, limit, windows=reporting.watched)]
     if "trend" in known:
         length, version = reporting.trend_window, reporting.watched.version_option
-        which = ("--model", reporting.model, *version, "--window", length, *routes)
+        which = ("--model", reporting.model, *version, "--window", length, *asked)
         trend = (*_TIED, "monitoring", "trend", "--brief", "--counts", *which)
         every = parse_duration(length)
         jobs.append(Job(f"trend {reporting.trend_name}", trend, every, limit, after=report, once_in=every))

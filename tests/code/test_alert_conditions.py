@@ -17,6 +17,7 @@ from records.schema import labels, predictions
 from records.tables import prepare
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
+from records.watch.reports import Kind, Verdict
 
 ALERT = "actions: [{alert: {}}]"
 
@@ -239,3 +240,27 @@ def test_jobs_are_read_where_the_platform_keeps_them(here: World) -> None:
             connection.execute(insert(jobs).values(name=name, due=due, **usual))
     here.sources = Sources.of_platform(here.engine, Path())
     assert seen(here, "{job: {late_by: 1h}}") == {"job late": False, "job well": True}
+
+
+@pytest.mark.parametrize(("kind", "when"), [("window", "verdict"), ("trend", "trend")])
+def test_of_two_schedules_of_a_model_the_one_that_reports_first_closes_no_alert_of_the_other(
+    here: World, kind: Kind, when: str
+) -> None:
+    rules = policies(f"{{name: drifts, when: {{{when}: drift}}, actions: [{{alert: {{repeat: 365d}}}}]}}")
+    span = 28 * DAY if kind == "trend" else DAY
+
+    def look_after(version: str, day: int, verdict: Verdict) -> None:
+        end = DAY_0 + (day + 1) * DAY
+        here.report(day, verdict, model_version=version, kind=kind, window_start=end - span)
+        here.look(rules, end + HOUR)
+
+    for day in range(4):
+        look_after("7", day, "no drift")
+        look_after("8", day, "drift")
+    assert [event for _, event, _ in here.told()] == ["firing"]
+    assert [(alert.model_version, alert.status) for alert in open_alerts(here.engine)] == [("8", "firing")]
+    # That of version 8 has ended.
+    for day in (4, 5):
+        look_after("7", day, "no drift")
+    assert [(day, event) for day, event, _ in here.told()] == [(6 + 1 / 24, "ended")]
+    assert open_alerts(here.engine) == []

@@ -184,10 +184,11 @@ def test_who_looks_for_the_first_time_is_told_what_is_and_not_what_was(here: Wor
 def test_an_old_version_s_alert_is_closed_when_another_one_has_taken_its_place(here: World) -> None:
     rules = policies(drift(alert=NEVER))
     here.week(rules, days(0, 1, "drift"))
-    for day in (2, 3):
+    for day in (2, 3, 4):
         here.report(day, "no drift", model_version="8")
         here.look(rules, DAY_0 + (day + 1) * DAY + HOUR)
-    assert here.told() == [(3 + ONE_HOUR, "ended", "input-drift")]
+    # Its first report may come before that of the other one's schedule.
+    assert here.told() == [(4 + ONE_HOUR, "ended", "input-drift")]
     assert open_alerts(here.engine) == []
 
 

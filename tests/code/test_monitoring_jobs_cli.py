@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from monitoring.cli import app
 from monitoring.jobs.homes import home_name
+from monitoring.jobs.job import Job
 from monitoring.jobs.table import Reporting, commands_of, jobs_of
 from records.log_database import open_log
 from records.tables import prepare
@@ -175,15 +176,15 @@ def test_of_many_who_name_a_home_at_once_all_hear_one_name(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("asked", "name", "options"),
     [
-        ({}, "trend resunet", "--stage Production --window 24h"),
-        ({"window": "1h"}, "trend resunet", "--stage Production --window 24h"),
-        ({"window": "7d"}, "trend resunet 7d", "--stage Production --window 7d"),
+        ({}, "trend resunet", "--stage Production --window 24h --min-rows 20"),
+        ({"window": "1h"}, "trend resunet", "--stage Production --window 24h --min-rows 20"),
+        ({"window": "7d"}, "trend resunet 7d", "--stage Production --window 7d --min-rows 20"),
         (
             {"stage": "Staging", "routes": ("shadow",)},
             "trend resunet Staging shadow",
-            "--stage Staging --window 24h --route shadow",
+            "--stage Staging --window 24h --route shadow --min-rows 20",
         ),
-        ({"version": 3}, "trend resunet version 3", "--version 3 --window 24h"),
+        ({"version": 3}, "trend resunet version 3", "--version 3 --window 24h --min-rows 20"),
     ],
 )
 def test_the_trend_is_of_what_the_reports_are_of(
@@ -194,6 +195,25 @@ def test_the_trend_is_of_what_the_reports_are_of(
     assert (trend.name, trend.after, trend.once_in) == (name, report.name, trend.every)
     assert " ".join(trend.command).endswith(f"monitoring trend --brief --counts --model resunet {options}")
     assert "--counts" in report.command
+
+
+def test_how_many_rows_are_enough_is_told_to_the_reports_and_to_the_trend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[Job]()
+
+    def begin(jobs: list[Job], *_: object, **__: object) -> int:
+        begun.extend(jobs)
+        return 0
+
+    monkeypatch.setattr("monitoring.schedule.run_schedule", begin)
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path))
+    ran = CliRunner().invoke(app, ["schedule", "--once", "--min-rows", "5", "--alpha", "0.02"])
+    assert ran.exit_code == 0, ran.output
+    commands = {job.name.split()[0]: " ".join(job.command) for job in begun}
+    assert "--min-rows 5" in commands["report"] and "--min-rows 5" in commands["trend"]
+    # The trend's rate of false alarms is its own.
+    assert "--alpha 0.02" in commands["report"] and "--alpha" not in commands["trend"]
 
 
 @pytest.mark.parametrize(

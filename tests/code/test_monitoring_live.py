@@ -65,6 +65,23 @@ def test_rows_that_do_not_count_are_named(scene: Scene) -> None:
     assert batch.compared == 8
 
 
+def test_refused_images_are_counted_by_their_route_from_rows_and_from_sums(scene: Scene) -> None:
+    version = WatchedVersion("resunet", "3", DIGEST)
+    for route, count in (("production", 5), ("canary", 3), ("batch", 4)):
+        post(scene, descriptors(count), version="3", route=route, status="refused", digest=DIGEST)
+    post(scene, descriptors(6), version="3", route="canary", digest=DIGEST)
+    engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))
+    for routes, left_out in (
+        (LIVE_ROUTES, {"refused images": 8, "rows on the route batch": 4}),
+        (("canary",), {"refused images": 3, "rows on the route batch": 4, "rows on the route production": 5}),
+        (("batch",), {"refused images": 4, "rows on the route canary": 9, "rows on the route production": 5}),
+    ):
+        counts = count_rows(engine, version, DAY, routes)
+        assert counts.left_out == left_out
+        assert read_stream(engine, "resunet", DAY).counts(version, routes) == counts
+    engine.dispose()
+
+
 def test_the_end_of_a_window_belongs_to_the_next(scene: Scene) -> None:
     post(scene, descriptors(1), version="3", end=NOON + timedelta(seconds=30))
     engine = open_log(RecordsSettings(home=scene.home, inference_log=scene.log))

@@ -64,8 +64,8 @@ def test_every_command_of_the_page_is_one() -> None:
 
 def test_the_commands_of_the_jobs_exist_and_know_their_options(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
-    options = ("--min-rows", "20", "--alpha", "0.01", "--min-effect", "0.1")
-    reporting = Reporting(routes=("production", "shadow"), options=options)
+    options = ("--alpha", "0.01", "--min-effect", "0.1")
+    reporting = Reporting(routes=("production", "shadow"), min_rows=5, options=options)
     jobs = jobs_of(reporting, known=commands_of(monitoring), home=tmp_path, limit=parse_duration("10m"))
     assert {"report resunet production+shadow 24h"} < {job.name for job in jobs}
     for job in jobs:
