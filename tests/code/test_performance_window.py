@@ -282,6 +282,39 @@ def _check_mlflow(scene: Scene) -> None:
     assert not any("kept" in value for value in run.data.tags.values())
 
 
+def runs_of(scene: Scene) -> dict[str, list[float]]:
+    """Mean Dice of the runs, the oldest first, by the day on which their window ends."""
+    client = MlflowClient(tracking_uri=scene.tracking_uri)
+    experiment = client.get_experiment_by_name(scene.experiment)
+    found: dict[str, list[float]] = {}
+    if experiment is not None:
+        for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]):
+            day = run.data.tags["window_end"][:10]
+            found.setdefault(day, []).append(round(run.data.metrics["performance.dice"], 3))
+    return found
+
+
+def test_rounds_keep_what_is_new_of_each_window_and_nothing_twice(watched_lite: Scene) -> None:
+    asked = ("performance", "--windows", "3", "--window", "24h", "--until", NOON.isoformat())
+    watched_lite.answer("old", "late", event_time=at(2.5))
+    watched_lite.answer("new", event_time=at(0.5))
+    none = watched_lite.typed(*asked)
+    assert none.code == 0 and none.out.startswith("nothing to measure: the last 3 windows of 24h hold no labels")
+    assert len(none.out.splitlines()) == 1 and runs_of(watched_lite) == {}
+    label(watched_lite, old=0.2, new=0.8)
+    first = watched_lite.typed(*asked)
+    assert first.code == 0 and "2 of the last 3 windows of 24h hold labels that count, 2 runs with new" in first.out
+    assert "version 3: Dice 0.800 (0.00–1.00) on 1 images" in first.out
+    days = [(NOON - timedelta(days=days)).date().isoformat() for days in (2, 0)]
+    assert runs_of(watched_lite) == {days[0]: [0.2], days[1]: [0.8]}
+    assert "0 runs with new figures" in watched_lite.typed(*asked).out
+    label(watched_lite, late=0.4)
+    assert "1 runs with new figures" in watched_lite.typed(*asked).out
+    assert runs_of(watched_lite) == {days[0]: [0.2, 0.3], days[1]: [0.8]}
+    refused = watched_lite.typed(*asked, "--out", str(watched_lite.folder / "out"))
+    assert refused.code == 2 and "--out is for one window" in refused.err
+
+
 def test_a_window_without_labels_says_what_to_do(watched_lite: Scene) -> None:
     asked = ("performance", "--until", WEEK.end.isoformat())
     for answers, source, told in (
