@@ -1,44 +1,20 @@
 """What a change of descriptors looks like, in words that a person can check by looking at the images.
 
 looks_like(drift)               # ["colour images where the training images were grey", …]
-change(column)                  # "brightness +38 %", "saturation 0.02 → 0.41"
 
 A guess from the descriptors that moved, and from nothing else: it says where to look first, not what is the case.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from monitoring.drift import ColumnDrift, Drift
-from monitoring.words import number
 
 _GREY: Final = 0.05
 _MIDDLE: Final = 128
-_COUNTED: Final = ("brightness", "contrast", "sharpness", "noise", "width", "height", "component_count")
 
 Moved = Mapping[str, ColumnDrift]
 Sees = Callable[[Moved], bool]
-
-
-class Changed(Protocol):
-    """A descriptor's means."""
-
-    @property
-    def column(self) -> str: ...
-
-    @property
-    def reference_mean(self) -> float: ...
-
-    @property
-    def live_mean(self) -> float: ...
-
-
-def change(column: Changed) -> str:
-    """How a descriptor's mean changed: in percent where a percentage says more than the numbers."""
-    before, now = column.reference_mean, column.live_mean
-    if column.column in _COUNTED and before > 0:
-        return f"{column.column} {now / before - 1:+.0%}".replace("%", " %")
-    return f"{column.column} {number(before)} → {number(now)}"
 
 
 def looks_like(drift: Drift) -> list[str]:

@@ -1,10 +1,16 @@
-"""How a report reads: units, numbers, the ranked table and the one-line summary."""
+"""How a report reads: units, numbers, what changed, the ranked table and the one-line summary.
+
+change(column)                  # "brightness +38 %", "saturation 0.02 → 0.41", "entropy 4.1 → 5.2 bits"
+"""
+
+from typing import Protocol
 
 from rich.table import Table
 
-from monitoring.drift import ColumnDrift, Drift, TestResult
+from monitoring.drift import Drift, TestResult
 
 STILL_SHOWN = 4
+_NAMED = 3
 MOVED = "→"
 _LEVELS = "grey levels"
 _UNITS = {
@@ -21,7 +27,8 @@ _UNITS = {
     "foreground_fraction": "of pixels",
     "component_count": "objects",
 }
-
+# Amounts of something: of these a ratio says more than the numbers.
+_AMOUNTS = ("brightness", "contrast", "sharpness", "noise", "width", "height", "component_count")
 
 _SIDES = {"input": "images", "prediction": "predictions"}
 _SEEN = {
@@ -30,6 +37,19 @@ _SEEN = {
     "strangers": "{share} more of the {side} than by chance are like none of the reference",
     "energy": "embeddings of the {side} moved",
 }
+
+
+class Changed(Protocol):
+    """A descriptor's means."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def reference_mean(self) -> float: ...
+
+    @property
+    def live_mean(self) -> float: ...
 
 
 def label(column: str) -> str:
@@ -45,6 +65,24 @@ def unit(column: str) -> str:
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"
+
+
+def change(column: Changed) -> str:
+    """How a descriptor's mean changed: in percent where that says more than the numbers, else from where to where."""
+    before, now = column.reference_mean, column.live_mean
+    if is_ratio(column):
+        return f"{column.column} {now / before - 1:+.0%}".replace("%", " %")
+    return f"{column.column} {from_to(column)}"
+
+
+def is_ratio(column: Changed) -> bool:
+    """Whether a descriptor's change is told in percent."""
+    return column.column in _AMOUNTS and column.reference_mean > 0
+
+
+def from_to(column: Changed) -> str:
+    """A descriptor's means in its unit."""
+    return f"{number(column.reference_mean)} → {number(column.live_mean)} {unit(column.column)}".rstrip()
 
 
 def shift_text(shift: float | None) -> str:
@@ -70,7 +108,7 @@ def summary(drift: Drift) -> str:
     seen = [finding.words for finding in drift.faults]
     if drift.moved:
         share = f"{len(drift.moved)} of {len(drift.columns)}"
-        seen.append(f"{share} descriptors moved, most of all {_named(drift.moved)}")
+        seen.append(f"{share} descriptors moved, most of all {', '.join(map(change, drift.moved[:_NAMED]))}")
     seen += [said(test) for test in drift.alarms if test.name != "gaps" and not (drift.moved and test.name == "shift")]
     return f"drift: {'; '.join(seen)}"
 
@@ -78,10 +116,6 @@ def summary(drift: Drift) -> str:
 def said(test: TestResult) -> str:
     """What a test that raised an alarm has seen."""
     return _SEEN[test.name].format(side=_SIDES[test.side], share=f"{test.effect:.0%}")
-
-
-def _named(columns: tuple[ColumnDrift, ...]) -> str:
-    return ", ".join(f"{c.column} ({number(c.reference_mean)} → {number(c.live_mean)})" for c in columns[:3])
 
 
 def drift_table(drift: Drift, title: str) -> Table:

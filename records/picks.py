@@ -4,21 +4,25 @@
     picked_requests(engine, "resunet")              # {request id: (PickedRequest(…), …)}
 
 Table `picks` names an answer by its `answer_id`, which is a hash, and no request. It is made by the first pick; who
-reads it before finds nothing.
+reads it before finds nothing. Table `audit_draws` says of a pick how probably it drew each image at random, which is
+not how probably it chose it at all; it names no answer. `records.audits` reads it.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from sqlalchemy import Column, Connection, Engine, Float, MetaData, Table, Text, delete, insert, inspect, select
 
-from records.engines import exclusive, explained
+from records.engines import explained
 from records.schema import UtcTime, predictions
+from records.tables import prepare
 from records.tombstones import in_parts
 
 PickSource = Literal["audit", "picked"]
+
+ROUTES_APART: Final = ","
 
 metadata = MetaData()
 
@@ -36,6 +40,20 @@ picks = Table(
     # Of being chosen at all, in whichever way, 0 to 1.
     Column("probability", Float, nullable=False),
     Column("why", Text, nullable=False),
+)
+
+audit_draws = Table(
+    "audit_draws",
+    metadata,
+    Column("pick_id", Text, primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("window_start", UtcTime, nullable=False),
+    Column("window_end", UtcTime, nullable=False),
+    # Whose images were drawn from, with a comma between them.
+    Column("routes", Text, nullable=False),
+    # Of an image being drawn uniformly at random, 0 to 1: the same for all of the pick.
+    Column("rate", Float, nullable=False),
 )
 
 
@@ -61,6 +79,15 @@ class PickedAnswer:
 
 
 @dataclass(frozen=True)
+class AuditDraw:
+    """How a pick drew its audits: of which version's images, on which routes, and how probably each of them."""
+
+    model_version: str
+    routes: tuple[str, ...]
+    rate: float
+
+
+@dataclass(frozen=True)
 class PickedRequest:
     """A request that was chosen."""
 
@@ -69,21 +96,24 @@ class PickedRequest:
     probability: float
 
 
-def add_picks(engine: Engine, pick: Pick, answers: Iterable[PickedAnswer]) -> None:
+def add_picks(engine: Engine, pick: Pick, answers: Iterable[PickedAnswer], audits: AuditDraw | None = None) -> None:
     """Write down a choice, all of it or nothing.
 
+    Args:
+        audits: how its audits were drawn; None: it drew none.
+
     Raises:
-        RecordsError: the database does not answer, or gives no right to make the table.
+        RecordsError: the database does not answer, or gives no right to make the tables.
     """
     rows = [asdict(pick) | asdict(answer) for answer in answers]
-    with explained(engine):
-        with engine.connect() as connection:
-            there = inspect(connection).has_table(picks.name)
-        with exclusive(engine) if not there else engine.begin() as connection:
-            if not there:
-                metadata.create_all(connection)
-            if rows:
-                connection.execute(insert(picks), rows)
+    prepare(engine, picks, audit_draws)
+    with explained(engine), engine.begin() as connection:
+        if rows:
+            connection.execute(insert(picks), rows)
+        if audits is not None:
+            drawn = asdict(pick) | asdict(audits) | {"routes": ROUTES_APART.join(audits.routes)}
+            del drawn["made"]
+            connection.execute(insert(audit_draws), drawn)
 
 
 def picked_answers(engine: Engine, model_name: str) -> dict[str, set[PickSource]]:

@@ -26,6 +26,9 @@ _TIED: Final = ("monitoring.jobs.tied",)
 _CHECK_EVERY: Final = timedelta(minutes=5)
 # A trend is of days, or of longer windows.
 _TREND_WINDOW: Final = "24h"
+# Labels come late: so many windows are measured anew, once a day.
+_LABELLED_WINDOWS: Final = 14
+_DAY: Final = timedelta(days=1)
 _UPKEEP_EVERY: Final = timedelta(hours=6)
 _LONGEST_CHECK: Final = timedelta(minutes=2)
 # A training that failed is not tried again at once.
@@ -86,6 +89,13 @@ class Reporting:
         return self._about if self.trend_window == _TREND_WINDOW else f"{self._about} {self.trend_window}"
 
     @property
+    def performance_name(self) -> str:
+        """What tells its measurement from those of other schedules: it is of all versions, unless one is named."""
+        which = "" if self.version is None else f"version {self.version}"
+        length = "" if self.trend_window == _TREND_WINDOW else self.trend_window
+        return " ".join(filter(None, (self.model, which, "+".join(sorted(self.routes)), length)))
+
+    @property
     def watched(self) -> WindowsOf:
         """What makes its job one of windows."""
         numbered = self.version is not None
@@ -126,6 +136,14 @@ def jobs_of(
         trend = (*_TIED, "monitoring", "trend", "--brief", "--counts", *which)
         every = parse_duration(length)
         jobs.append(Job(f"trend {reporting.trend_name}", trend, every, limit, after=report, once_in=every))
+    if "performance" in known:
+        length = reporting.trend_window
+        numbered = () if reporting.version is None else ("--version", str(reporting.version))
+        which = ("--model", reporting.model, *numbered, "--window", length, *routes)
+        measure = (*_TIED, "monitoring", "performance", "--windows", str(_LABELLED_WINDOWS), *which)
+        every = parse_duration(length)
+        name = f"performance {reporting.performance_name}"
+        jobs.append(Job(name, measure, _DAY, limit, after=report, once_in=every))
     if "alerts" in known:
         alerts = (*_TIED, "monitoring", "alerts", "check")
         jobs.append(Job("alerts", alerts, _CHECK_EVERY, _LONGEST_CHECK, after=report))

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from monitoring.explain import change
 from monitoring.parts.blame import Blame
 from monitoring.parts.breakdown import Breakdown
 from monitoring.parts.names import shown
 from monitoring.parts.slices import Move, SliceDrift, Slices
 from monitoring.parts.versions import Beside, OtherVersion
 from monitoring.streams import OTHERS
-from monitoring.words import number, unit
+from monitoring.words import change, from_to, is_ratio, number, unit
 
 SLICE_CELLS = ("slice", "images", "share", "of the drift", "beside the reference")
 VERSION_CELLS = ("version", "answers", "its images", "its predictions")
@@ -117,12 +116,8 @@ def _moves(one: SliceDrift) -> str:
 
 def move(one: Move) -> str:
     """A descriptor's change in words and units, with its effect."""
-    said, measure = change(one), unit(one.column)
-    if said.endswith("%"):
-        said += f" ({number(one.reference_mean)} → {number(one.live_mean)} {measure}".rstrip() + ")"
-    elif measure:
-        said += f" {measure}"
-    return f"{said}, effect {one.effect:.2f}"
+    means = f" ({from_to(one)})" if is_ratio(one) else ""
+    return f"{change(one)}{means}, effect {one.effect:.2f}"
 
 
 def _small(slices: Slices) -> str:

@@ -103,28 +103,45 @@ def performance(
         Path | None, typer.Option(help="Folder for page, sheet of the worst and matrix.", file_okay=False)
     ] = None,
     worst: Annotated[int, typer.Option(min=1, max=200, help="Images on the sheet of the worst.")] = 12,
+    windows: Annotated[
+        int | None,
+        typer.Option(min=1, max=366, help="Each of the last so many windows; what is new is kept."),
+    ] = None,
 ) -> None:
     """Measure what versions were worth in a window, by the labels of its images.
 
     A late label counts in the window in which its image was answered. Only random audits count unless --picked or
     --client asks for others. Figures go to the MLflow experiment `resunet-monitoring`; images only to --out.
 
-    Exit code: 0 measured, 2 there are no labels that count, or an error.
+    Exit code: 0 measured, 2 there are no labels that count (with --windows 0), or an error.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     from monitoring.performance.report import PerformanceQuestion, log_figures, measure_window, write_files
+    from monitoring.performance.rounds import measure_round
     from monitoring.performance.words import notes, performance_table
     from monitoring.settings import MonitoringSettings
+    from resunet.errors import SettingsError
 
     groupings = tuple(part.strip() for part in by.split(",") if part.strip())
+    if windows is not None and out is not None:
+        raise SettingsError("--out is for one window: leave --windows out, and say with --until which")
     settings, asked, routes = MonitoringSettings.load(), _window(window, until), _routes(route)
+    if windows is not None:
+        asked = _over(asked, window, until)
     number = None if version is None else str(version)
     question = PerformanceQuestion(model, asked, groupings, number, routes, picked=picked, client=client)
     console = Console(highlight=False)
     engine, stores = _open()
     try:
+        if windows is not None:
+            mlflow = MlflowClient()
+            found = measure_round(
+                question, window, windows, engine=engine, client=mlflow, experiment=settings.experiment
+            )
+            console.print(found.line, markup=False, soft_wrap=True)
+            return
         done = measure_window(question, engine)
         if out is not None:
             try:
@@ -227,6 +244,14 @@ def _window(length: str, until: str | None) -> "TimeWindow":
     from monitoring.window import Window, parse_duration, parse_moment
 
     return Window.ending(parse_moment(until) if until is not None else datetime.now(UTC), parse_duration(length))
+
+
+def _over(asked: "TimeWindow", length: str, until: str | None) -> "TimeWindow":
+    """The last window that is over, end to end, where nobody says which."""
+    from monitoring.window import Window, last_end, parse_duration
+
+    long = parse_duration(length)
+    return asked if until is not None else Window.ending(last_end(asked.end, long), long)
 
 
 def _routes(given: list[str] | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from monitoring.performance.export import Exported, check_folder, export
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
-from records.picks import Pick, PickedAnswer, add_picks, picked_answers
+from records.picks import AuditDraw, Pick, PickedAnswer, add_picks, picked_answers
 from records.stores import Stores
 from resunet.errors import DataError, SettingsError
 
@@ -110,7 +110,7 @@ def pick(
     note = Pick(uuid.uuid4().hex[:12], question.version.name, question.window.start, question.window.end, now)
     _write(images, stores, folder, question.version.name)
     try:
-        add_picks(engine, note, [_noted(one, found.share) for one in images])
+        add_picks(engine, note, [_noted(one, found.share) for one in images], _drawn(question, chosen, found))
     except Exception:
         # Images whose probability nobody noted could never be weighted.
         shutil.rmtree(folder, ignore_errors=True)
@@ -152,6 +152,12 @@ def _text(value: object) -> str:
 def _noted(one: Exported, share: float) -> PickedAnswer:
     chosen = one.chosen
     return PickedAnswer(one.answer_id, chosen.source, chosen.probability * share, chosen.why)
+
+
+def _drawn(question: PickQuestion, chosen: list[Chosen], found: Candidates) -> AuditDraw | None:
+    audits = sum(one.source == "audit" for one in chosen)
+    rate = audits / len(found.rows) * found.share
+    return AuditDraw(question.version.version, question.routes, rate) if audits else None
 
 
 def _write(images: list[Exported], stores: Stores, folder: Path, model: str) -> None:

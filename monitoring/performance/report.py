@@ -8,6 +8,7 @@ MLflow gets means, intervals and the confusion matrix alone: no request id and n
 not find there.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -28,13 +29,15 @@ from monitoring.performance.page import PAGE_FILE, write_page
 from monitoring.performance.window import Measured, Weighing, summarise, weighed
 from monitoring.performance.words import SHOWN, method_text, no_labels, notes
 from monitoring.performance.worst import WORST_FILE, draw_sheet, worst_of
-from monitoring.tracking import report_run
+from monitoring.tracking import explained_tracking, report_run
 from monitoring.window import Window
 from records.stores import Stores
 from resunet.errors import DataError
 
 JSON_FILE: Final = "performance.json"
 FORMAT_VERSION: Final = 1
+# Tag of a run: the digest of its figures.
+_FIGURES: Final = "figures_digest"
 # A batch of MLflow's.
 _METRICS_AT_ONCE: Final = 1000
 
@@ -166,13 +169,33 @@ def _write_figures(done: Performance, folder: Path, versions: Sequence[str]) -> 
     return pictures
 
 
-def log_figures(done: Performance, client: MlflowClient, experiment: str) -> list[str]:
+def log_figures(done: Performance, client: MlflowClient, experiment: str, *, only_new: bool = False) -> list[str]:
     """Keep the figures of each version in an MLflow run of its own, at the end of the window, and return their ids.
+
+    Args:
+        only_new: leave out a version whose very figures a run has already.
 
     Raises:
         TrackingError: MLflow does not answer.
     """
-    return [_log_version(done, version, client, experiment) for version in done.versions]
+    return [
+        _log_version(done, version, client, experiment)
+        for version in done.versions
+        if not (only_new and _is_known(done, version, client, experiment))
+    ]
+
+
+def _is_known(done: Performance, version: str, client: MlflowClient, experiment: str) -> bool:
+    with explained_tracking():
+        home = client.get_experiment_by_name(experiment)
+        if home is None:
+            return False
+        same = f"attributes.status = 'FINISHED' and tags.{_FIGURES} = '{_digest(done, version)}'"
+        return bool(client.search_runs([home.experiment_id], same, max_results=1))
+
+
+def _digest(done: Performance, version: str) -> str:
+    return hashlib.sha256(json.dumps(done.as_json([version]), sort_keys=True).encode()).hexdigest()
 
 
 def _log_version(done: Performance, version: str, client: MlflowClient, experiment: str) -> str:
@@ -183,6 +206,7 @@ def _log_version(done: Performance, version: str, client: MlflowClient, experime
         "model_version": version,
         "window_start": question.window.start.isoformat(),
         "window_end": question.window.end.isoformat(),
+        _FIGURES: _digest(done, version),
         "label_sources": ", ".join(sorted({row.source for row in done.weighing.labelled.rows})),
     }
     name = f"{question.model} {version} performance until {question.window.end:%Y-%m-%d %H:%M}"

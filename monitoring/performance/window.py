@@ -3,26 +3,27 @@
     for one in measured(engine, "resunet", window, by=("slice",)):
         one.version, one.slice, one.images, one.dice.mean, one.dice.low, one.dice.high
 
-Only labels of random audits count unless others are asked for: what people choose to look at is not what there is. With
+Only labels of random audits count unless others are asked for: what people choose to look at is not what there is.
+Where audits were drawn at different rates, each counts with the inverse of its own (`records.audits`). With
 `picked=True` those of `monitoring pick` count too, each with the inverse of the probability with which its image was
 chosen; a label without one is refused.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sqlalchemy import Engine
 
 from monitoring.live import LIVE_ROUTES
-from monitoring.performance.intervals import weighted_interval
 from monitoring.performance.labelled import Labelled, LabelledAnswer, labelled_in
 from monitoring.window import Window
+from records.audits import audit_chances, unequal
 from records.labels import SCORES, Source
 from records.picks import Pick, PickedRequest, picked_requests
 from resunet.errors import DataError
-from resunet.intervals import mean_interval
+from resunet.intervals import mean_interval, weighted_interval
 
 GROUPINGS: Final = ("slice", "route")
 
@@ -65,17 +66,24 @@ class Weighing:
 
     Attributes:
         labelled: those that count.
-        probabilities: of their images having been chosen, in the same order; None: all count alike.
-        unknown: labels of audits for which no probability is on record, left out where others have one.
+        probabilities: of their images having been chosen, in the same order, None where it is not on record; None
+            alone: all count alike.
+        unknown: labels of audits for which no probability is on record, where others have one.
+        picked: whether picked images count, and audits without a probability are left out; else audits alone count,
+            and a part in which there is one without a probability is not weighted.
     """
 
     labelled: Labelled
-    probabilities: tuple[float, ...] | None = None
+    probabilities: tuple[float | None, ...] | None = None
     unknown: int = 0
+    picked: bool = False
 
     def of(self, places: Sequence[int]) -> list[float] | None:
-        """The probabilities of some rows."""
-        return None if self.probabilities is None else [self.probabilities[place] for place in places]
+        """The probabilities of some rows; None where they count alike."""
+        if self.probabilities is None:
+            return None
+        chances = [self.probabilities[place] for place in places]
+        return [chance for chance in chances if chance is not None] if self.picked else unequal(chances)
 
 
 def measured(
@@ -122,7 +130,16 @@ def weighed(
         raise DataError("labels of clients have no known probability: ask for picked or for client, not for both")
     sources: tuple[Source, ...] = ("client",) if client else ("audit", "picked") if picked else ("audit",)
     found = labelled_in(engine, model, window, sources=sources, version=version, routes=routes)
-    return _with_probabilities(found, picked_requests(engine, model)) if picked else Weighing(found)
+    if picked:
+        return _with_probabilities(found, picked_requests(engine, model))
+    return Weighing(found) if client else _audited(found, audit_chances(engine, model, found.rows))
+
+
+def _audited(found: Labelled, chances: Mapping[str, float]) -> Weighing:
+    if not chances:
+        return Weighing(found)
+    probabilities = tuple(chances.get(row.answer_id) for row in found.rows)
+    return Weighing(found, probabilities, unknown=probabilities.count(None))
 
 
 def _with_probabilities(found: Labelled, chosen: dict[str, tuple[PickedRequest, ...]]) -> Weighing:
@@ -146,7 +163,7 @@ def _with_probabilities(found: Labelled, chosen: dict[str, tuple[PickedRequest, 
             unknown += 1
     _check_apart(sorted(picks.values(), key=lambda pick: pick.window_start))
     kept = Labelled(tuple(rows), found.ambiguous, found.sources, found.answers)
-    return Weighing(kept, tuple(probabilities), unknown)
+    return Weighing(kept, tuple(probabilities), unknown, picked=True)
 
 
 def _check_apart(picks: Sequence[Pick]) -> None:
@@ -204,6 +221,7 @@ def _score(
     values: Sequence[float | None], rows: Sequence[LabelledAnswer], probabilities: Sequence[float] | None
 ) -> Score:
     numbers = [float("nan") if value is None else value for value in values]
+    images = [row.image_digest for row in rows]
     if probabilities is not None:
-        return Score(*weighted_interval(numbers, probabilities))
-    return Score(*mean_interval(numbers, [row.image_digest for row in rows]))
+        return Score(*weighted_interval(numbers, probabilities, images))
+    return Score(*mean_interval(numbers, images))

@@ -8,11 +8,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from monitoring.performance.choice import Chosen
-from monitoring.performance.intervals import FEW_WEIGHTED
 from monitoring.performance.labelled import Labelled
 from monitoring.performance.window import Measured, Score, Weighing
 from monitoring.window import Window
-from resunet.intervals import FEW
+from resunet.intervals import FEW, FEW_WEIGHTED
 
 _NAMED = 5
 _IN_TABLE = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall"}
@@ -48,9 +47,11 @@ def performance_table(rows: Sequence[Measured], headline: str) -> Table:
 def method_text(rows: Sequence[Measured]) -> str:
     """How means and intervals came about."""
     if any(one.weighted for one in rows):
+        picked = any("picked" in one.sources for one in rows)
+        which = "audited and picked images" if picked else "random audits, which were drawn at different rates"
         return (
-            "Mean and 95 % interval of audited and picked images, each weighted by the inverse of the probability with "
-            f"which it was chosen (Hájek); no interval below {FEW_WEIGHTED} images."
+            f"Mean and 95 % interval of {which}, each weighted by the inverse of the probability with which it was "
+            f"{'chosen' if picked else 'drawn'} (Hájek); no interval below {FEW_WEIGHTED} images."
         )
     source = "labels that clients sent: no sample of anything" if _is_client(rows) else "random audits"
     return (
@@ -75,7 +76,8 @@ def notes(weighing: Weighing, *, named: bool = True) -> list[str]:
             f"so nobody can tell which is meant{f': {first}{more}' if named else ''}."
         )
     if weighing.unknown:
-        told.append(f"Left out: {weighing.unknown} audits for which no probability of being chosen is on record.")
+        without = f"{weighing.unknown} audits for which no probability of being chosen is on record"
+        told.append(f"Left out: {without}." if weighing.picked else f"Not weighted: where one of {without} is counted.")
     others = {source: count for source, count in labelled.sources.items() if source not in _counted(weighing)}
     if others:
         each = ", ".join(f"{count} {source}" for source, count in sorted(others.items()))

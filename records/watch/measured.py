@@ -4,17 +4,19 @@
     found.versions[0].mean, found.course[-1].low
 
 What people choose to look at, or clients send of their own accord, is no sample of what there is, and does not count.
+Audits that were drawn at different rates are weighted (`records.audits`).
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from sqlalchemy import Engine
 
+from records.audits import audit_chances, unequal
 from records.labelled import LabelledAnswer, labelled_in
-from resunet.intervals import mean_interval
+from resunet.intervals import mean_interval, weighted_interval
 
 # So many bits of a span are drawn at most.
 _MOST: Final = 15
@@ -60,12 +62,14 @@ def read_dice(engine: Engine, model_name: str, start: datetime, end: datetime) -
         RecordsError: the database does not answer.
     """
     rows = labelled_in(engine, model_name, start, end).rows
+    chances = audit_chances(engine, model_name, rows)
     step = _DAY * max(1, -(-(end - start) // (_DAY * (_MOST - 1))))
-    versions = [_mean(version, start, end, some) for version, some in _by(rows, lambda row: row.model_version)]
+    versions = [_mean(version, start, end, some, chances) for version, some in _by(rows, lambda row: row.model_version)]
     versions.sort(key=lambda one: (-one.images, one.version))
     bits = _by(rows, lambda row: ((row.event_time - _EPOCH) // step, row.model_version))
     course = [
-        _mean(version, _EPOCH + place * step, _EPOCH + (place + 1) * step, some) for (place, version), some in bits
+        _mean(version, _EPOCH + place * step, _EPOCH + (place + 1) * step, some, chances)
+        for (place, version), some in bits
     ]
     return Dice(tuple(versions), tuple(sorted(course, key=lambda one: (one.start, one.version))))
 
@@ -79,6 +83,10 @@ def _by(
     return list(parts.items())
 
 
-def _mean(version: str, start: datetime, end: datetime, rows: list[LabelledAnswer]) -> MeasuredDice:
-    found = mean_interval([row.dice for row in rows], [row.image_digest for row in rows])
+def _mean(
+    version: str, start: datetime, end: datetime, rows: list[LabelledAnswer], chances: Mapping[str, float]
+) -> MeasuredDice:
+    dices, images = [row.dice for row in rows], [row.image_digest for row in rows]
+    weighted = unequal(chances.get(row.answer_id) for row in rows)
+    found = mean_interval(dices, images) if weighted is None else weighted_interval(dices, weighted, images)
     return MeasuredDice(version, start, end, len(rows), *found)

@@ -6,8 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from monitoring.drift import ColumnDrift, Drift, Family, Rule
-from monitoring.explain import change, looks_like
+from monitoring.explain import looks_like
 from monitoring.judge import judge
+from monitoring.words import change, summary
 from pipelines.synthetic import Knobs, draw
 from resunet.descriptors import IMAGE_DESCRIPTORS, describe_image
 
@@ -47,10 +48,26 @@ def test_where_nothing_moved_nothing_is_guessed() -> None:
     assert looks_like(judged(REFERENCE, LIVE)) == []
 
 
-def test_a_change_is_a_percentage_or_two_numbers() -> None:
-    def column(name: str, before: float, now: float) -> ColumnDrift:
-        return ColumnDrift(name, "input", 0.001, 0.9, 3.0, before, now, 1.0, 100, 50, True)
+def moved(name: str, before: float, now: float) -> ColumnDrift:
+    return ColumnDrift(name, "input", 0.001, 0.9, 3.0, before, now, 1.0, 100, 50, True)
 
-    assert change(column("brightness", 50, 69)) == "brightness +38 %"
-    assert change(column("saturation", 0.02, 0.41)) == "saturation 0.02 → 0.41"
-    assert change(column("sharpness", 0, 5)) == "sharpness 0 → 5"
+
+def test_a_change_is_a_percentage_or_two_numbers_with_their_unit() -> None:
+    assert change(moved("brightness", 50, 69)) == "brightness +38 %"
+    assert change(moved("saturation", 0.02, 0.41)) == "saturation 0.02 → 0.41"
+    assert change(moved("entropy", 4.1, 5.2)) == "entropy 4.1 → 5.2 bits"
+    assert change(moved("sharpness", 0, 5)) == "sharpness 0 → 5 grey levels²"
+
+
+def test_the_line_of_a_window_says_what_changed_in_words_and_units() -> None:
+    columns = [
+        moved("brightness", 50, 69),
+        moved("saturation", 0.02, 0.41),
+        moved("mean_r", 58.6, 65),
+        moved("noise", 1, 2),
+    ]
+    line = summary(Drift("drift", Rule(), columns=tuple(columns)))
+    assert line == (
+        "drift: 4 of 4 descriptors moved, most of all brightness +38 %, saturation 0.02 → 0.41, "
+        "mean_r 58.6 → 65 grey levels"
+    )

@@ -217,6 +217,23 @@ def test_how_many_rows_are_enough_is_told_to_the_reports_and_to_the_trend(
 
 
 @pytest.mark.parametrize(
+    ("asked", "name", "options"),
+    [
+        ({"window": "1h"}, "performance resunet", "--window 24h"),
+        ({"stage": "Staging"}, "performance resunet", "--window 24h"),
+        ({"window": "7d", "routes": ("canary",)}, "performance resunet canary 7d", "--window 7d --route canary"),
+        ({"version": 3}, "performance resunet version 3", "--version 3 --window 24h"),
+    ],
+)
+def test_labels_are_measured_once_for_all_who_ask_the_same(
+    tmp_path: Path, asked: dict[str, object], name: str, options: str
+) -> None:
+    report, job = jobs_of(Reporting(**asked), known={"performance"}, home=tmp_path, limit=HOUR)  # type: ignore[arg-type]
+    assert (job.name, job.after) == (name, report.name)
+    assert " ".join(job.command).endswith(f"performance --windows 14 --model resunet {options}")
+
+
+@pytest.mark.parametrize(
     ("asked", "name"),
     [
         ({}, "resunet 24h"),

@@ -2,16 +2,18 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from jobs_scene import DAY, HOUR, LEASE, MONDAY, REPORT, FakeWeek, Report, fake_week, report_job
 from waiting import until
 
 from monitoring.jobs.job import Ran, Task
+from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.jobs.turns import Turns
 from records.engines import make_engine
 from records.watch.jobs import jobs_state, remove
@@ -289,3 +291,31 @@ def test_a_report_that_ends_after_its_lease_was_lost_changes_nothing(week: FakeW
     with week.engine.connect() as connection:
         window = windows_since(connection, REPORT, MONDAY - DAY)[0]
     assert (window.rows, window.attempts, window.revisions) == (7, 0, 0)
+
+
+def test_labels_are_measured_once_a_day_after_its_first_report_also_by_two_schedules(
+    week: FakeWeek, tmp_path: Path
+) -> None:
+    report, job = jobs_of(Reporting(window="6h"), known={"performance"}, home=tmp_path, limit=HOUR)
+    measured: list[datetime] = []
+
+    def run(task: Task, held: Callable[[], bool]) -> Ran:
+        if task.window is not None:
+            return week.run(task, held)
+        measured.append(week.now)
+        assert " ".join(task.command).endswith("performance --windows 14 --model resunet --window 24h")
+        return Ran(0, "nothing to measure: the last 14 windows of 24h hold no labels that count")
+
+    schedules = [Turns(run, week.clock, name, LEASE) for name in ("one", "other")]
+    while week.now < MONDAY + 7 * DAY:
+        began = week.now
+        for turns in schedules:
+            week.go(began + MINUTE, report, turns, step=MINUTE)
+            turns.turn(week.engine, job)
+        week.now = max(began + HOUR, week.now)
+    # The first at once; then each day has one, as soon as there is a report of it.
+    assert len(measured) == 7
+    for moment, day in zip(measured, every(MONDAY, MONDAY + 6 * DAY, DAY), strict=True):
+        assert timedelta(0) <= moment - day < 2 * HOUR
+    state = {one.name: one for one in jobs_state(week.engine)}["performance resunet"]
+    assert (state.last_outcome, state.failures) == ("ok", 0) and not state.overdue(week.now, HOUR)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from monitoring.performance import choice
 from monitoring.performance.choice import Chosen, choose, inclusion, spread_sample
 from monitoring.performance.distance import ReferenceSpace, from_bytes, from_lists
-from monitoring.performance.intervals import weighted_interval
 from resunet.errors import DataError
+from resunet.intervals import weighted_interval
 
 Numbers = NDArray[np.float64]
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitoring.performance.intervals import FEW_WEIGHTED, weighted_interval
 from resunet.errors import DataError
-from resunet.intervals import FEW, betting_interval, mean_interval
+from resunet.intervals import FEW, FEW_WEIGHTED, betting_interval, mean_interval, weighted_interval
 
 
 def dices(rng: np.random.Generator, count: int) -> NDArray[np.float64]:

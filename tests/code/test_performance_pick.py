@@ -18,7 +18,7 @@ from monitoring.performance.estimated import image_intervals
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window import measured
 from pipelines.dataset import load, read_dataset
-from records.picks import picks
+from records.picks import audit_draws, picks
 
 UNTIL = ("--until", WEEK.end.isoformat())
 
@@ -118,6 +118,21 @@ def test_between_what_the_dice_of_a_picked_image_lies_is_told(
         low, high = image_intervals([float(row["confidence"])], tested)
         assert (float(row["dice_low"]), float(row["dice_high"])) == pytest.approx((low[0], high[0]), rel=1e-3)
         assert low[0] < float(row["confidence"]) < high[0]
+
+
+def test_how_probably_audits_were_drawn_is_noted(watching: Watched) -> None:
+    watching.answer(60)
+    assert watching.pick(watching.scene.folder / "some", "--n", "20", "--random", "0.3").code == 0
+    assert watching.pick(watching.scene.folder / "none", "--n", "20", "--random", "0").code == 0
+    assert watching.pick(watching.scene.folder / "rest", "--n", "100").code == 0
+    engine = watching.scene.engine
+    with engine.connect() as connection:
+        noted = connection.execute(select(audit_draws)).mappings().all()
+    engine.dispose()
+    # The second has drawn none, and left none of the first's audits out of the third.
+    assert sorted(one["rate"] for one in noted) == [pytest.approx(6 / 60), 1.0]
+    assert {one["model_version"] for one in noted} == {watching.version}
+    assert {one["routes"] for one in noted} == {"production,canary,shadow"}
 
 
 def test_probabilities_are_noted_without_the_request(watching: Watched) -> None:

@@ -17,8 +17,9 @@ from monitoring.performance.labelled import NO_SLICE, labelled_in
 from monitoring.performance.window import Measured, measured
 from monitoring.window import Window
 from records.forget import forget
-from records.picks import Pick, PickedAnswer, add_picks
+from records.picks import AuditDraw, Pick, PickedAnswer, add_picks, audit_draws
 from records.subject import Subject
+from records.watch.measured import read_dice
 from resunet.errors import DataError
 
 
@@ -148,6 +149,85 @@ def test_picks_from_the_same_hours_are_not_mixed(watched_lite: Scene) -> None:
         ask(watched_lite, picked=True)
 
 
+def draw(scene: Scene, name: str, window: Window, rate: float, *requests: str, routes: Any = LIVE_ROUTES) -> None:
+    """Note a pick that drew audits."""
+    engine = scene.engine
+    found = labelled_in(engine, "resunet", WEEK)
+    answers = {row.request_id: row.answer_id for row in found.rows}
+    drawn = [PickedAnswer(answers[one], "audit", rate, "drawn at random") for one in requests]
+    add_picks(engine, Pick(name, "resunet", window.start, window.end, NOON), drawn, AuditDraw("3", routes, rate))
+    engine.dispose()
+
+
+BUSY, QUIET = Window(at(3), at(2)), Window(at(2), at(1))
+
+
+def two_days(scene: Scene) -> tuple[list[str], list[str]]:
+    """Twelve audits of a good day, and twelve of a bad one."""
+    busy, quiet = [f"busy{place}" for place in range(12)], [f"quiet{place}" for place in range(12)]
+    scene.answer(*busy, event_time=at(2.5))
+    scene.answer(*quiet, event_time=at(1.5))
+    label(scene, **dict.fromkeys(busy, 0.9), **dict.fromkeys(quiet, 0.3))
+    return busy, quiet
+
+
+def test_a_bad_quiet_day_counts_as_its_images_and_not_as_its_audits(watched: Scene) -> None:
+    busy, quiet = two_days(watched)
+    draw(watched, "busy", BUSY, 0.0012, *busy)
+    draw(watched, "quiet", QUIET, 0.12, *quiet)
+    (found,) = ask(watched)
+    wanted = (100 * 0.9 + 0.3) / 101
+    assert found.weighted and found.images == 24 and found.dice.mean == pytest.approx(wanted)
+    assert found.dice.low < wanted < found.dice.high < 0.91
+    # The busy day alone has one rate.
+    (alone,) = ask(watched, BUSY)
+    assert not alone.weighted and alone.dice.mean == pytest.approx(0.9)
+    engine = watched.engine
+    told = read_dice(engine, "resunet", WEEK.start, WEEK.end)
+    engine.dispose()
+    assert (told.versions[0].mean, told.versions[0].high) == (pytest.approx(wanted), pytest.approx(found.dice.high))
+    assert [bit.mean for bit in told.course] == [pytest.approx(0.9), pytest.approx(0.3)]
+    shown = watched.typed("performance", "--until", WEEK.end.isoformat())
+    assert "random audits, which were drawn at different rates" in " ".join(shown.out.split())
+
+
+def test_audits_of_one_rate_and_of_none_count_alike(watched_lite: Scene) -> None:
+    busy, quiet = two_days(watched_lite)
+    (before,) = ask(watched_lite)
+    draw(watched_lite, "busy", BUSY, 0.12, *busy)
+    (partly,) = ask(watched_lite)
+    told = watched_lite.typed("performance", "--until", WEEK.end.isoformat())
+    assert "Not weighted: where one of 12 audits for which no probability of being chosen is on record" in told.out
+    draw(watched_lite, "quiet", QUIET, 0.12, *quiet)
+    (after,) = ask(watched_lite)
+    assert before == partly == after and not after.weighted and after.dice.mean == pytest.approx(0.6)
+
+
+def test_what_two_picks_could_have_drawn_was_drawn_by_one_or_the_other(watched_lite: Scene) -> None:
+    busy, quiet = two_days(watched_lite)
+    both = Window(BUSY.start, QUIET.end)
+    draw(watched_lite, "first", both, 0.2, *busy, *quiet[:6])
+    draw(watched_lite, "again", QUIET, 0.5, *quiet[6:])
+    # Neither is about these images.
+    draw(watched_lite, "batch", QUIET, 0.9, routes=("batch",))
+    (found,) = ask(watched_lite)
+    busy_weight, quiet_weight = 1 / 0.2, 1 / (1 - 0.8 * 0.5)
+    wanted = (busy_weight * 0.9 + quiet_weight * 0.3) / (busy_weight + quiet_weight)
+    assert found.dice.mean == pytest.approx(wanted)
+
+
+def test_of_picks_of_an_earlier_release_the_rate_is_worked_out(watched: Scene) -> None:
+    busy, quiet = two_days(watched)
+    draw(watched, "busy", BUSY, 0.0012, *busy)
+    draw(watched, "quiet", QUIET, 0.12, *quiet)
+    (known,) = ask(watched)
+    engine = watched.engine
+    audit_draws.drop(engine)
+    engine.dispose()
+    (worked_out,) = ask(watched)
+    assert worked_out.weighted and worked_out.dice == pytest.approx(known.dice)
+
+
 def test_a_forgotten_request_is_in_no_figure(watched: Scene) -> None:
     watched.answer("a", "b")
     label(watched, "picked", a=0.3, b=0.9)
@@ -204,6 +284,39 @@ def _check_mlflow(scene: Scene) -> None:
     # Nothing of a request, nothing of an image.
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"performance.json", "confusion_3.png"}
     assert not any("kept" in value for value in run.data.tags.values())
+
+
+def runs_of(scene: Scene) -> dict[str, list[float]]:
+    """Mean Dice of the runs, the oldest first, by the day on which their window ends."""
+    client = MlflowClient(tracking_uri=scene.tracking_uri)
+    experiment = client.get_experiment_by_name(scene.experiment)
+    found: dict[str, list[float]] = {}
+    if experiment is not None:
+        for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]):
+            day = run.data.tags["window_end"][:10]
+            found.setdefault(day, []).append(round(run.data.metrics["performance.dice"], 3))
+    return found
+
+
+def test_rounds_keep_what_is_new_of_each_window_and_nothing_twice(watched_lite: Scene) -> None:
+    asked = ("performance", "--windows", "3", "--window", "24h", "--until", NOON.isoformat())
+    watched_lite.answer("old", "late", event_time=at(2.5))
+    watched_lite.answer("new", event_time=at(0.5))
+    none = watched_lite.typed(*asked)
+    assert none.code == 0 and none.out.startswith("nothing to measure: the last 3 windows of 24h hold no labels")
+    assert len(none.out.splitlines()) == 1 and runs_of(watched_lite) == {}
+    label(watched_lite, old=0.2, new=0.8)
+    first = watched_lite.typed(*asked)
+    assert first.code == 0 and "2 of the last 3 windows of 24h hold labels that count, 2 runs with new" in first.out
+    assert "version 3: Dice 0.800 (0.00–1.00) on 1 images" in first.out
+    days = [(NOON - timedelta(days=days)).date().isoformat() for days in (2, 0)]
+    assert runs_of(watched_lite) == {days[0]: [0.2], days[1]: [0.8]}
+    assert "0 runs with new figures" in watched_lite.typed(*asked).out
+    label(watched_lite, late=0.4)
+    assert "1 runs with new figures" in watched_lite.typed(*asked).out
+    assert runs_of(watched_lite) == {days[0]: [0.2, 0.3], days[1]: [0.8]}
+    refused = watched_lite.typed(*asked, "--out", str(watched_lite.folder / "out"))
+    assert refused.code == 2 and "--out is for one window" in refused.err
 
 
 def test_a_window_without_labels_says_what_to_do(watched_lite: Scene) -> None:

@@ -66,7 +66,7 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     out = tmp_path / "a folder"
     code, printed, _ = report(*UNTIL, "--out", str(out))
     assert code == 3
-    assert "drift: 3 of 22 descriptors moved, most of all brightness (58.6" in printed
+    assert "drift: 3 of 22 descriptors moved, most of all brightness +11 %, " in printed
     assert "Left out: 40 rows of other versions." in printed
     assert "Looks like: brighter images: a longer exposure, more light; blurred: out of focus" in printed
     rows = [line for line in printed.splitlines() if "→ " in line and "SD" in line]
@@ -118,7 +118,7 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     assert (row.verdict, row.rows, row.window_end, row.run_id) == ("drift", 150, NOON, entry.info.run_id)
     assert row.moved == ("brightness", "confidence", "sharpness")
     assert row.p_value == pytest.approx(metrics["drift.p_value"])
-    assert row.summary.startswith("drift: 3 of 22 descriptors moved, most of all brightness")
+    assert row.summary.startswith("drift: 3 of 22 descriptors moved, most of all brightness +11 %, ")
 
 
 def test_images_like_the_training_images_are_no_drift(scene: Scene, report: Report) -> None:
