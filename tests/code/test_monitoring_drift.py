@@ -16,6 +16,7 @@ from monitoring.live import LIVE_ROUTES, RowCounts
 from monitoring.statistics.relabelling import Floats
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
+from monitoring.words import summary
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 
@@ -122,6 +123,28 @@ def test_a_few_images_like_none_of_the_reference_are_drift_though_no_descriptor_
     assert not drift.moved
     assert drift.alarms[0].effect == pytest.approx(0.1, abs=0.03)
     assert judge([one], Rule(min_share=0.3)).verdict == "no drift"
+
+
+def test_embeddings_that_moved_are_drift_though_no_descriptor_did() -> None:
+    rng = np.random.default_rng(6)
+    reference, live = rng.normal(size=(150, 4)), rng.normal(size=(60, 4))
+    known, came = rng.normal(size=(150, 16)), rng.normal(size=(60, 16))
+
+    def predictions(points: tuple[Floats, Floats] | None, least: float = 0.1) -> Drift:
+        return judge([Family("prediction", tuple("abcd"), reference, live, points)], Rule(min_effect=least))
+
+    drift = predictions((known, came + 0.6))
+    assert [(test.side, test.name) for test in drift.alarms] == [("prediction", "energy")]
+    assert (drift.verdict, drift.moved) == ("drift", ())
+    assert drift.alarms[0].effect > 0.3
+    assert drift.p_value is not None and drift.p_value <= 0.01
+    assert summary(drift) == "drift: embeddings of the predictions moved"
+    assert predictions((known, came + 0.6), least=0.95).verdict == "no drift"
+    # The very same descriptors, with embeddings that stay where they were, and without any.
+    still = predictions((known, came))
+    assert still.verdict == "no drift"
+    assert [test.name for test in still.tests] == ["gaps", "energy"]
+    assert [test.name for test in predictions(None).tests] == ["gaps"]
 
 
 def test_the_effect_is_the_kolmogorov_smirnov_statistic() -> None:
