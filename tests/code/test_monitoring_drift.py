@@ -1,21 +1,24 @@
 """The verdict on a window: its false-alarm rate, what moved, and what is worth an alarm."""
 
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from records_rows import NOON
-from scipy.stats import binom, ks_2samp
+from scipy.stats import binom, ks_2samp, kstest
 
+import monitoring.judge
 from monitoring.answer import Answer, Question
 from monitoring.drift import Drift, Family, Rule
 from monitoring.families import make_families
-from monitoring.judge import answerable, effect, judge, level
+from monitoring.judge import TESTED_LIVE, TESTED_REFERENCE, answerable, effect, judge, level, sampled
 from monitoring.live import LIVE_ROUTES, RowCounts
-from monitoring.statistics.relabelling import Floats
+from monitoring.statistics.relabelling import Floats, Labels, Permuted, permutation_test
 from monitoring.tracking import WatchedVersion
 from monitoring.window import Window
+from monitoring.words import summary
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 
@@ -60,6 +63,56 @@ def test_a_window_far_larger_than_the_reference_has_to_be_clearer() -> None:
     assert level(0.01, 1, 1, 10_000) == pytest.approx(0.01, rel=0.01)
     assert level(0.01, 2, 400, 400) == pytest.approx(0.005 * 0.1**0.5)
     assert level(0.01, 1, 1_000_000, 300) == pytest.approx(0.001, rel=0.01)
+
+
+def test_windows_far_larger_than_the_reference_seldom_raise_an_alarm_however_unlucky_it_is() -> None:
+    alpha, windows = 0.05, 8
+    rng = np.random.default_rng(1)
+    references = sorted(rng.normal(size=(200, 60)), key=lambda drawn: kstest(drawn, "norm").statistic)
+    # But for six these lie furthest from what they were drawn from, and windows ten times as large see that.
+    unlucky, alarms = references[186:194], 0
+    for reference in unlucky:
+        for _ in range(windows):
+            window = rng.normal(size=(600, 1))
+            alarms += judge([Family("prediction", ("c",), reference[:, None], window)], Rule(alpha)).verdict == "drift"
+    assert alarms <= binom.ppf(0.999, windows * len(unlucky), alpha)
+
+
+def test_no_more_images_a_side_are_tested_than_make_a_test_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+
+    def recorded(live: Labels, *args: Any, **options: Any) -> Permuted:
+        tested.append((int(live.sum()), int((~live).sum())))
+        return permutation_test(live, *args, **options)
+
+    monkeypatch.setattr(monitoring.judge, "permutation_test", recorded)
+    rng = np.random.default_rng(3)
+    sizes = {"reference": 2 * TESTED_REFERENCE, "live": 3 * TESTED_LIVE}
+    reference, live = (rng.normal(size=(count, 1)) for count in sizes.values())
+    for of_reference, of_live in ((reference, live), (reference[:300], live), (reference, live[:20]), (live, live[:1])):
+        drift = judge([Family("prediction", ("c",), of_reference, of_live)], Rule())
+        asked = min(len(of_live), TESTED_LIVE), min(len(of_reference), TESTED_REFERENCE)
+        assert tested.pop() == asked
+        assert [test.level for test in drift.tests] == [level(0.01, 1, *asked)]
+        # What is told of a descriptor is of all images.
+        assert (drift.columns[0].live_rows, drift.columns[0].reference_rows) == (len(of_live), len(of_reference))
+
+
+def test_a_sample_of_the_images_keeps_what_belongs_to_each() -> None:
+    count = 2 * TESTED_REFERENCE
+    numbers = np.arange(count, dtype=np.float64)
+    pair, whole = (numbers, -numbers), (numbers.astype(np.int64), numbers.astype(np.int64))
+    names = numbers.astype(str), numbers.astype(str)
+    one = Family("input", ("c",), *(side[:, None] for side in pair), points=pair, clusters=whole, names=names)
+    small = sampled(one, np.random.default_rng(0))
+    for place, (sign, most) in enumerate(((1, TESTED_REFERENCE), (-1, TESTED_LIVE))):
+        chosen = sign * (small.reference, small.live)[place][:, 0]
+        assert chosen.size == most == np.unique(chosen).size
+        assert small.points is not None and small.clusters is not None and small.names is not None
+        assert (sign * small.points[place] == chosen).all() and (small.clusters[place] == chosen).all()
+        assert (small.names[place].astype(np.float64) == chosen).all()
+        # Of all of them, not only of the first.
+        assert abs(chosen.mean() / count - 0.5) < 0.05
 
 
 def test_the_windows_own_p_value_keeps_to_alpha_as_its_answers_keep_to_their_levels() -> None:
@@ -122,6 +175,28 @@ def test_a_few_images_like_none_of_the_reference_are_drift_though_no_descriptor_
     assert not drift.moved
     assert drift.alarms[0].effect == pytest.approx(0.1, abs=0.03)
     assert judge([one], Rule(min_share=0.3)).verdict == "no drift"
+
+
+def test_embeddings_that_moved_are_drift_though_no_descriptor_did() -> None:
+    rng = np.random.default_rng(6)
+    reference, live = rng.normal(size=(150, 4)), rng.normal(size=(60, 4))
+    known, came = rng.normal(size=(150, 16)), rng.normal(size=(60, 16))
+
+    def predictions(points: tuple[Floats, Floats] | None, least: float = 0.1) -> Drift:
+        return judge([Family("prediction", tuple("abcd"), reference, live, points)], Rule(min_effect=least))
+
+    drift = predictions((known, came + 0.6))
+    assert [(test.side, test.name) for test in drift.alarms] == [("prediction", "energy")]
+    assert (drift.verdict, drift.moved) == ("drift", ())
+    assert drift.alarms[0].effect > 0.3
+    assert drift.p_value is not None and drift.p_value <= 0.01
+    assert summary(drift) == "drift: embeddings of the predictions moved"
+    assert predictions((known, came + 0.6), least=0.95).verdict == "no drift"
+    # The very same descriptors, with embeddings that stay where they were, and without any.
+    still = predictions((known, came))
+    assert still.verdict == "no drift"
+    assert [test.name for test in still.tests] == ["gaps", "energy"]
+    assert [test.name for test in predictions(None).tests] == ["gaps"]
 
 
 def test_the_effect_is_the_kolmogorov_smirnov_statistic() -> None:

@@ -1,15 +1,18 @@
 """Images far from the reference: found, and shown beside what they come nearest to."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from version_factory import encode
 
 from monitoring.drift import Family
 from monitoring.furthest import FarImage, furthest
 from monitoring.sheet import draw_sheet
+from monitoring.statistics.strangers import spread_out
 
 
 def family(names: bool = True) -> Family:
@@ -24,8 +27,51 @@ def test_the_furthest_image_comes_first_with_its_distance() -> None:
     far = furthest(family(), 3)
     assert [one.answer for one in far][:2] == ["answer 7", "answer 11"]
     assert far[0].distance > far[1].distance > far[0].usual
-    assert far[0].nearest.startswith("images/")
     assert furthest(family(names=False), 3) == []
+
+
+def neighbours(of: Family) -> dict[str, str]:
+    """The file of the nearest reference image of each answer, by looking at each."""
+    assert of.names is not None
+    files, answers = of.names
+    points = spread_out(np.concatenate([of.reference, of.live]))
+    reference, live = points[: len(files)], points[len(files) :]
+    return {
+        str(answer): str(files[np.linalg.norm(reference - point, axis=1).argmin()])
+        for answer, point in zip(answers, live, strict=True)
+    }
+
+
+def test_each_image_comes_with_the_training_image_that_is_nearest_to_it() -> None:
+    far = furthest(family(), 30)
+    assert {one.answer: one.nearest for one in far} == neighbours(family())
+    # They are not all the same one, so that a mix-up shows.
+    assert len({one.nearest for one in far}) > 15
+
+
+def test_the_sheet_shows_each_image_beside_its_neighbour_and_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for place in range(80):
+        (tmp_path / "data" / "images" / f"{place}.png").write_bytes(picture(place))
+    kept = {f"answer {place}": picture(100 + place) for place in range(30)}
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def saved(figure: Figure, path: Path, **options: Any) -> None:
+        drawn.append(figure)
+        save(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    far = furthest(family(), 8)
+    assert draw_sheet(far, kept.get, tmp_path / "data", title="", path=tmp_path / "furthest.png")
+    panels = [(panel.get_title("left").splitlines()[-1], panel.images[0].get_array()) for panel in drawn[0].axes]
+    shown = [(name, int(np.asarray(pixels).max())) for name, pixels in panels]
+    expected = neighbours(family())
+    for one, (answer, live), (file, training) in zip(far, shown[::2], shown[1::2], strict=True):
+        assert (answer, file) == (one.answer, expected[one.answer])
+        assert (answer, file) == (f"answer {live - 100}", f"images/{training}.png")
 
 
 def picture(value: int, side: int = 40) -> bytes:

@@ -81,6 +81,19 @@ def test_a_stranger_is_as_far_as_its_second_nearest_reference_image(reference: i
         assert found == pytest.approx(np.sort(apart[:, ~live], axis=1)[:, 1])
 
 
+@pytest.mark.parametrize("reference", [45, 12, 2])
+def test_the_nearest_reference_image_is_found_as_by_looking_at_each_and_none_is_its_own(reference: int) -> None:
+    rng = np.random.default_rng(6)
+    pool = rng.normal(size=(60, 3))
+    strangers, points = Strangers(pool, reference), spread_out(pool)
+    for live in rng.permuted(np.tile(sides(reference, 60 - reference), (10, 1)), axis=1):
+        expected = []
+        for image in range(60):
+            others = [other for other in range(60) if other != image and not live[other]]
+            expected.append(min(others, key=lambda other: float(np.linalg.norm(points[image] - points[other]))))
+        assert strangers.nearest(live).tolist() == expected
+
+
 def test_the_p_value_is_the_share_of_divisions_that_differ_as_much() -> None:
     pool = np.arange(6.0)[:, None]
     # Of the 20 ways to choose 3 of 6 only two separate them wholly; permutations draw them at random.

@@ -1,6 +1,7 @@
 """Dice without labels: the interval holds what it states, and under drift there is no estimate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from monitoring.performance import estimated
 from monitoring.performance.distance import ReferenceSpace
-from monitoring.performance.estimated import OUTSIDE, estimate_window, image_intervals
+from monitoring.performance.estimated import OUTSIDE, Estimate, estimate_window, image_intervals
 from monitoring.performance.version_files import HeldOutScores, held_out_scores, reference_space
-from monitoring.performance.window_estimate import far_share
+from monitoring.performance.window_estimate import estimate, far_share
 from monitoring.tracking import WatchedVersion
 from records.digests import write_digests
 from resunet.errors import VersionError
@@ -172,30 +173,69 @@ def test_images_far_from_the_reference_are_counted_where_embeddings_are_known() 
     assert far_share(pd.DataFrame({"embedding": [None]}), space) is None
 
 
-def test_scores_and_embeddings_are_read_from_the_version_as_it_was_registered(
-    mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri = f"sqlite:///{mlflow_store / 'mlflow.db'}"
-    monkeypatch.chdir(mlflow_store)
-    root = tmp_path / "model"
+def register(store: Path, folder: Path, images: list[dict[str, object]], embeddings: list[object]) -> WatchedVersion:
+    """A version with such test images and a reference."""
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    root = folder / "model"
     (root / "artifacts/version").mkdir(parents=True)
-    images = [{"path": f"{i}.png", "dice": 0.9, "confidence": 0.8, "group": "p1" if i else None} for i in range(3)]
     (root / "artifacts/version/evaluation.json").write_text(json.dumps({"per_image": images}))
-    embeddings = [None, *np.random.default_rng(0).normal(size=(9, 64)).astype(np.float32).tolist()]
     pd.DataFrame({"split": "test", "embedding": embeddings}).to_parquet(root / "artifacts/version/reference.parquet")
     digest = write_digests(root)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    name = f"scored {tmp_path.name}"
+    name = f"scored {folder.name}"
     client.create_registered_model(name)
     run = client.create_run(client.create_experiment(name)).info.run_id
     client.log_artifacts(run, str(root), "model")
     source = f"{client.get_run(run).info.artifact_uri}/model"
-    number = str(client.create_model_version(name, source, run).version)
-    monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", uri)
+    return WatchedVersion(name, str(client.create_model_version(name, source, run).version), digest)
 
-    found = held_out_scores(WatchedVersion(name, number, digest), tmp_path / "a", uri)
+
+@pytest.fixture
+def uri(mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(mlflow_store)
+    uri = f"sqlite:///{mlflow_store / 'mlflow.db'}"
+    monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", uri)
+    return uri
+
+
+def test_scores_and_embeddings_are_read_from_the_version_as_it_was_registered(
+    mlflow_store: Path, uri: str, tmp_path: Path
+) -> None:
+    images = [{"path": f"{i}.png", "dice": 0.9, "confidence": 0.8, "group": "p1" if i else None} for i in range(3)]
+    embeddings = [None, *np.random.default_rng(0).normal(size=(9, 64)).astype(np.float32).tolist()]
+    version = register(mlflow_store, tmp_path, images, embeddings)
+    found = held_out_scores(version, tmp_path / "a", uri)
     assert found.dice == pytest.approx([0.9] * 3) and found.groups == (None, "p1", "p1")
-    space = reference_space(WatchedVersion(name, number, digest), tmp_path / "b", uri)
+    space = reference_space(version, tmp_path / "b", uri)
     assert space is not None and space.radius > 0
     with pytest.raises(VersionError, match=r"the evaluation of .* is not the one it was registered with"):
-        held_out_scores(WatchedVersion(name, number, "sha256:" + "0" * 64), tmp_path / "c", uri)
+        held_out_scores(replace(version, digest="sha256:" + "0" * 64), tmp_path / "c", uri)
+
+
+def test_a_window_is_estimated_from_the_version_s_own_files_and_not_where_these_do_not_reach(
+    mlflow_store: Path, uri: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(5)
+    known, (confidence, _) = scores(rng, 60), draw(rng, 50)
+    images: list[dict[str, object]] = [
+        {"path": f"{place}.png", "dice": dice, "confidence": stated}
+        for place, (dice, stated) in enumerate(zip(known.dice, known.confidence, strict=True))
+    ]
+    version = register(mlflow_store, tmp_path, images, rng.normal(size=(80, 64)).astype(np.float32).tolist())
+    live = pd.DataFrame({"confidence": confidence, "embedding": list(rng.normal(size=(50, 64)).astype(np.float32))})
+
+    def found(rows: pd.DataFrame, drifted: bool = False, of: WatchedVersion = version) -> Estimate:
+        return estimate(of, rows, drifted=drifted, folder=tmp_path / "inbox", tracking_uri=uri, seed=3)
+
+    there = found(live)
+    assert there == estimate_window(confidence, known, drifted=False, far_share=None, seed=3)
+    assert there.declined is None and there.images == 50 and there.low < there.dice < there.high
+    far = live.assign(embedding=[one + 9 * (place < 20) for place, one in enumerate(live["embedding"])])
+    unscored = replace(version, digest="sha256:" + "0" * 64)
+    for less, why in (
+        (found(live, drifted=True), f"{OUTSIDE}: the window has drifted"),
+        (found(far), f"{OUTSIDE}: 4"),
+        (found(live, of=unscored), "the evaluation of "),
+    ):
+        assert less.declined is not None and less.declined.startswith(why)
+        assert np.isnan([less.dice, less.low, less.high]).all()

@@ -16,11 +16,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from small_versions import evaluation
 
 from records.console import run
 from records.digests import list_files, version_digest, write_digests
 from records.inference import InferenceLog, PredictionRow
 from records.log_database import open_log
+from registry.evidence import Evaluation
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -86,12 +88,24 @@ def reference_frame(rng: np.random.Generator, count: int) -> pd.DataFrame:
     return frame
 
 
+def evaluated(rng: np.random.Generator, count: int, too_sure: float) -> Evaluation:
+    """How test images were scored that are like the live ones: Dice is below the confidence by so much, in the mean."""
+    confidence = np.clip(rng.normal(*USUAL["confidence"], count), 0, 1)
+    dice = np.clip(confidence - too_sure + rng.normal(0, 0.03, count), 0, 1)
+    measured = evaluation({f"images/{place}.png": float(value) for place, value in enumerate(dice)})
+    sure = zip(measured.per_image, confidence, strict=True)
+    return measured.model_copy(
+        update={"per_image": [score.model_copy(update={"confidence": float(stated)}) for score, stated in sure]}
+    )
+
+
 def register(
     client: MlflowClient,
     name: str,
     reference: pd.DataFrame,
     stage: str = "Production",
     manifest: pd.DataFrame | None = None,
+    scores: Evaluation | None = None,
 ) -> str:
     """Register a version that holds a reference, as training does, and return its number."""
     if not any(model.name == name for model in client.search_registered_models()):
@@ -105,6 +119,8 @@ def register(
         reference.to_parquet(root / "artifacts/version/reference.parquet")
         if manifest is not None:
             manifest.to_parquet(root / "artifacts/version/manifest.parquet")
+        if scores is not None:
+            scores.write(root / "artifacts/version")
         (root / "MLmodel").write_text("flavors: {}\n")
         digest = write_digests(root)
         assert digest == version_digest(list_files(root))
@@ -163,6 +179,7 @@ def post(
                 image=kept[place] if kept else None,
                 descriptors={k: values[k] for k in IMAGE_DESCRIPTORS} if described else {},
                 prediction_descriptors={k: values[k] for k in PREDICTION_DESCRIPTORS} if described else {},
+                embedding=values["embedding"].tobytes() if described and "embedding" in values else None,
             )
         )
     log = InferenceLog.open(scene.log, scene.home, keep_images=1.0 if kept else 0.0)
@@ -214,8 +231,12 @@ def report(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     signal.signal(signal.SIGTERM, before)
 
 
-def live(seed: int, count: int, **moved: float) -> pd.DataFrame:
-    return draw_descriptors(np.random.default_rng(seed), count, moved)
+def live(seed: int, count: int, *, embedding: float = 0.0, **moved: float) -> pd.DataFrame:
+    """Like images as a server describes them; each descriptor, and all of the embedding, is moved as far as told."""
+    rng = np.random.default_rng(seed)
+    frame = draw_descriptors(rng, count, moved)
+    frame["embedding"] = list(rng.normal(embedding, 1, (count, 64)).astype("<f4"))
+    return frame
 
 
 def last_run(client: MlflowClient, experiment: str = "resunet-monitoring") -> Run:

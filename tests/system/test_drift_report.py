@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from browser import FLAGS, chromium
-from drift_scene import NOON, UNTIL, Report, Scene, last_run, live, post, reference_frame, register
+from drift_scene import NOON, UNTIL, Report, Scene, evaluated, last_run, live, post, reference_frame, register
 from waiting import until
 
 from monitoring.evidently_report import Page, Row, run_evidently
@@ -100,7 +100,7 @@ def test_shifted_images_are_drift_with_what_moved_on_top(scene: Scene, report: R
     assert metrics["drift.effect.brightness"] == pytest.approx(result["columns"][0]["effect"])
     assert metrics["drift.p_value.brightness"] < 0.001 < 0.1 < metrics["drift.p_value.mean_r"]
     assert metrics["drift.p_value"] < 0.01
-    assert {test["name"] for test in result["tests"]} == {"gaps", "shift", "strangers"}
+    assert {test["name"] for test in result["tests"]} == {"gaps", "shift", "strangers", "energy"}
     assert {file.path for file in scene.client.list_artifacts(entry.info.run_id)} == {
         "drift.json",
         "drift.png",
@@ -128,6 +128,62 @@ def test_images_like_the_training_images_are_no_drift(scene: Scene, report: Repo
     assert printed.startswith("no drift: none of 22 descriptors moved [resunet version 1, 2026-03-01 12:00")
     assert len(printed.splitlines()) == 1
     assert last_run(scene.client).data.tags["verdict"] == "no drift"
+
+
+def test_embeddings_that_moved_are_drift_though_no_descriptor_did(scene: Scene, report: Report, tmp_path: Path) -> None:
+    # Of 64 numbers each is off by a little, which tells in all of them together.
+    post(scene, live(3, 150, embedding=0.4), version="1")
+    code, printed, _ = report(*UNTIL, "--brief", "--out", str(tmp_path))
+    assert code == 3
+    assert printed.startswith("drift: embeddings of the predictions moved [resunet version 1")
+    alarms = [test for test in json.loads((tmp_path / "drift.json").read_text())["tests"] if test["alarm"]]
+    assert [(test["side"], test["name"]) for test in alarms] == [("prediction", "energy")]
+    metrics = last_run(scene.client).data.metrics
+    assert metrics["drift.test.prediction.energy"] == alarms[0]["p_value"] <= alarms[0]["level"]
+    assert metrics["share_drifted"] == 0
+
+
+@pytest.fixture(scope="module")
+def scored(store: Scene) -> str:
+    """A version of the model `scored` whose Dice is 0.1 below its confidence on 80 test images."""
+    rng = np.random.default_rng(20)
+    return register(store.client, "scored", reference_frame(rng, 300), scores=evaluated(rng, 80, too_sure=0.1))
+
+
+def test_dice_is_estimated_of_images_like_the_tested_ones(
+    scene: Scene, report: Report, scored: str, tmp_path: Path
+) -> None:
+    frame = live(3, 150)
+    post(scene, frame, version=scored, name="scored")
+    code, printed, _ = report(*UNTIL, "--model", "scored", "--out", str(tmp_path))
+    assert code == 0
+    metrics = last_run(scene.client).data.metrics
+    dice, low, high = (metrics[f"dice.estimated{which}"] for which in ("", ".low", ".high"))
+    # What the test images taught of the confidence is in it.
+    assert dice == pytest.approx(frame["confidence"].mean() - 0.1, abs=0.01)
+    assert dice - 0.03 < low < dice < high < dice + 0.03
+    assert f"Estimated mean Dice, without labels: {dice:.3f} (90% interval {low:.3f} … {high:.3f})." in printed
+    told = json.loads((tmp_path / "drift.json").read_text())
+    assert [told[f"estimated_{which}"] for which in ("dice", "low", "high")] == [dice, low, high]
+    assert told["estimate_declined"] is None
+    (row,) = latest_reports(open_log(scene.log), "scored", kind="window by hand")
+    assert (row.estimated_dice, row.estimated_low, row.estimated_high) == (dice, low, high)
+
+
+def test_of_a_window_that_has_drifted_no_dice_is_estimated_though_its_masks_look_as_sure(
+    scene: Scene, report: Report, scored: str, tmp_path: Path
+) -> None:
+    # As sure as ever, with embeddings as ever: nothing but the verdict tells that the estimate is not to be believed.
+    post(scene, live(3, 150, brightness=1.5), version=scored, name="scored")
+    code, printed, _ = report(*UNTIL, "--model", "scored", "--out", str(tmp_path))
+    assert code == 3
+    assert "Dice was not estimated: outside what can be estimated: the window has drifted" in " ".join(printed.split())
+    assert not [name for name in last_run(scene.client).data.metrics if name.startswith("dice")]
+    told = json.loads((tmp_path / "drift.json").read_text())
+    assert [told[f"estimated_{which}"] for which in ("dice", "low", "high")] == [None] * 3
+    assert told["estimate_declined"].startswith("outside what can be estimated")
+    (row,) = latest_reports(open_log(scene.log), "scored", kind="window by hand")
+    assert (row.estimated_dice, row.estimated_low, row.estimated_high) == (None, None, None)
 
 
 def test_a_report_by_hand_counts_for_no_policy_and_leaves_the_schedule_s_where_it_is(
