@@ -15,6 +15,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -55,15 +56,18 @@ class KeyStore:
 
     A store with keys does not become one without: when the file vanishes while a process runs, or every key in it is
     revoked, nobody is let in, rather than everybody. To go back to no keys, delete the file and restart the server.
+    A server of several processes tells each one that it starts what it has seen, by `required`.
 
     Args:
         path: JSON file, mode 0600; its folder, if missing, is made with mode 0700 when the first key is added.
         clock: gives aware times.
+        required: there were keys before this store was made; without them nobody is let in.
     """
 
-    def __init__(self, path: Path, clock: Clock = utc_now) -> None:
+    def __init__(self, path: Path, clock: Clock = utc_now, *, required: bool = False) -> None:
         self.path = path
         self._clock = clock
+        self._required = required
         self._lock = threading.Lock()
         # Of no file, and of no missing one either: the first look-up reads.
         self._stamp: Stamp | None = ()
@@ -77,6 +81,12 @@ class KeyStore:
             KeysError: the file cannot be read or is damaged.
         """
         return bool(self._current())
+
+    def look(self) -> bool:
+        """Whether callers need a key from now on: there is one, or there was; what cannot be read changes nothing."""
+        with suppress(KeysError):
+            self._current()
+        return self._required
 
     def add(self, name: str, scopes: Set[Scope], expires: datetime | None = None) -> tuple[Key, str]:
         """Make a key.
@@ -156,11 +166,12 @@ class KeyStore:
         with self._lock:
             if stamp_of(self.path) != self._stamp:
                 stamp, entries = read(self.path)
-                if self._entries and not entries:
+                if self._required and not entries:
                     raise KeysError(
                         f"{self.path} held keys and holds none now: restore it, or restart the server without keys"
                     )
                 self._stamp, self._entries = stamp, {entry.key.id: entry for entry in entries}
+                self._required = bool(entries)
             return self._entries
 
 

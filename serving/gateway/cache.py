@@ -2,8 +2,8 @@
 
     cache = VersionCache(home / "gateway" / "versions", trust)
     folder = cache.fetch(release)           # verified; fetched only if it is not here yet
-    cache.keep_as_last_good(release)
-    cache.last_good()                       # (release, folder), after a restart
+    cache.keep_as_last_good(place, release)
+    cache.last_good(place)                  # (release, folder), after a restart
 
 A folder appears under its name only when it is whole. Whoever loads it compares its bytes again.
 """
@@ -15,7 +15,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
@@ -77,15 +77,22 @@ class VersionCache:
         """
         self._verify(folder)
 
-    def keep_as_last_good(self, release: Release) -> None:
-        """Remember what to serve when the registry does not answer at the next start."""
+    def keep_as_last_good(self, place: str, release: Release) -> None:
+        """Remember what to serve when what is live cannot be, at the next start.
+
+        Args:
+            place: URI of where it was live; gateways of several places may share the folder.
+            release: that served.
+        """
         path = self._folder / _LAST_GOOD
         new = path.with_suffix(f".{uuid.uuid4().hex}")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(asdict(release), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        with self._lock(_LAST_GOOD):
+            kept = self._all_last_good() | {place: release}
+            with new.open("w", encoding="utf-8") as file:
+                json.dump({at: asdict(good) for at, good in kept.items()}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
 
     def pin(self, purpose: str, folder: Path) -> None:
         """Keep a folder from `prune`, as long as it has that purpose."""
@@ -95,25 +102,35 @@ class VersionCache:
         """It serves that purpose no longer."""
         self._pinned.pop(purpose, None)
 
-    def last_good(self, name: str) -> tuple[Release, Path] | None:
-        """The version of a model that served last, if its folder is still here; None where there is none."""
-        try:
-            stored = json.loads((self._folder / _LAST_GOOD).read_text(encoding="utf-8"))
-            release = Release(str(stored["name"]), str(stored["version"]), int(stored["registered_ms"]))
-        except (OSError, ValueError, KeyError, TypeError):
+    def last_good(self, place: str) -> tuple[Release, Path] | None:
+        """The version that was live there last, if its folder is still here; None where there is none."""
+        release = self._all_last_good().get(place)
+        if release is None or not (folder := self._folder_of(release)).is_dir():
             return None
-        folder = self._folder_of(release)
-        return (release, folder) if release.name == name and folder.is_dir() else None
+        return release, folder
 
     def prune(self, keep: int, in_use: set[Path]) -> None:
-        """Delete all but the latest few versions, those in use or pinned aside, and what was never fetched whole."""
+        """Delete all but the latest few versions, those in use or pinned aside, the last good ones of all places, and
+        what was never fetched whole.
+        """
+        good = {self._folder_of(release) for release in self._all_last_good().values()}
         here = [path for path in self._folder.iterdir() if path.is_dir() and path.name != _LOCKS]
         whole = [path for path in here if not path.name.startswith(_INCOMING)]
         whole.sort(key=_last_changed, reverse=True)
-        for path in {*here} - {*whole[:keep]} - in_use - {*self._pinned.values()}:
+        for path in {*here} - {*whole[:keep]} - in_use - good - {*self._pinned.values()}:
             name = path.name.removeprefix(_INCOMING).rpartition("+")[0] or path.name
             with suppress(Timeout), self._lock(name, timeout=0):  # else somebody fetches or reads it just now
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _all_last_good(self) -> dict[str, Release]:
+        """By the place where each was live."""
+        try:
+            stored = json.loads((self._folder / _LAST_GOOD).read_text(encoding="utf-8"))
+            if "registered_ms" in stored:  # an earlier release kept one, and did not say of which place
+                stored = {f"models:/{stored['name']}/Production": stored}
+            return {place: _release(good) for place, good in stored.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def _fetch_to(self, release: Release, target: Path) -> None:
         incoming = self._folder / f"{_INCOMING}{target.name}+{uuid.uuid4().hex}"
@@ -139,6 +156,10 @@ class VersionCache:
         # A model's name may hold what a path may not.
         name = "".join(letter if letter.isalnum() else "_" for letter in release.name)[:60]
         return self._folder / f"{name}-{release.version}-{release.registered_ms}"
+
+
+def _release(stored: dict[str, Any]) -> Release:
+    return Release(str(stored["name"]), str(stored["version"]), int(stored["registered_ms"]))
 
 
 def _last_changed(path: Path) -> float:

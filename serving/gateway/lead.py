@@ -1,7 +1,7 @@
 """Who leads a gateway, however many processes answer: one follows the registry, one the rollout.
 
 lead = Lead(settings, serving, json_log)
-process = Process(settings, serving, lead)      # or Workers, which pass on what their processes ask
+process = Process(settings, serving, lead, needs_keys)      # or Workers, which pass on what their processes ask
 lead.over(process, ends)
 lead.look(wait=False)                           # what it finds serves when it returns
 lead.start()

@@ -7,7 +7,8 @@
     owner.health().status           # ok | degraded | down
 
 A new version is fetched, verified, loaded by every process and made to reproduce its golden output; only then all of
-them switch. One that fails any step is told of, and what served goes on serving.
+them switch. One that fails any step is told of, and what served goes on serving; after a restart that is the last good
+version, of which a copy is kept on this machine.
 """
 
 import logging
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -23,14 +25,18 @@ from resunet.errors import ResunetError, StoreError
 from serving.gateway.cache import VersionCache
 from serving.gateway.fleet import Lane
 from serving.gateway.releases import Release
+from serving.gateway.troubles import Troubles
 
 # A look comes a little before it is due, so that finding and loading fit into the interval too; and not all gateways
 # look at the same time.
 _EARLIEST, _LATEST = 0.5, 0.8
 _FIRST_RETRY_SECONDS: Final = 30.0
 _LAST_RETRY_SECONDS: Final = 3600.0
+# A server that is being restarted is nobody's business.
+_PATIENCE_SECONDS: Final = 60.0
 
 Status = Literal["ok", "degraded", "down"]
+Cause = Literal["release", "copy"]  # what is not served: the version that is live, the one kept on this machine
 Verb = Literal["start", "abort", "finish", "status"]  # what a rollout is asked for
 Alert = Callable[[str, str], None]
 _log = logging.getLogger(__name__)
@@ -51,9 +57,6 @@ class Place(Protocol):
 
     @property
     def uri(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
 
     def live(self) -> Release | None: ...
 
@@ -126,7 +129,8 @@ class Owner:
         cache: where versions are fetched to.
         replicas: who answers.
         settings: how often it is looked, and what happens when nothing is live.
-        alert: is told, once for each cause, when a version is refused and when the registry stays away.
+        alert: is told, once for each cause, when a version is refused, and when the registry stays away or a version
+            cannot be fetched for a minute.
         clock: of seconds.
     """
 
@@ -140,10 +144,11 @@ class Owner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place, self._cache, self._replicas = place, cache, replicas
-        self._settings, self._alert, self._clock = settings, alert, clock
+        self._settings, self._clock = settings, clock
         self._serving: Release | None = None
-        self._refused: _Refused | None = None
-        self._troubles: dict[str, str] = {}
+        self._stopped = False  # because nothing was live, and so it was to be
+        self._refused: dict[Cause, _Refused] = {}
+        self._troubles = Troubles(partial(alert, f"the gateway of {place.uri} does not follow"), clock)
         self._swaps = 0
         self._looking = threading.Lock()
         self._wake = threading.Event()
@@ -168,7 +173,7 @@ class Owner:
 
     def health(self) -> Health:
         """How it stands now; never waits."""
-        troubles = tuple(self._troubles.values())
+        troubles = self._troubles.sentences
         status: Status = "down" if self._serving is None else "degraded" if troubles else "ok"
         return Health(status, self._serving, troubles, self._swaps)
 
@@ -178,19 +183,18 @@ class Owner:
             try:
                 live = self._place.live()
             except StoreError as error:
-                self._say("registry", f"{error}; what served last goes on", alert=False)
-                if self._serving is None:
-                    self._take_from_cache()
+                self._fall_back()
+                self._troubles.say("registry", f"{error}; {self._meanwhile}", "registry", _PATIENCE_SECONDS)
                 return
-            self._troubles.pop("registry", None)
+            self._troubles.over("registry")
             if live is None:
                 self._nothing_live()
                 return
-            self._troubles.pop("stage", None)
+            self._troubles.over("stage")
             if live == self._serving:
-                self._troubles.pop("release", None)
-                self._refused = None
-            elif not self._waits(live):
+                self._troubles.over("release")
+                self._refused.pop("release", None)
+            elif not self._waits("release", live):
                 self._take(live)
 
     def _loop(self) -> None:
@@ -205,64 +209,86 @@ class Owner:
                 _log.exception("following the registry failed in a way that was not foreseen; it goes on")
 
     def _nothing_live(self) -> None:
-        if self._settings.stop_when_archived and self._serving is not None:
-            self._replicas.forget("production")
-            self._serving = None
-        goes_on = f"; {self._serving} goes on" if self._serving else ""
-        self._say("stage", f"nothing stands at {self._place.uri}{goes_on}", alert=False)
-
-    def _waits(self, release: Release) -> bool:
-        refused = self._refused
-        return refused is not None and refused.release == release and self._clock() < refused.retry_at
+        self._troubles.over("release")
+        self._refused.pop("release", None)
+        if self._settings.stop_when_archived:
+            self._stopped = True
+            if self._serving is not None:
+                self._replicas.forget("production")
+                self._serving = None
+        self._fall_back()
+        self._troubles.say("stage", f"nothing stands at {self._place.uri}; {self._meanwhile}", "stage", after=None)
 
     def _take(self, release: Release) -> None:
         try:
             folder = self._cache.fetch(release)
             self._replicas.prepare("production", folder)
         except StoreError as error:
-            self._say("release", f"{release} is live and cannot be fetched: {error}", alert=False)
-        except ResunetError as error:
-            self._refuse(release, str(error))
+            self._fall_back()
+            sentence = f"{release} is live and cannot be fetched: {error}. Meanwhile {self._meanwhile}"
+            self._troubles.say("release", sentence, ("fetch", release), _PATIENCE_SECONDS)
         except Exception as error:
-            _log.exception("loading %s failed in a way that was not foreseen", release)
-            self._refuse(release, f"{type(error).__name__}; the gateway's log says more")
+            self._put_off("release", release)
+            self._fall_back(tried=release)
+            sentence = f"{release} is live and must not serve here: {_reason(release, error)}. {self._meanwhile}"
+            self._troubles.say("release", sentence, ("load", release))
         else:
             self._switch(release, folder)
 
     def _switch(self, release: Release, folder: Path) -> None:
         self._replicas.switch("production")
         self._swaps += self._serving is not None
-        self._serving, self._refused = release, None
-        self._troubles.pop("release", None)
-        self._cache.keep_as_last_good(release)
+        self._serving, self._stopped = release, False
+        self._refused.clear()
+        for cause in ("release", "copy"):
+            self._troubles.over(cause)
+        self._cache.keep_as_last_good(self._place.uri, release)
         self._cache.prune(self._settings.keep_versions, {folder})
 
-    def _refuse(self, release: Release, reason: str) -> None:
-        before = self._refused if self._refused is not None and self._refused.release == release else None
-        wait = min(2 * before.wait_seconds, _LAST_RETRY_SECONDS) if before else _FIRST_RETRY_SECONDS
-        self._refused = _Refused(release, self._clock() + wait, wait)
-        kept = f"{self._serving} goes on serving" if self._serving else "nothing is served"
-        self._say("release", f"{release} is live and must not serve here: {reason}. {kept}", alert=before is None)
-
-    def _take_from_cache(self) -> None:
-        """Serve what served before a restart, while the registry is away."""
-        kept = self._cache.last_good(self._place.name)
-        if kept is None:
+    def _fall_back(self, tried: Release | None = None) -> None:
+        """Where nothing serves, serve what did before a restart, unless it was tried just now or is to stay ended."""
+        if self._serving is not None or self._stopped:
+            return
+        kept = self._cache.last_good(self._place.uri)
+        if kept is None or kept[0] == tried:
+            self._troubles.over("copy")
             return
         release, folder = kept
+        if self._waits("copy", release):
+            return
         try:
             self._cache.verify(folder)
             self._replicas.prepare("production", folder)
-        except ResunetError as error:
-            self._say("release", f"{release}, kept on this machine, must not serve: {error}", alert=True)
+        except Exception as error:
+            self._put_off("copy", release)
+            sentence = f"{release}, kept on this machine, must not serve: {_reason(release, error)}"
+            self._troubles.say("copy", sentence, release)
             return
         self._replicas.switch("production")
         self._serving = release
-        _log.warning("the registry is away: %s is served from this machine's copy", release)
+        self._refused.pop("copy", None)
+        self._troubles.over("copy")
+        _log.warning("%s is served from this machine's copy", release)
 
-    def _say(self, cause: str, sentence: str, alert: bool) -> None:
-        if self._troubles.get(cause) != sentence:
-            _log.warning("%s", sentence)
-        self._troubles[cause] = sentence
-        if alert:
-            self._alert(f"the gateway of {self._place.uri} does not follow", sentence)
+    @property
+    def _meanwhile(self) -> str:
+        return f"{self._serving} goes on serving" if self._serving else "nothing is served"
+
+    def _waits(self, cause: Cause, release: Release) -> bool:
+        refused = self._refused.get(cause)
+        return refused is not None and refused.release == release and self._clock() < refused.retry_at
+
+    def _put_off(self, cause: Cause, release: Release) -> None:
+        """Try it again later, and ever more seldom."""
+        before = self._refused.get(cause)
+        again = before is not None and before.release == release
+        wait = min(2 * before.wait_seconds, _LAST_RETRY_SECONDS) if before and again else _FIRST_RETRY_SECONDS
+        self._refused[cause] = _Refused(release, self._clock() + wait, wait)
+
+
+def _reason(release: Release, error: Exception) -> str:
+    """Why a version does not serve, for people."""
+    if isinstance(error, ResunetError):
+        return str(error)
+    _log.error("loading %s failed in a way that was not foreseen", release, exc_info=error)
+    return f"{type(error).__name__}; the gateway's log says more"

@@ -1,6 +1,6 @@
 """One process that answers: its versions, its desk, its routes and its server. A gateway is one of them, or several.
 
-process = Process(settings, serving, lead)
+process = Process(settings, serving, lead, needs_keys=False)
 process.prepare("production", folder); process.switch("production")
 process.direct(assignment, twins); process.take()       # of a rollout
 process.serve(listener)                 # until a signal ends it, or `stop`
@@ -54,14 +54,17 @@ class Process:
         settings: of the gateway; what it may hold, and its rates, are shared out among its processes.
         serving: of the versions that answer.
         lead: follows the registry and the rollout.
+        needs_keys: the gateway has had keys; without its file of them this process lets nobody in.
     """
 
-    def __init__(self, settings: GatewaySettings, serving: ServingSettings, lead: Leading) -> None:
+    def __init__(self, settings: GatewaySettings, serving: ServingSettings, lead: Leading, needs_keys: bool) -> None:
         give_back_large_blocks()
         records = RecordsSettings.load()
         cores = max(1, available_cores() // settings.workers)
         threads = settings.threads or cores + _MORE_THREADS
         self._lead = lead
+        self._keys = KeyStore(keys_path(records.home.absolute()), required=needs_keys)
+        self.look_at_keys()
         self._log = open_inference_log(records)
         self.fleet = Fleet(
             serving,
@@ -90,7 +93,7 @@ class Process:
             twins=self._twins,
             invocations=guarded(scoring_server.invocations, serving.max_image_mb),
             settings=serving,
-            gate=_gate(settings, records),
+            gate=_gate(settings, self._keys),
             metrics=self.metrics,
             board=StatusBoard.of(records, followed.name, followed.staging(settings.candidate), lead.health),
             label=None if self._log is None else self._log.label,
@@ -149,6 +152,10 @@ class Process:
         taken = self.fleet.seen.take()
         return [] if taken is None else [taken]
 
+    def look_at_keys(self) -> None:
+        """See whether there are keys now, so that nobody is let in when they are gone before the first request."""
+        self._keys.look()
+
     def close(self) -> None:
         """Bring what was answered to the database, as far as it is there."""
         if self._log is not None:
@@ -175,12 +182,12 @@ class Process:
         )
 
 
-def _gate(settings: GatewaySettings, records: RecordsSettings) -> Gate:
+def _gate(settings: GatewaySettings, keys: KeyStore) -> Gate:
     """Who may ask, and how much of this process."""
     requests = settings.requests_per_second / settings.workers
     megapixels = settings.megapixels_per_second / settings.workers
     limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)))
-    return Gate(KeyStore(keys_path(records.home.absolute())), limits)
+    return Gate(keys, limits)
 
 
 def _path(path: Path | None) -> str | None:

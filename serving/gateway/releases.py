@@ -12,7 +12,7 @@ from typing import Final
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.entities.model_registry.model_version_stages import ALL_STAGES
+from mlflow.entities.model_registry.model_version_stages import ALL_STAGES, get_canonical_stage
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import _parse_model_uri
 
@@ -58,7 +58,6 @@ class Registry:
     def __init__(self, uri: str) -> None:
         fail_soon()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _TIMEOUT_SECONDS)
-        self.uri = uri
         try:
             parsed = _parse_model_uri(uri)
         except MlflowException as error:
@@ -68,6 +67,8 @@ class Registry:
             raise _unusable(uri)
         self.name: str = parsed.name
         self.stage: str | None = parsed.stage
+        # However the stage is spelt, it is one place.
+        self.uri = uri if parsed.stage is None else f"models:/{parsed.name}/{get_canonical_stage(parsed.stage)}"
         self._version, self._alias = parsed.version, parsed.alias
         self._client = MlflowClient()
 

@@ -41,15 +41,16 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None
     """
     write_log(as_json(settings))
     records = RecordsSettings.load()
-    has_keys = KeyStore(keys_path(records.home.absolute())).configured
-    if warning := check_binding(settings.host, has_keys, settings.tls_certificate is not None, settings.allow_public):
+    keys = KeyStore(keys_path(records.home.absolute()))
+    needs_keys = keys.configured
+    if warning := check_binding(settings.host, needs_keys, settings.tls_certificate is not None, settings.allow_public):
         _log.warning("%s", warning)
     check_certificate(settings.tls_certificate, settings.tls_key)
     lead = Lead(settings, serving, as_json(settings))
     with ended_cleanly(), ExitStack() as ends:
         listener = ends.enter_context(_listening(settings.host, settings.port))
         if settings.workers == 1:
-            process = Process(settings, serving, lead)
+            process = Process(settings, serving, lead, needs_keys)
             ends.callback(process.close)
             lead.over(process, ends)
             lead.look(wait)
@@ -57,7 +58,7 @@ def run(settings: GatewaySettings, serving: ServingSettings, wait: bool) -> None
             _log.info("requests are answered at %s", _address(listener, settings))
             process.serve(listener)
         else:
-            workers = Workers(settings, serving, listener)
+            workers = Workers(settings, serving, listener, keys)
             ends.callback(workers.close)
             lead.over(workers, ends)
             workers.start(lead, as_json(settings))

@@ -68,6 +68,7 @@ def work(
     settings: GatewaySettings,
     serving: ServingSettings,
     json_log: bool,
+    needs_keys: bool,
 ) -> None:
     """Be a worker until the owner is gone or a signal comes."""
     collect_seldom()
@@ -75,7 +76,7 @@ def work(
         signal.SIGINT, signal.SIG_IGN
     )  # of a terminal, for all of the group: the owner passes on what it means
     write_log(json_log)
-    worker = _Worker(owner, settings, serving)
+    worker = _Worker(owner, settings, serving, needs_keys)
     threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
     worker.serve(listener)
 
@@ -83,14 +84,16 @@ def work(
 class _Worker:
     """Leads its process as far as the owner says."""
 
-    def __init__(self, owner: Connection, settings: GatewaySettings, serving: ServingSettings) -> None:
+    def __init__(
+        self, owner: Connection, settings: GatewaySettings, serving: ServingSettings, needs_keys: bool
+    ) -> None:
         self._owner = owner
         self._sending = threading.Lock()
         self._may_serve = threading.Event()
         self._health = Health("down", None, (), 0)
         self._numbers = itertools.count(1)
         self._asking: dict[int, SimpleQueue[dict[str, Any] | Exception]] = {}
-        self._process = Process(settings, serving, self)
+        self._process = Process(settings, serving, self, needs_keys)
 
     def serve(self, listener: socket.socket) -> None:
         self._may_serve.wait()
@@ -142,6 +145,7 @@ class _Worker:
             case "health":
                 (self._health,) = order.arguments
                 self._process.metrics.refresh()
+                self._process.look_at_keys()
                 for evidence in self._process.take():
                     self._send(evidence)
             case "direct":

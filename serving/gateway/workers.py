@@ -1,6 +1,6 @@
 """The owner's side of a gateway of several processes: all of them load a version, then all of them switch.
 
-    workers = Workers(settings, serving, listener)
+    workers = Workers(settings, serving, listener, keys)
     workers.start(lead, json_log=True)
     workers.prepare("production", folder)   # in all of them; the first failure is the failure of all
     workers.switch("production")
@@ -29,6 +29,7 @@ from typing import Any, Final
 from prometheus_client.multiprocess import mark_process_dead
 
 from resunet.errors import ResunetError, VersionError
+from serving.access.keys import KeyStore
 from serving.gateway.fleet import Lane
 from serving.gateway.metrics import SHARED
 from serving.gateway.owner import Leading
@@ -92,12 +93,20 @@ class _Idle:
 class Workers:
     """All processes that answer; `prepare`, `switch` and `forget` are as of a `Fleet`.
 
+    Args:
+        settings: of the gateway.
+        serving: of the versions that answer.
+        listener: that all of them share.
+        keys: once there were some, every process needs them, those too that are started later.
+
     Attributes:
         deaths: how many have ended by themselves so far.
     """
 
-    def __init__(self, settings: GatewaySettings, serving: ServingSettings, listener: socket.socket) -> None:
-        self._settings, self._serving, self._listener = settings, serving, listener
+    def __init__(
+        self, settings: GatewaySettings, serving: ServingSettings, listener: socket.socket, keys: KeyStore
+    ) -> None:
+        self._settings, self._serving, self._listener, self._keys = settings, serving, listener, keys
         self._context = multiprocessing.get_context("spawn")
         self._orders = itertools.count(1)
         self._workers: dict[int, _Worker] = {}
@@ -207,7 +216,7 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=work,
-            args=(theirs, self._listener, self._settings, self._serving, self._json_log),
+            args=(theirs, self._listener, self._settings, self._serving, self._json_log, self._keys.look()),
             name=f"gateway-worker-{number}",
             daemon=True,
         )
@@ -308,6 +317,7 @@ class Workers:
 
     def _tell_health(self) -> None:
         while not self._stopping.wait(_TELLS_SECONDS):
+            self._keys.look()  # to know, when a process is replaced, that there were keys
             health = self._led_by.health()
             for worker in list(self._workers.values()):
                 worker.send(Order("health", (health,)))

@@ -114,6 +114,21 @@ def test_keys_that_vanish_while_a_process_runs_open_nothing(store: KeyStore, pat
     assert store.find(token, NOON) == key
 
 
+def test_keys_that_vanished_before_a_store_was_made_open_nothing_in_it(store: KeyStore, path: Path) -> None:
+    assert not store.look()
+    key, token = KeyStore(path).add("clinic", {"predict"})
+    assert store.look()
+    whole = path.read_bytes()
+    path.unlink()
+    assert store.look()
+    fresh = KeyStore(path, required=store.look())
+    for ask in (lambda: fresh.configured, lambda: fresh.find(token, NOON)):
+        with pytest.raises(KeysError, match="holds none now"):
+            ask()
+    path.write_bytes(whole)
+    assert fresh.configured and fresh.find(token, NOON) == key
+
+
 def test_what_another_process_changes_is_seen_at_the_next_look_up(store: KeyStore, path: Path) -> None:
     assert store.list() == ()
     other = KeyStore(path)

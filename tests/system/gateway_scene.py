@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow_server import free_port, stop_group, tracking_server
@@ -173,6 +174,16 @@ class GatewayScene:
 
     def forget_cache(self) -> None:
         shutil.rmtree(self.versions, ignore_errors=True)
+
+
+def workers_of(gateway: Gateway) -> list[psutil.Process]:
+    """Its processes that answer."""
+    found = []
+    for child in psutil.Process(gateway.process.pid).children():
+        with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _answers(http: httpx.Client) -> bool:

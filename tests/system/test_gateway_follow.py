@@ -84,6 +84,9 @@ def test_a_version_whose_stored_bytes_were_changed_is_not_served(scene: GatewayS
         until(lambda: gateway.health()["troubles"], gateway.words, DEADLINE_S)
         assert "model.onnx" in gateway.health()["troubles"][0]
         assert gateway.version() == good
+    with scene.gateway() as gateway:  # from its own copy
+        assert gateway.version() == good and gateway.health()["status"] == "degraded"
+        assert f"version {changed} of {NAME}" in gateway.health()["troubles"][0]
 
 
 def test_the_code_of_a_version_is_never_run(scene: GatewayScene, tmp_path_factory: pytest.TempPathFactory) -> None:

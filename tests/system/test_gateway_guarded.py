@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
+import httpx
 import pytest
-from gateway_scene import DEADLINE_S, IMAGE, ROOT, Gateway, GatewayScene
+from gateway_scene import DEADLINE_S, IMAGE, ROOT, Gateway, GatewayScene, workers_of
 from prometheus_client.parser import text_string_to_metric_families
 from records_rows import stored_ids
 from waiting import until
@@ -138,6 +139,29 @@ def test_a_public_address_is_not_listened_on_without_keys(scene: GatewayScene) -
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert done.returncode == 2 and "keys add" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_process_lets_anybody_in_once_the_keys_are_gone(scene: GatewayScene) -> None:
+    home = scene.folder / "keys that vanish"
+    store = KeyStore(keys_path(home))
+    _, token = store.add("ward", {"predict"})
+    key = {"Authorization": f"Bearer {token}"}
+
+    def statuses(headers: dict[str, str]) -> set[int]:
+        """Of requests on connections of their own, so that all processes are asked."""
+        ask = partial(httpx.post, f"{gateway.url}/segment", content=IMAGE, timeout=DEADLINE_S, trust_env=False)
+        return {ask(headers=PNG | headers).status_code for _ in range(8)}
+
+    with scene.gateway("--workers", "2", RESUNET_HOME=str(home)) as gateway:
+        whole = store.path.rename(store.path.with_name("aside"))  # before anybody was let in by any of them
+        assert statuses({}) == statuses(key) == {503}
+        first = workers_of(gateway)
+        for worker in first:
+            worker.kill()
+        until(lambda: not {*first} & {*workers_of(gateway)}, gateway.words, DEADLINE_S)
+        assert statuses({}) == statuses(key) == {503}
+        whole.rename(store.path)
+        assert statuses({}) == {401} and statuses(key) == {200}
 
 
 def test_a_key_labels_its_own_requests_alone(

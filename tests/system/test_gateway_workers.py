@@ -6,13 +6,11 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
-import psutil
 import pytest
-from gateway_scene import BODY, DEADLINE_S, Gateway, GatewayScene
+from gateway_scene import BODY, DEADLINE_S, Gateway, GatewayScene, workers_of
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import until
 
@@ -25,15 +23,6 @@ from records.watch.leases import acquire
 @pytest.fixture
 def scene(gateway_registry: GatewayScene) -> GatewayScene:
     return gateway_registry
-
-
-def workers_of(gateway: Gateway) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(gateway.process.pid).children():
-        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def answers(gateway: Gateway, count: int) -> Counter[tuple[int, str]]:

@@ -54,6 +54,9 @@ class Promoter(Protocol):
 class Stage(Place, Protocol):
     """Where the candidate stands."""
 
+    @property
+    def name(self) -> str: ...
+
     def stage_of(self, name: str, version: str) -> str | None: ...
 
 
