@@ -270,8 +270,8 @@ def test_mend_puts_near_duplicates_into_one_split_and_the_data_set_is_accepted(t
     assert not mended.refused
     assert mended.groups == 1 and mended.near_duplicate_pairs == 1 and mended.new_group_rows == 26
     after = split_by_file(tmp_path)
-    assert after["images/x-second.png"] == after["images/x-first.png"] == before["images/x-first.png"]
-    unmoved = set(before) - {"images/x-second.png"}
+    assert after["images/x-first.png"] == after["images/x-second.png"] == before["images/x-second.png"] == "train"
+    unmoved = set(before) - {"images/x-first.png"}
     assert {file: after[file] for file in unmoved} == {file: before[file] for file in unmoved}
     assert prepare(tmp_path).fingerprint == mended.fingerprint
 
