@@ -206,5 +206,5 @@ def write_groups(path: Path, rows: Mapping[str, str]) -> None:
         Path(stream.name).replace(path)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups-file"
+            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups"
         ) from None

@@ -1,15 +1,18 @@
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from dataset_factory import add, blob, group_in, make, picture, save, write
 from PIL import Image
 from rich.console import Console
 
+from pipelines.cli import app
 from pipelines.dataset import read_dataset
 from pipelines.groups import read_groups
 from pipelines.manifest import examine, pixel_digest
@@ -350,8 +353,12 @@ def test_mend_can_write_beside_a_data_set_that_is_read_only(tmp_path: Path) -> N
 def test_a_groups_file_that_cannot_be_written_is_an_error_and_leaves_the_old_one(tmp_path: Path) -> None:
     straddling(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be written") as told:
         prepare(tmp_path / "set", groups_file=tmp_path / "file/groups.csv", mend=True)
+    (advised,) = re.findall(r"--[a-z-]+", str(told.value))
+    commands = typer.main.get_group(app).commands
+    for name in ("prepare", "train"):
+        assert advised in {option for parameter in commands[name].params for option in parameter.opts}
 
 
 def test_an_image_10000_pixels_wide_and_one_of_16_pixels_are_prepared(tmp_path: Path) -> None:
