@@ -27,12 +27,16 @@ from rich.table import Table
 from pipelines.build_version import build_version
 from pipelines.data_step import PreparedData, prepare_data, store
 from pipelines.fit import Evaluated, fit
+from pipelines.pins import PROJECT
 from pipelines.settings import FitSettings
 from pipelines.synthetic import Knobs, generate
 from records.settings import RecordsSettings
 from resunet.metrics import bootstrap_interval
 
 _TRAINS = ("fit.py", "learner.py", "kernels.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
+# Through these goes the Dice of what was trained: the choice of the file, its calibration, its evaluation.
+_MEASURES = ("build_version.py", "calibrate.py", "dataset.py", "data_step.py", "evaluate.py", "export.py")
+_MEASURES += ("golden_image.py", "labelled.py", "parity.py", "quantise.py", "serving_file.py")
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,16 @@ class Measured:
     per_image: list[float]
 
 
-def measurement_key(data: PreparedData, settings: FitSettings) -> str:
-    """What must be the same for a measurement to count: data, settings but for the seed, and the code that trains."""
+def measurement_key(data: PreparedData, settings: FitSettings, project: Path = PROJECT) -> str:
+    """What must be the same for a measurement to count: data, settings but for the seed, code that trains and measures.
+
+    Args:
+        project: where that code is.
+    """
     digest = hashlib.sha256(data.fingerprint.encode())
     digest.update(settings.model_copy(update={"seed": 0}).model_dump_json().encode())
-    here = Path(__file__).parents[1]
-    for path in sorted([*(here / "resunet").rglob("*.py"), *(here / "pipelines" / name for name in _TRAINS)]):
+    steps = [project / "pipelines" / name for name in (*_TRAINS, *_MEASURES)]
+    for path in sorted([*(project / "resunet").rglob("*.py"), *(project / "serving").glob("*.py"), *steps]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

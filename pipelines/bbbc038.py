@@ -8,9 +8,13 @@ folder. Nothing is unpacked: members are read in memory, and only a checked id b
 """
 
 import csv
+import errno
+import lzma
 import re
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -33,7 +37,22 @@ ADDRESS: Final = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
 MAX_IMAGES: Final = 10_000
 MAX_NUCLEI: Final = 5_000
 MAX_MEMBER_BYTES: Final = 64 * 1024**2
+# What the standard library says of bytes that are no archive any more.
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class ArchiveError(DataError):
+    """The archive is damaged, or not the one that was meant."""
 
 
 def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console: Console | None = None) -> int:
@@ -72,7 +91,14 @@ def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console:
         raise DataError(
             f"{error}. {first} holds the checksum of the first download; remove it to trust another"
         ) from None
-    count = convert(archive, folder, console)
+    try:
+        count = convert(archive, folder, console)
+    except ArchiveError as error:
+        if known is not None:
+            raise ArchiveError(f"{error}. It has the checksum that was asked for: the address serves it so") from None
+        aside = archive.with_name(archive.name + ".damaged")
+        archive.replace(aside)
+        raise ArchiveError(f"{error}. It was set aside as {aside.name}; run it again to download it anew") from None
     found = record(archive)
     if console is not None:
         console.print(f"{count} images in {folder}", markup=False, soft_wrap=True)
@@ -95,7 +121,8 @@ def convert(archive: Path, root: Path, console: Console | None = None) -> int:
         How many images there are.
 
     Raises:
-        DataError: the archive is not BBBC038's, is damaged or unsafe, or the folder is not empty.
+        ArchiveError: the archive is not BBBC038's, is damaged or unsafe.
+        DataError: it is not there, or the folder is not empty or cannot be written to.
     """
     root = root.resolve()
     _refuse_full(root)
@@ -115,9 +142,12 @@ def convert(archive: Path, root: Path, console: Console | None = None) -> int:
                 for part in sorted(new.iterdir()):
                     part.rename(root / part.name)
             return count
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DataError(f"{archive} is damaged or no plain zip ({error}); remove it and download it again") from None
+    except _DAMAGE as error:
+        raise ArchiveError(f"{archive} is damaged or no plain zip ({error})") from None
     except OSError as error:
+        # A disk's errors have a number, and none is a place before a file's beginning: that is in the listing.
+        if error.errno in (None, errno.EINVAL):
+            raise ArchiveError(f"{archive} is damaged or no plain zip ({error})") from None
         raise DataError(f"{root} cannot be made of {archive.name} ({error.strerror or error})") from None
 
 
@@ -154,7 +184,7 @@ def _write(source: zipfile.ZipFile, root: Path, console: Console | None) -> int:
                 rgb = decode_image(data)
                 mask = _union(source, masks, rgb.shape[:2])
             except ImageError as error:
-                raise DataError(f"{image.filename} or one of its masks {error}") from None
+                raise ArchiveError(f"{image.filename} or one of its masks {error}") from None
             name = f"{identity}.png"
             (root / "images" / name).write_bytes(data)
             (root / "masks" / name).write_bytes(cv2.imencode(".png", mask)[1].tobytes())
@@ -174,7 +204,7 @@ def _members(source: zipfile.ZipFile) -> dict[str, tuple[zipfile.ZipInfo, list[z
     for info in source.infolist():
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
-            raise DataError(f"the archive has an unsafe name, {info.filename!r}; this is not BBBC038's")
+            raise ArchiveError(f"the archive has an unsafe name, {info.filename!r}; this is not BBBC038's")
         if info.is_dir() or path.suffix.lower() != ".png" or len(path.parts) < 3 or "__MACOSX" in path.parts:
             continue
         identity, kind = path.parts[-3], path.parts[-2]
@@ -182,14 +212,14 @@ def _members(source: zipfile.ZipFile) -> dict[str, tuple[zipfile.ZipInfo, list[z
             continue
         if kind == "images" and path.stem == identity:
             if identity in images:
-                raise DataError(f"the archive has image {identity} twice; this is not BBBC038's")
+                raise ArchiveError(f"the archive has image {identity} twice; this is not BBBC038's")
             images[identity] = info
         elif kind == "masks":
             masks[identity].append(info)
     if not images:
-        raise DataError("the archive holds no <id>/images/<id>.png; this is not BBBC038's stage1_train.zip")
+        raise ArchiveError("the archive holds no <id>/images/<id>.png; this is not BBBC038's stage1_train.zip")
     if len(images) > MAX_IMAGES or max(map(len, masks.values()), default=0) > MAX_NUCLEI:
-        raise DataError(f"the archive holds more than {MAX_IMAGES} images or {MAX_NUCLEI} masks for one")
+        raise ArchiveError(f"the archive holds more than {MAX_IMAGES} images or {MAX_NUCLEI} masks for one")
     return {identity: (info, masks[identity]) for identity, info in images.items()}
 
 
@@ -198,7 +228,7 @@ def _union(source: zipfile.ZipFile, masks: Sequence[zipfile.ZipInfo], size: tupl
     for info in masks:
         nucleus = decode_mask(_read(source, info))
         if nucleus.shape != size:
-            raise DataError(f"{info.filename} has another size than its image; the archive is not intact")
+            raise ArchiveError(f"{info.filename} has another size than its image; the archive is not intact")
         out[nucleus > 0] = 255
     return out
 
@@ -208,5 +238,5 @@ def _read(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with source.open(info) as stream:
         data = stream.read(MAX_MEMBER_BYTES + 1)
     if len(data) > MAX_MEMBER_BYTES:
-        raise DataError(f"{info.filename} is larger than {MAX_MEMBER_BYTES:,} bytes; this is not BBBC038's")
+        raise ArchiveError(f"{info.filename} is larger than {MAX_MEMBER_BYTES:,} bytes; this is not BBBC038's")
     return data

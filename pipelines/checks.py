@@ -96,6 +96,25 @@ def _near_duplicates(found: Findings) -> Iterator[Problem]:
     )
 
 
+def _moved(found: Findings) -> Iterator[Problem]:
+    tested = {file for file, (_, now) in found.moved.items() if now == "test"}
+    told = {file: f"{file}: {was} → {now}" for file, (was, now) in found.moved.items()}
+    yield from problem_of(
+        "moved into the test split",
+        "warn",
+        (told[file] for file in told if file in tested),
+        f"to where {GROUPS_FILE} keeps what they resemble; a version that was trained on one of them cannot be "
+        "tested here any more",
+    )
+    yield from problem_of(
+        "moved to another split",
+        "warn",
+        (told[file] for file in told if file not in tested),
+        "to be with what they resemble; from now on they stay there. Where test images went, the Dice of "
+        "earlier versions was taken on other images",
+    )
+
+
 def _groups(found: Findings) -> Iterator[Problem]:
     split = dict(zip(found.manifest["path"], found.manifest["split"], strict=True))
     members: dict[str, list[str]] = defaultdict(list)
@@ -157,6 +176,7 @@ _CHECKS: Final[tuple[Callable[[Findings], Iterator[Problem]], ...]] = (
     check_mask_values,
     _exact_duplicates,
     _near_duplicates,
+    _moved,
     _groups,
     _splits,
     check_empty_masks,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pipelines.batches import PixelsByIndex, SampleStore, batches
 from pipelines.checkpoint import read_checkpoint, write_checkpoint
@@ -94,8 +95,8 @@ def fit(
         checkpoint_seconds: after so long without a checkpoint the next step is followed by one.
 
     Raises:
-        DataError: no training or no validation image, the loss is no longer a number, or the checkpoint is
-            damaged, of other settings or cannot be written.
+        DataError: no training or no validation image, the loss or its gradient is no longer a number, or the
+            checkpoint is damaged, of other settings or cannot be written.
     """
     if len(train) == 0 or len(validation) == 0:
         raise DataError("training needs at least one training and one validation image; see `pipelines prepare`")
@@ -147,7 +148,7 @@ class _Run:
         while not state.stopped:
             images, masks = next(source)
             rate = pacer.schedule.learning_rate(state.step, self.settings.learning_rate)
-            state.losses.append(self._checked(self.learner.step(images, masks, rate)))
+            state.losses.append(self._stepped(images, masks, rate))
             state.step += 1
             pacer.stepped(self._lap())
             on_step(state.step, pacer.schedule.total, state.losses[-1])
@@ -168,11 +169,15 @@ class _Run:
         self.progress.seconds = self.clock() - self.started
         return self.progress.seconds - before
 
-    def _checked(self, loss: float) -> float:
-        if not np.isfinite(loss):
-            step = self.progress.step + 1
-            raise DataError(f"the loss is {loss} at step {step}: lower learning_rate, or set precision=fp32")
-        return loss
+    def _stepped(self, images: Tensor, masks: Tensor, rate: float) -> float:
+        try:
+            return self.learner.step(images, masks, rate)
+        except FloatingPointError as error:
+            exactly = "" if self.learner.precision == "fp32" else ", or with precision=fp32"
+            raise DataError(
+                f"training diverged: {error} at step {self.progress.step + 1}; start a new run with a learning_rate "
+                f"lower than {self.settings.learning_rate:g}{exactly}"
+            ) from None
 
     def _evaluate_and_plan(self) -> tuple[Evaluated | None, str]:
         """What comes after a step: validation if it is due, and why the run stops, if it does."""

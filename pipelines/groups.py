@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.splits import PIXELS_PREFIX, key_of, split_of
+from pipelines.splits import PIXELS_PREFIX, SPLITS, key_of, split_of
 from resunet.errors import DataError
 
 GROUPS_FILE = "groups.csv"
@@ -62,8 +62,10 @@ def mend(
         pairs: files that must share a split.
 
     Returns:
-        A row for every file that has none. A component takes the first group of its written rows; else the
-        first of its groups by name; else its first file's pixels.
+        A row for every file that has none. A component takes the first group of its written rows. Where it has
+        none, nobody knows which of its files was there first, and it takes what keeps one of them where it is: a
+        group's name or a file's pixels that lie in train, else in validation, else in test. So no image that was
+        trained on becomes a test image. Of several, groups come before pixels, by name, and files by name.
     """
     components = _components(pixels, groups, pairs)
     rows: dict[str, str] = {}
@@ -76,10 +78,16 @@ def mend(
         if len({split_of(key_of(group, "")) for group in fixed}) > 1:
             bridges.append(tuple(new))
             continue
-        named = sorted({groups[file] for file in members if file in groups})
-        name = (fixed or named or [PIXELS_PREFIX + pixels[members[0]]])[0]
+        name = fixed[0] if fixed else _name(members, pixels, groups)
         rows.update(dict.fromkeys(new, name))
     return Mending(rows, tuple(bridges))
+
+
+def _name(members: Iterable[str], pixels: Mapping[str, str], groups: Mapping[str, str]) -> str:
+    """Of a component without a row; see `mend`."""
+    named = sorted({groups[file] for file in members if file in groups})
+    alone = [PIXELS_PREFIX + pixels[file] for file in members if file not in groups]
+    return min([*named, *alone], key=lambda name: SPLITS.index(split_of(key_of(name, ""))))
 
 
 def joined_keys(manifest: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -198,5 +206,5 @@ def write_groups(path: Path, rows: Mapping[str, str]) -> None:
         Path(stream.name).replace(path)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups-file"
+            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups"
         ) from None

@@ -7,6 +7,7 @@
 It knows one step; when to take it, to validate and to stop is `fit`'s.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -92,6 +93,9 @@ class Learner:
             images: (N, H, W, 3) uint8.
             masks: (N, H, W) uint8 class indices.
             learning_rate: of this step, AdamW's; that of hidden kernels is `KERNEL_RATE` times as large.
+
+        Raises:
+            FloatingPointError: the loss or its gradient is no longer a number; no weight was changed.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -102,13 +106,20 @@ class Learner:
         logits = self._network(pixels.contiguous(memory_format=torch.channels_last))
         loss = segmentation_loss(logits, masks.to(self.device).long())
         self._fabric.backward(loss)
-        self._fabric.clip_gradients(self._network, self._optimizer, max_norm=self._settings.clip_norm)
+        norm = self._fabric.clip_gradients(
+            self._network, self._optimizer, max_norm=self._settings.clip_norm, error_if_nonfinite=False
+        )
+        told, slope = float(loss.detach()), float(cast(Tensor, norm))
+        if not math.isfinite(told):
+            raise FloatingPointError(f"the loss is {told}")
+        if not math.isfinite(slope):
+            raise FloatingPointError(f"the loss is {told:.4g}, the norm of its gradient {slope}")
         self._optimizer.step()
         self._kernels.take_gradients()
         self._muon.step()  # type: ignore[no-untyped-call]
         self._network.zero_grad()
         self._averaged.update_parameters(self._network.module)
-        return float(loss.detach())
+        return told
 
     def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         """Exponential moving average whose decay grows with the number of steps taken."""

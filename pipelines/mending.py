@@ -1,7 +1,7 @@
 """`prepare --mend`: near-duplicates of a data set into one group each, written to `groups.csv`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.dataset import Dataset
@@ -15,6 +15,7 @@ from pipelines.groups import (
     write_groups,
 )
 from pipelines.manifest import FileFacts
+from pipelines.splits import Split, key_of, split_of
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Mended:
         new_rows: rows that were written.
         bridges: files that could not be placed without moving others, by set.
         replaced: files whose rows were written for other images of the same names, and made way.
+        moved: files whose split is another than before, with that one and the new one.
     """
 
     dataset: Dataset
     new_rows: int = 0
     bridges: tuple[tuple[str, ...], ...] = ()
     replaced: tuple[str, ...] = ()
+    moved: Mapping[str, tuple[Split, Split]] = field(default_factory=dict)
 
 
 def mend_dataset(
@@ -55,7 +58,8 @@ def mend_dataset(
     def groups_with(rows: Mapping[str, str]) -> dict[str, str]:
         return effective_groups(declared, rows)
 
-    mending = mend(pixels, groups_with(written), written, joined)
+    before = groups_with(written)
+    mending = mend(pixels, before, written, joined)
     groups = groups_with({**written, **mending.rows})
     # Rows written for other images keep files together that have nothing in common, which does no harm as long
     # as copies are not kept apart: images that were all saved anew keep their splits.
@@ -74,4 +78,15 @@ def mend_dataset(
         len(mending.rows),
         bridges,
         tuple(f"images/{file}" for file in sorted(replaced)),
+        _moved(pixels, before, groups),
     )
+
+
+def _moved(
+    pixels: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, tuple[Split, Split]]:
+    splits = {
+        f"images/{file}": (split_of(key_of(before.get(file), digest)), split_of(key_of(after.get(file), digest)))
+        for file, digest in sorted(pixels.items())
+    }
+    return {file: (was, now) for file, (was, now) in splits.items() if was != now}

@@ -222,7 +222,15 @@ def _report(facts: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], mended
     class_names = dataset.class_names
     kept_pairs = tuple((a, b) for a, b in pairs if a in good and b in good)
     findings = Findings(
-        dataset, facts, class_names, manifest, kept_pairs, mended.bridges, mended=mend, replaced=mended.replaced
+        dataset,
+        facts,
+        class_names,
+        manifest,
+        kept_pairs,
+        mended.bridges,
+        mended=mend,
+        replaced=mended.replaced,
+        moved=mended.moved,
     )
     return PreparedReport(
         root=dataset.root,

@@ -3,14 +3,15 @@
 `refuse` is for what would make a metric a lie or cannot be trained on; `warn` for what a person should know.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
 
 from pipelines.dataset import Dataset
 from pipelines.manifest import FileFacts
+from pipelines.splits import Split
 
 Severity = Literal["refuse", "warn"]
 
@@ -43,6 +44,7 @@ class Findings:
         bridges: files that `--mend` could not place without moving others.
         mended: `--mend` was asked for.
         replaced: files whose rows in `groups.csv` were another data set's, and were written anew.
+        moved: files that `--mend` has just taken from one split to another, with both.
     """
 
     dataset: Dataset
@@ -53,6 +55,7 @@ class Findings:
     bridges: Sequence[tuple[str, ...]] = ()
     mended: bool = False
     replaced: Sequence[str] = ()
+    moved: Mapping[str, tuple[Split, Split]] = field(default_factory=dict)
 
 
 def problem_of(check: str, severity: Severity, files: Iterable[str], what_to_do: str) -> Iterator[Problem]:

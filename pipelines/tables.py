@@ -17,11 +17,15 @@ def read_classes(path: Path) -> tuple[str, ...] | None:
     """Class names in index order, background first; None if there is no such file.
 
     Raises:
-        DataError: it names fewer than 2 or more than 32 classes, or one twice.
+        DataError: it is not text in UTF-8, names fewer than 2 or more than 32 classes, or one twice.
     """
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8 ({error}); save it as such") from None
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
         raise DataError(
             f"{path} lists {len(names)} names; give one name a line, each once, the background first, "

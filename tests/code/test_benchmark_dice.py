@@ -1,11 +1,13 @@
 """A measured seed counts only for the data, settings and code it was measured with."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.dice import Measured, measured_before, measurement_key
 from pipelines.data_step import PreparedData, prepare_data
+from pipelines.pins import PROJECT
 from pipelines.settings import FitSettings
 from pipelines.synthetic import generate
 
@@ -34,3 +36,21 @@ def test_the_key_changes_with_data_and_settings_and_not_with_the_seed(tmp_path: 
     assert measurement_key(data, settings.model_copy(update={"seed": 2})) == key
     assert measurement_key(data, settings.model_copy(update={"width": 32})) != key
     assert measurement_key(other, settings) != key
+
+
+def test_the_key_changes_with_all_code_that_the_dice_goes_through(tmp_path: Path) -> None:
+    data, settings, project = _data(tmp_path / "data", 12), FitSettings.checked(), tmp_path / "project"
+    for package in ("resunet", "pipelines", "serving"):
+        shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__", "static"))
+    key = measurement_key(data, settings, project)
+    assert key == measurement_key(data, settings)
+    trains = ["pipelines/fit.py", "pipelines/learner.py", "resunet/networks/blocks.py", "resunet/metrics.py"]
+    measures = ["export", "quantise", "serving_file", "parity", "calibrate", "evaluate", "build_version", "labelled"]
+    serves = ["serving/engine.py", "serving/predictor.py"]
+    for file in (*trains, *(f"pipelines/{name}.py" for name in measures), *serves):
+        before = (project / file).read_text("utf-8")
+        (project / file).write_text(f"{before}\n# changed\n", "utf-8")
+        assert measurement_key(data, settings, project) != key, file
+        (project / file).write_text(before, "utf-8")
+    (project / "pipelines/demo.py").write_text("# has no say")
+    assert measurement_key(data, settings, project) == key

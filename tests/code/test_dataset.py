@@ -100,6 +100,14 @@ def test_classes_txt_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_classes_txt_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    add(tmp_path, "a", RGB)
+    (tmp_path / "classes.txt").write_bytes("Hintergrund\nZellkörper\n".encode(encoding))
+    with pytest.raises(DataError, match=r"classes\.txt is not text in UTF-8 .*; save it as such"):
+        read_dataset(tmp_path)
+
+
 def test_what_is_no_image_is_listed_and_does_no_harm(tmp_path: Path) -> None:
     add(tmp_path, "a", RGB)
     (tmp_path / "images/nested").mkdir()

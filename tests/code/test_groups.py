@@ -39,6 +39,64 @@ def apart(seed: int) -> tuple[np.ndarray, np.ndarray]:
     raise AssertionError("no near-copy falls into another split")
 
 
+def near_in(split: str, rgb: np.ndarray) -> np.ndarray:
+    """A near-copy of a picture that by itself falls into a split."""
+    for column in range(48):
+        for row in (0, 1):
+            near = changed(rgb)
+            near[row, column] ^= 1
+            if split_of(key_of(None, pixel_digest(near))) == split:
+                return near
+    raise AssertionError(f"no near-copy falls into {split}")
+
+
+def splits_of(report: PreparedReport) -> dict[str, str]:
+    return dict(zip(report.manifest["path"], report.manifest["split"], strict=True))
+
+
+@pytest.mark.parametrize(("safe", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+@pytest.mark.parametrize("new", ["a", "z"])
+def test_the_first_mending_never_tests_on_what_was_trained_on_whatever_files_are_called(
+    tmp_path: Path, safe: str, other: str, new: str
+) -> None:
+    root = make(tmp_path / "set")
+    rgb = picture(900)
+    old = add(root, "p", near_in(safe, rgb))
+    before = splits_of(prepare(root))
+    added = add(root, new, near_in(other, rgb))
+    assert prepare(root).refused
+    mended = prepare(root, mend=True)
+    assert before.items() <= splits_of(mended).items() and splits_of(mended)[added] == splits_of(mended)[old] == safe
+    moved = problem(mended, "moved to another split")
+    assert (moved.files, moved.severity) == ((f"{added}: {other} → {safe}",), "warn")
+    again = prepare(root, mend=True)
+    assert splits_of(again) == splits_of(mended) and again.problems == ()
+
+
+def test_the_first_mending_moves_a_group_rather_than_an_image_from_train_to_test(tmp_path: Path) -> None:
+    root = make(tmp_path / "set")
+    old = add(root, "p", near_in("train", picture(900)))
+    slide = [add(root, "a", picture(900)), add(root, "b", picture(901))]
+    rows = [f"{file.removeprefix('images/')},{group_in('test')}\n" for file in slide]
+    write(root / "metadata.csv", "file,group\n" + "".join(rows))
+    mended = prepare(root, mend=True)
+    assert {splits_of(mended)[file] for file in [old, *slide]} == {"train"}
+    assert problem(mended, "moved to another split").files == tuple(f"{file}: test → train" for file in slide)
+    later = add(root, "c", picture(902))
+    write(root / "metadata.csv", "file,group\n" + "".join([*rows, f"c.png,{group_in('test')}\n"]))
+    assert splits_of(prepare(root))[later] == "train"
+
+
+def test_an_image_that_a_written_group_takes_into_the_test_split_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "set")
+    add(root, "tested", near_in("test", picture(900)))
+    prepare(root, mend=True)
+    taken = add(root, "taken", near_in("train", picture(900)))
+    told = problem(prepare(root, mend=True), "moved into the test split")
+    assert told.files == (f"{taken}: train → test",)
+    assert "trained on" in told.what_to_do
+
+
 def test_a_groups_file_that_is_not_there_is_refused_unless_mending_is_to_write_it(tmp_path: Path) -> None:
     root, missing = make(tmp_path / "set"), tmp_path / "elsewhere/groups.csv"
     for place in (missing, tmp_path):

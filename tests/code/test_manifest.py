@@ -162,7 +162,7 @@ def test_images_with_nothing_in_them_resemble_nothing() -> None:
     assert near_duplicates([look(image) for image in blank]) == []
 
 
-def test_mending_takes_the_metadata_group_or_the_first_files_pixels_and_never_changes_a_row() -> None:
+def test_mending_takes_what_is_in_train_groups_first_and_never_changes_a_row() -> None:
     pixels = {name: f"hash-{name}" for name in "abcdefg"}
     first = mend(pixels, {"b": "slide", "c": "slide"}, {}, [("a", "b"), ("d", "e")])
     assert first.rows == {

@@ -5,6 +5,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,9 @@ from records.console import run
 from resunet.errors import DataError, SettingsError
 
 
-def archive(*ids: str) -> bytes:
+def archive(*ids: str, compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as target:
+    with zipfile.ZipFile(buffer, "w", compression) as target:
         for number, identity in enumerate(ids):
             target.writestr(f"{identity}/images/{identity}.png", cv2.imencode(".png", picture(number))[1].tobytes())
             target.writestr(f"{identity}/masks/m1.png", cv2.imencode(".png", blob())[1].tobytes())
@@ -82,12 +83,55 @@ def test_a_folder_with_something_in_it_is_refused_before_anything_is_fetched(sit
 def test_an_archive_that_is_refused_leaves_an_empty_folder_empty(site: Site, tmp_path: Path) -> None:
     site.body = b"PK no zip"
     (tmp_path / "set").mkdir()
-    with pytest.raises(DataError, match="remove it and download it again"):
+    with pytest.raises(DataError, match=r"set aside as set\.zip\.damaged; run it again"):
         obtain(tmp_path / "set", site.url)
     assert list((tmp_path / "set").iterdir()) == []
     assert recorded(tmp_path / "set.zip") is None
     with pytest.raises(DataError, match="damaged"):
-        convert(tmp_path / "set.zip", tmp_path / "set")
+        convert(tmp_path / "set.zip.damaged", tmp_path / "set")
+
+
+def flipped(body: bytes, place: int) -> bytes:
+    return body[:place] + bytes([body[place] ^ 0xFF]) + body[place + 1 :]
+
+
+def test_an_archive_whose_bytes_are_flipped_is_told_in_words_and_downloaded_anew(site: Site, tmp_path: Path) -> None:
+    whole = archive("aa11", "bb22", compression=zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(io.BytesIO(whole)) as source:
+        first = source.infolist()[0]
+    # The head of a member, its name, the first block of its deflate stream, and its end.
+    start = first.header_offset + 30 + len(first.filename)
+    for number, place in enumerate((first.header_offset, 31, start, start + 1, start + first.compress_size - 1)):
+        root = tmp_path / str(number) / "set"
+        site.body, site.etag = flipped(whole, place), f'"spoilt {number}"'
+        with pytest.raises(DataError, match=r"damaged or no plain zip .* set aside"):
+            obtain(root, site.url)
+        assert not root.exists() and not root.with_name("set.zip").exists()
+        assert root.with_name("set.zip.damaged").read_bytes() == site.body
+        site.body, site.etag = whole, f'"whole {number}"'
+        assert obtain(root, site.url) == 2
+        assert root.with_name("set.zip").read_bytes() == whole
+
+
+def test_no_flipped_byte_ends_as_anything_but_a_data_error(tmp_path: Path) -> None:
+    whole = archive("aa11", compression=zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(io.BytesIO(whole)) as source:
+        listing = source.start_dir
+    # Every byte of the listing and its end, and of both members' heads; of the pixels some.
+    places = [*range(80), *range(80, listing, 997), *range(listing, len(whole))]
+    for place in places:
+        for mask in (0xFF, 0x0C):
+            spoilt = whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :]
+            (tmp_path / "a.zip").write_bytes(spoilt)
+            with suppress(DataError):
+                convert(tmp_path / "a.zip", tmp_path / "set" / f"{place}-{mask}")
+
+
+def test_an_archive_that_its_checksum_vouches_for_is_not_downloaded_in_vain(site: Site, tmp_path: Path) -> None:
+    site.body = b"PK no zip"
+    with pytest.raises(DataError, match="the address serves it so"):
+        obtain(tmp_path / "set", site.url, hashlib.sha256(site.body).hexdigest())
+    assert (tmp_path / "set.zip").exists()
 
 
 def test_without_a_checksum_the_first_archive_is_trusted_and_its_checksum_is_said(site: Site, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from dataset_factory import add, blob, group_in, make, picture, save, write
 from PIL import Image
 from rich.console import Console
 
+from pipelines.cli import app
 from pipelines.dataset import read_dataset
 from pipelines.groups import read_groups
 from pipelines.manifest import examine, pixel_digest
@@ -270,8 +273,8 @@ def test_mend_puts_near_duplicates_into_one_split_and_the_data_set_is_accepted(t
     assert not mended.refused
     assert mended.groups == 1 and mended.near_duplicate_pairs == 1 and mended.new_group_rows == 26
     after = split_by_file(tmp_path)
-    assert after["images/x-second.png"] == after["images/x-first.png"] == before["images/x-first.png"]
-    unmoved = set(before) - {"images/x-second.png"}
+    assert after["images/x-first.png"] == after["images/x-second.png"] == before["images/x-second.png"] == "train"
+    unmoved = set(before) - {"images/x-first.png"}
     assert {file: after[file] for file in unmoved} == {file: before[file] for file in unmoved}
     assert prepare(tmp_path).fingerprint == mended.fingerprint
 
@@ -350,8 +353,12 @@ def test_mend_can_write_beside_a_data_set_that_is_read_only(tmp_path: Path) -> N
 def test_a_groups_file_that_cannot_be_written_is_an_error_and_leaves_the_old_one(tmp_path: Path) -> None:
     straddling(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be written") as told:
         prepare(tmp_path / "set", groups_file=tmp_path / "file/groups.csv", mend=True)
+    (advised,) = re.findall(r"--[a-z-]+", str(told.value))
+    commands = typer.main.get_group(app).commands
+    for name in ("prepare", "train"):
+        assert advised in {option for parameter in commands[name].params for option in parameter.opts}
 
 
 def test_an_image_10000_pixels_wide_and_one_of_16_pixels_are_prepared(tmp_path: Path) -> None:

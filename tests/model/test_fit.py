@@ -245,6 +245,34 @@ def test_gradients_are_clipped() -> None:
     assert not _same(_fit(_settings(clip_norm=1e-7)), _fit(_settings(clip_norm=1e7)))
 
 
+@pytest.mark.parametrize(("rate", "precision"), [(1e3, "fp32"), (1e30, "bf16")])
+def test_a_training_that_diverges_is_told_in_words_and_leaves_no_checkpoint_of_it(
+    tmp_path: Path, rate: float, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "bf16_supported", lambda: True)
+    checkpoint = tmp_path / "run.ckpt"
+    with pytest.raises(DataError, match=r"diverged: the loss is .* at step \d+; .* lower than 1") as told:
+        _fit(_settings(learning_rate=rate, precision=precision, epochs=40, evaluations=1), checkpoint)
+    assert ("precision=fp32" in str(told.value)) == (precision == "bf16")
+    assert not checkpoint.exists()
+
+
+def test_a_gradient_that_is_no_number_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, masks = (torch.from_numpy(np.stack(part)) for part in zip(*map(blobs, range(4)), strict=True))
+    learns = learner.Learner(_settings())
+    before = learns.averaged_weights()
+    # The root of nothing has no slope: a loss of 0 whose gradient is no number.
+    monkeypatch.setattr(learner, "segmentation_loss", lambda logits, wanted: (logits * 0).sum().sqrt())
+    with pytest.raises(FloatingPointError, match=r"the loss is 0, the norm of its gradient nan"):
+        learns.step(images, masks, 0.01)
+    state = learns.state()
+    assert all(
+        torch.equal(value, state["network"][name])
+        for name, value in before.items()
+        if "running" not in name and "tracked" not in name
+    )
+
+
 @pytest.mark.parametrize(("supported", "computed"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_it_computes_in_channels_last_and_in_bf16_where_the_processor_has_it(
     supported: bool, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
