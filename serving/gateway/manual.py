@@ -53,11 +53,13 @@ _HEADERS: Final = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RETRY, 503: _RETRY}
 _REQUEST_ID: Final = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "what the request is to go by; every answer, and the row of its image in the log, carry it",
+    "description": "what the request is to go by, where its body names no id; the answer, and the row of its only "
+    "image in the log, carry it. Several images have an id each, which the body of the answer tells as `request_id`",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": "^[!-~]+$"},
 }
 _ANSWERED_ID: Final = {
-    "description": "what the request goes by: its own, or one that was made",
+    "description": "what the request goes by, and the row of its only image in the log: the id in its body, else its "
+    "own, else one that was made",
     "schema": {"type": "string"},
 }
 VERSION_HEADER: Final = {

@@ -1,7 +1,8 @@
-"""What every answer carries: the number that the request goes by, its own or one that is made, and the version's.
+"""What every answer carries: the id that the request goes by, its own or one that is made, and the version's.
 
 app.add_middleware(RequestIds)
 request_id_of(request)
+goes_by(request, "scan 7")              # as its body says
 """
 
 import uuid
@@ -32,11 +33,7 @@ class RequestIds:
             return
         given = Headers(scope=scope).getlist(HEADER)
         request_id = given[0] if given else uuid.uuid4().hex
-        if (
-            len(given) > 1
-            or not 0 < len(request_id) <= MAX_TEXT
-            or not (request_id.isascii() and request_id.isprintable())
-        ):
+        if len(given) > 1 or not _fits(request_id):
             told = f"{HEADER} must be at most {MAX_TEXT} printable characters, once"
             await problem_at(scope["path"], 400, told)(scope, receive, send)
             return
@@ -46,7 +43,7 @@ class RequestIds:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
+                headers[HEADER] = scope["state"]["request_id"]
                 if version := scope["state"].get("version"):  # of an answer that failed too, once it was chosen
                     headers[VERSION_HEADER] = version
             await send(message)
@@ -54,6 +51,19 @@ class RequestIds:
         await self._app(scope, receive, named)
 
 
+def _fits(request_id: str) -> bool:
+    return 0 < len(request_id) <= MAX_TEXT and request_id.isascii() and request_id.isprintable()
+
+
 def request_id_of(request: Request) -> str:
     """The id of this request."""
     return str(request.state.request_id)
+
+
+def goes_by(request: Request, request_id: str) -> None:
+    """Have the answer tell another id, by which the log knows the request's only image; a thread may say so.
+
+    An id that a header cannot carry stays untold there: the body has it.
+    """
+    if _fits(request_id) and request_id == request_id.strip():  # blanks around it would be lost on the way
+        request.state.request_id = request_id

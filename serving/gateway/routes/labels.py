@@ -22,12 +22,15 @@ from serving.request import MAX_TEXT, check_values
 router = APIRouter(route_class=ToldRoute, tags=["labels"])
 
 
+_ID: Final = "X-Request-Id of the answer to one image; of several, the request_id that its body has for each"
+
+
 class LabelBody(BaseModel):
     """A label: the true mask, or a score that somebody has computed from it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    request_id: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description="X-Request-Id of the answer")]
+    request_id: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description=_ID)]
     mask: str | None = Field(default=None, description="PNG or TIFF in base64: 0 and 255, or class indices")
     dice: float | None = Field(default=None, ge=0, le=1, description="instead of a mask")
     source: Literal["audit", "picked", "client"] = Field(
