@@ -1,6 +1,8 @@
 """Requests to the whole application, run in this process: what one request does to the others, and what it leaves."""
 
+import base64
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,12 +11,20 @@ import httpx
 import pytest
 from gateway_scene import IMAGE
 from page_server import page_server
+from waiting import until
 
+from resunet.images import decode_mask
+from serving import service
 from serving.gateway.desk import Visit
+from serving.gateway.fleet import Fleet, Way
 from serving.gateway.forms import Form, read_form
+from serving.gateway.rollouts.twins import Twin, Twins
 from serving.gateway.routes import segment
+from serving.request import Row
+from serving.rollout.assignment import Assigned, Epoch
 
 DEADLINE_S = 60.0
+ENCODED = base64.b64encode(IMAGE).decode()
 FORM = {"image": ("a.png", IMAGE, "image/png")}
 
 
@@ -77,3 +87,32 @@ def test_a_form_s_body_is_gone_once_its_image_is_there(http: httpx.Client, monke
     monkeypatch.setattr(segment, "_segment", look)
     assert http.post("/segment", files=FORM).status_code == 200
     assert while_segmented == [0]
+
+
+def test_during_a_rollout_no_pixels_outlive_the_work_on_them(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, offered, held = list[weakref.ref[Any]](), list[Twin](), list[int]()
+    decoded, way = service.decode, Fleet.way
+
+    def watched(row: Row) -> Any:
+        rgb = decoded(row)
+        pixels.append(weakref.ref(rgb))
+        return rgb
+
+    def offer(twins: Twins, twin: Twin) -> None:
+        held.append(sum(one() is not None for one in pixels))
+        offered.append(twin)
+
+    def shadowed(fleet: Fleet, *given: Any) -> Way | None:
+        chosen = way(fleet, *given)
+        return chosen and Way(chosen.live, Assigned(Epoch("a rollout", 1), "production", 0, shadowed=True))
+
+    monkeypatch.setattr(service, "decode", watched)
+    monkeypatch.setattr(Fleet, "way", shadowed)
+    monkeypatch.setattr(Twins, "offer", offer)
+    answer = http.post("/invocations", json={"dataframe_split": {"columns": ["image"], "data": [[ENCODED], [ENCODED]]}})
+    until(lambda: len(offered) == 2)
+    assert held == [0, 0] and len(pixels) == 2
+    masks = [decode_mask(base64.b64decode(row["mask"])) for row in answer.json()["predictions"]]
+    assert all(((twin.mask > 0) == (mask > 0)).all() for twin, mask in zip(offered, masks, strict=True))
