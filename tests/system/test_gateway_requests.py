@@ -15,6 +15,8 @@ from waiting import until
 
 from resunet.images import decode_mask
 from serving import service
+from serving.access.gate import Gate
+from serving.errors import LimitedError
 from serving.gateway.desk import Visit
 from serving.gateway.fleet import Fleet, Way
 from serving.gateway.forms import Form, read_form
@@ -25,6 +27,7 @@ from serving.rollout.assignment import Assigned, Epoch
 
 DEADLINE_S = 60.0
 ENCODED = base64.b64encode(IMAGE).decode()
+TABLE = {"dataframe_split": {"columns": ["image"], "data": [[ENCODED]]}}
 FORM = {"image": ("a.png", IMAGE, "image/png")}
 
 
@@ -116,3 +119,21 @@ def test_during_a_rollout_no_pixels_outlive_the_work_on_them(
     assert held == [0, 0] and len(pixels) == 2
     masks = [decode_mask(base64.b64decode(row["mask"])) for row in answer.json()["predictions"]]
     assert all(((twin.mask > 0) == (mask > 0)).all() for twin, mask in zip(offered, masks, strict=True))
+
+
+@pytest.mark.parametrize("form", ["segment", "split", "tensors"])
+def test_who_has_sent_too_many_pixels_is_told_twice_how_long_to_wait(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def refuse(*_given: Any) -> None:
+        raise LimitedError("too many pixels", 89.5)
+
+    monkeypatch.setattr(Gate, "charge", refuse)
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [ENCODED]}
+    refused = {
+        "segment": lambda: http.post("/segment", files=FORM),
+        "split": lambda: http.post("/invocations", json=TABLE),
+        "tensors": lambda: http.post("/v2/models/resunet/infer", json={"inputs": [tensor]}),
+    }[form]()
+    assert refused.status_code == 429 and "again in 90 s" in refused.text
+    assert refused.headers["Retry-After"] == "90"
