@@ -94,6 +94,7 @@ class Fleet:
         batching: whether images of several requests are run together; None: they are not.
 
     Attributes:
+        budget: as given.
         seen: of a rollout, and the shares that hold in it.
     """
 
@@ -106,7 +107,7 @@ class Fleet:
         batching: Batching | None = None,
     ) -> None:
         self._settings = settings
-        self._budget = budget
+        self.budget = budget
         self._logbook = logbook
         self._threads = threads
         self._batching = batching or Batching()
@@ -125,7 +126,7 @@ class Fleet:
         with self._loading[lane]:
             self._ready.pop(lane, None)
             loaded = load(folder, self._settings, self._threads, self._batching)
-            service = Service(loaded.predictor, loaded.identity, self._budget, self._logbook(loaded, lane))
+            service = Service(loaded.predictor, loaded.identity, self.budget, self._logbook(loaded, lane))
             self._ready[lane] = Live(lane, loaded, service, self._settings)
 
     def switch(self, lane: Lane) -> None:

@@ -5,19 +5,24 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from gateway_scene import IMAGE
 from page_server import page_server
 from waiting import until
 
+from records.labels import Added, Label
 from resunet.images import decode_mask
+from resunet.masks import encode_png
 from serving import service
 from serving.access.gate import Gate
-from serving.errors import LimitedError
-from serving.gateway.desk import Visit
+from serving.budget import WorkBudget
+from serving.errors import BusyError, LimitedError
+from serving.gateway.desk import DeskSettings, Visit
 from serving.gateway.fleet import Fleet, Way
 from serving.gateway.forms import Form, read_form
 from serving.gateway.rollouts.twins import Twin, Twins
@@ -31,9 +36,27 @@ TABLE = {"dataframe_split": {"columns": ["image"], "data": [[ENCODED]]}}
 FORM = {"image": ("a.png", IMAGE, "image/png")}
 
 
+class Database:
+    """Where labels go; it can be away."""
+
+    def __init__(self) -> None:
+        self.asked, self.there = 0, threading.Event()
+        self.there.set()
+
+    def label(self, label: Label) -> list[Added]:
+        self.asked += 1
+        assert self.there.wait(DEADLINE_S)
+        return []
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with page_server(tmp_path_factory.mktemp("asked")) as url:
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, database: Database) -> Iterator[str]:
+    with page_server(tmp_path_factory.mktemp("asked"), label=database.label) as url:
         yield url
 
 
@@ -45,7 +68,7 @@ def http(url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(32) as pool:
         yield pool
 
 
@@ -137,3 +160,38 @@ def test_who_has_sent_too_many_pixels_is_told_twice_how_long_to_wait(
     }[form]()
     assert refused.status_code == 429 and "again in 90 s" in refused.text
     assert refused.headers["Retry-After"] == "90"
+
+
+def test_labels_that_wait_for_a_database_hold_no_prediction_up(
+    http: httpx.Client, pool: ThreadPoolExecutor, database: Database
+) -> None:
+    label, settings = {"request_id": "a", "dice": 0.5}, DeskSettings(threads=4)
+    places, before = settings.label_threads + settings.label_waiting, database.asked
+    database.there.clear()
+    try:
+        waiting = [pool.submit(httpx.post, f"{http.base_url}labels", json=label, timeout=60) for _ in range(places)]
+        until(lambda: http.get("/health").json()["requests"] == places)
+        until(lambda: database.asked - before == settings.label_threads)
+        assert http.post("/segment", files=FORM, timeout=20).status_code == 200
+        refused = http.post("/labels", json=label)
+        assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
+    finally:
+        database.there.set()
+    assert {one.result(DEADLINE_S).status_code for one in waiting} == {200}
+    assert http.post("/labels", json=label).status_code == 200
+
+
+def test_a_true_mask_is_decoded_when_its_turn_comes(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = list[int]()
+
+    @contextmanager
+    def take(_budget: WorkBudget, pixels: int, _deadline: float) -> Iterator[None]:
+        taken.append(pixels)
+        raise BusyError("no turn came")
+        yield
+
+    mask = base64.b64encode(encode_png(np.zeros((30, 40), np.uint8))).decode()
+    assert http.post("/labels", json={"request_id": "a", "mask": mask}).status_code == 200
+    monkeypatch.setattr(WorkBudget, "take", take)
+    assert http.post("/labels", json={"request_id": "a", "mask": mask}).status_code == 503
+    assert taken == [30 * 40]
