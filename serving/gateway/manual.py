@@ -63,7 +63,10 @@ _ANSWERED_ID: Final = {
     "schema": {"type": "string"},
 }
 VERSION_HEADER: Final = {
-    "X-Model-Version": {"description": "the version that answered", "schema": {"type": "string"}},
+    "X-Model-Version": {
+        "description": "the version that answered, or failed to; where none was asked, the one that is live",
+        "schema": {"type": "string"},
+    },
 }
 _SCHEMES: Final = {
     "basic": {"type": "http", "scheme": "basic", "description": "the same as a password, for pages in a browser"},
@@ -99,7 +102,7 @@ def completed(document: Json) -> Json:
             operation["responses"].setdefault("400", refused)
             operation["responses"].pop("422", None)  # FastAPI's own form of 400, which is not sent here
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["X-Request-Id"] = _ANSWERED_ID
+                response.setdefault("headers", {}).update({"X-Request-Id": _ANSWERED_ID, **VERSION_HEADER})
     schemas = document["components"].setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

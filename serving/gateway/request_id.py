@@ -1,11 +1,12 @@
 """What every answer carries: the id that the request goes by, its own or one that is made, and the version's.
 
-app.add_middleware(RequestIds)
+app = RequestIds(app, live=lambda: "7")
 request_id_of(request)
 goes_by(request, "scan 7")              # as its body says
 """
 
 import uuid
+from collections.abc import Callable
 from typing import Final
 
 from opentelemetry import trace
@@ -21,10 +22,15 @@ VERSION_HEADER: Final = "X-Model-Version"
 
 
 class RequestIds:
-    """Middleware: reads or makes the id of a request, and writes it onto the answer."""
+    """Middleware: reads or makes the id of a request, and writes it and a version onto the answer.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: the application.
+        live: the version that answers now, which an answer names that no other one made; None: there is none.
+    """
+
+    def __init__(self, app: ASGIApp, live: Callable[[], str | None]) -> None:
+        self._app, self._live = app, live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As of ASGI."""
@@ -32,11 +38,8 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).getlist(HEADER)
-        request_id = given[0] if given else uuid.uuid4().hex
-        if len(given) > 1 or not _fits(request_id):
-            told = f"{HEADER} must be at most {MAX_TEXT} printable characters, once"
-            await problem_at(scope["path"], 400, told)(scope, receive, send)
-            return
+        fits = not given or (len(given) == 1 and _fits(given[0]))
+        request_id = given[0] if given and fits else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         trace.get_current_span().set_attribute("resunet.request_id", request_id)
 
@@ -44,11 +47,15 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = scope["state"]["request_id"]
-                if version := scope["state"].get("version"):  # of an answer that failed too, once it was chosen
+                if version := scope["state"].get("version") or self._live():
                     headers[VERSION_HEADER] = version
             await send(message)
 
-        await self._app(scope, receive, named)
+        if fits:
+            await self._app(scope, receive, named)
+            return
+        told = f"{HEADER} must be at most {MAX_TEXT} printable characters, once"
+        await problem_at(scope["path"], 400, told)(scope, receive, named)
 
 
 def _fits(request_id: str) -> bool:

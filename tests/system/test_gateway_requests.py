@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from gateway_scene import IMAGE
-from page_server import page_server
+from page_server import VERSION, page_server
 from waiting import until
 
 from records.labels import Added, Label
@@ -21,7 +21,7 @@ from resunet.masks import encode_png
 from serving import service
 from serving.access.gate import Gate
 from serving.budget import WorkBudget
-from serving.errors import BusyError, LimitedError
+from serving.errors import BusyError, LimitedError, UnauthorisedError
 from serving.gateway.desk import DeskSettings, Visit
 from serving.gateway.fleet import Fleet, Way
 from serving.gateway.forms import Form, read_form
@@ -195,3 +195,46 @@ def test_a_true_mask_is_decoded_when_its_turn_comes(http: httpx.Client, monkeypa
     monkeypatch.setattr(WorkBudget, "take", take)
     assert http.post("/labels", json={"request_id": "a", "mask": mask}).status_code == 503
     assert taken == [30 * 40]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("GET", "/health", {}, 200),
+        ("GET", "/docs", {}, 200),
+        ("POST", "/labels", {"json": {"request_id": "a", "dice": 0.5}}, 200),
+        ("POST", "/announce", {"headers": {"X-Forwarded-For": "1.2.3.4"}}, 403),
+        ("GET", "/nowhere", {}, 404),
+        ("PUT", "/segment", {}, 405),
+        ("POST", "/segment", {"files": FORM, "headers": {"Accept": "text/html"}}, 406),
+        ("POST", "/segment", {"content": IMAGE}, 415),
+        ("GET", "/health", {"headers": {"X-Request-Id": b"\xe4"}}, 400),
+        ("GET", "/v2/health/live", {"headers": {"X-Request-Id": "x" * 300}}, 400),
+    ],
+)
+def test_every_answer_names_its_request_and_the_version_that_is_live(
+    http: httpx.Client, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    answer = http.request(method, path, **options)
+    assert answer.status_code == status
+    assert answer.headers["X-Model-Version"] == VERSION
+    assert len(answer.headers["X-Request-Id"]) == 32
+
+
+@pytest.mark.parametrize("error", [LimitedError("too many", 5), BusyError("full"), UnauthorisedError("no key")])
+def test_so_does_one_that_was_refused_before_a_version_was_chosen(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Gate, "admit", refuse)
+    answer = http.post("/segment", files=FORM, headers={"X-Request-Id": "mine"})
+    assert answer.status_code in (401, 429, 503)
+    assert (answer.headers["X-Model-Version"], answer.headers["X-Request-Id"]) == (VERSION, "mine")
+
+
+def test_with_nothing_live_no_version_is_named(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fleet, "on", lambda fleet, lane: None)
+    answer = http.post("/segment", files=FORM)
+    assert answer.status_code == 503 and "X-Model-Version" not in answer.headers
