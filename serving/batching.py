@@ -32,6 +32,25 @@ MIN_AGREEMENT: Final = 0.9999
 _MOST_PIXELS: Final = 1 << 19
 
 
+class Counted:
+    """An engine whose runs are counted by their images.
+
+    Args:
+        engine: runs.
+        ran: is told how many images each run had, once it has ended well.
+    """
+
+    def __init__(self, engine: Engine, ran: Callable[[int], None]) -> None:
+        self.name: EngineChoice = engine.name
+        self._engine, self._ran = engine, ran
+
+    def run(self, images: Images) -> Output:
+        """Run the graph on (N, H, W, 3) uint8; see `serving.engine.Engine`."""
+        output = self._engine.run(images)
+        self._ran(len(images))
+        return output
+
+
 class BatchingEngine:
     """An engine that runs the calls of many threads together; safe to use from all of them.
 
@@ -47,13 +66,20 @@ class BatchingEngine:
             0: with those that are there.
         lanes: runs at a time.
         clock: of seconds.
+        ran: is told how many images each run had.
     """
 
     def __init__(
-        self, engine: Engine, most: int, wait_s: float, lanes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        most: int,
+        wait_s: float,
+        lanes: int,
+        clock: Callable[[], float] = time.monotonic,
+        ran: Callable[[int], None] = lambda images: None,
     ) -> None:
         self.name: EngineChoice = engine.name
-        self._engine = engine
+        self._engine = Counted(engine, ran)
         self._most, self._wait_s, self._lanes, self._clock = max(1, most), wait_s, max(1, lanes), clock
         self._waiting: deque[_Call] = deque()
         self._running = 0
@@ -63,6 +89,12 @@ class BatchingEngine:
     def waiting(self) -> int:
         """Calls that no run has taken yet."""
         return len(self._waiting)
+
+    @property
+    def waiting_images(self) -> int:
+        """Their images."""
+        with self._changed:
+            return sum(len(call.images) for call in self._waiting)
 
     def run(self, images: Images) -> Output:
         """Run the graph on (N, H, W, 3) uint8, in company or alone; see `serving.engine.Engine`.

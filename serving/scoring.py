@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
 from resunet.errors import RecordsError
-from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, TooLargeError, status_of
+from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, TooLargeError, headers_of, status_of
 from serving.request import HOW_TO_SEND, check_values
 
 _log = logging.getLogger(__name__)
@@ -42,9 +42,14 @@ Invocations = Callable[[Any, str | None, Any, Any], Any]
 
 
 class RequestError(MlflowException):
-    """A refused or failed request; the server answers with exactly this message and status."""
+    """A refused or failed request; the server answers with exactly this message and status.
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    Attributes:
+        headers: that the answer adds to its own, where the server is ours.
+    """
+
+    def __init__(self, message: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
+        self.headers = dict(headers or {})
         self._fixed = message
         self._status = status
         super().__init__(message, error_code=_CODES.get(status, BAD_REQUEST))
@@ -72,7 +77,7 @@ def as_request_error(error: Exception) -> RequestError:
         return RequestError(UNLOGGED_MESSAGE, status)
     if status > 500:
         _log.warning("a request was not answered: %s", error)
-    return RequestError(str(error), status)
+    return RequestError(str(error), status, headers_of(error))
 
 
 def server_threads() -> int:

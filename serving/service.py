@@ -45,6 +45,7 @@ class Call:
         advice: what may be done when the deadline is over.
         request_id: of the request; its only image goes by it where that has no id of its own.
         caller: who asks, as far as that was proved; None where nobody has to.
+        named: is told the id that the only image of a request goes by in the log, before anything is done with it.
         charge: is told how many images there are, and their pixels together, before any is decoded; it may refuse.
         asked: is told the rows, before any is predicted.
         seen: is shown each image as soon as it is answered.
@@ -57,6 +58,7 @@ class Call:
     advice: str = "; send smaller or fewer images"
     request_id: str | None = None
     caller: str | None = None
+    named: Callable[[str], None] = lambda request_id: None
     charge: Callable[[int, int], None] = lambda images, pixels: None
     asked: Callable[[Sequence[Row]], None] = lambda rows: None
     seen: "Callable[[Done], None]" = lambda done: None
@@ -123,6 +125,8 @@ class Service:
             TooLargeError, BusyError, LateError: the request is too much, too much now, or too late.
             RecordsError: it cannot be logged, so it may not be answered.
         """
+        if len(rows) == 1:
+            call.named(rows[0].request_id)
         try:
             return self._answer(rows, call, _Making(encode, watch, [], []))
         except RowError as error:

@@ -11,6 +11,7 @@ Without a rollout this is the version that is live, and nothing more.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
@@ -32,6 +33,19 @@ from serving.service import Call, Done
 
 T = TypeVar("T")
 _FAILURES: Final = frozenset({413, 500, 504})
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a rollout needs of an image that was answered; its pixels are not in it, which nobody would count.
+
+    Attributes:
+        confidence: of the answer.
+        mask: (H, W) uint8 of class indices, where the candidate is to be compared with it.
+    """
+
+    confidence: float
+    mask: NDArray[np.uint8] | None
 
 
 class Answering:
@@ -57,7 +71,7 @@ class Answering:
         note(request, "version", self.live.service.identity.version)
         self._call = parts.call(request, visit, caller)
         self._rows: Sequence[Row] = ()
-        self._done: list[Done] = []
+        self._done: list[_Judged] = []
         self._call_made: Call | None = None
         self._took_ms = 0.0
 
@@ -96,11 +110,16 @@ class Answering:
     def _make_call(self, options: Options) -> Call:
         if self._way.assigned is None:
             return self._call(options)
-        self._call_made = self._call(options, asked=self._asked, seen=self._done.append)
+        self._call_made = self._call(options, asked=self._asked, seen=self._seen)
         return self._call_made
 
     def _asked(self, rows: Sequence[Row]) -> None:
         self._rows = tuple(rows)
+
+    def _seen(self, done: Done) -> None:
+        assigned = self._way.assigned
+        mask = done.prediction.mask if assigned is not None and assigned.shadowed else None
+        self._done.append(_Judged(done.prediction.confidence, mask))
 
     def _learn(self, ok: bool) -> None:
         """Count what the version did; a request without an image says nothing about it."""
@@ -110,10 +129,10 @@ class Answering:
         if not ok and len(self._done) < len(self._rows):  # how would the other one have done?
             self._offer_one(self._rows[len(self._done)], Answer(ok=False), None)
 
-    def _answer(self, done: Sequence[Done], ok: bool) -> Answer:
+    def _answer(self, done: Sequence[_Judged], ok: bool) -> Answer:
         if not ok:
             return Answer(ok=False)
-        return Answer(True, self._took_ms, sum(one.prediction.confidence for one in done) / len(done))
+        return Answer(True, self._took_ms, sum(one.confidence for one in done) / len(done))
 
     def _blames_version(self, error: Exception) -> bool:
         """Whether a failure counts as the version's: an error of the server, an image that it cannot take, or a client
@@ -125,7 +144,7 @@ class Answering:
     async def _offer(self) -> None:
         """Have the images answered again, for nobody."""
         for row, done in zip(self._rows, self._done, strict=True):
-            self._offer_one(row, self._answer([done], ok=True), done.prediction.mask)
+            self._offer_one(row, self._answer([done], ok=True), done.mask)
 
     def _offer_one(self, row: Row, champion: Answer, mask: NDArray[np.uint8] | None) -> None:
         assigned, call = self._way.assigned, self._call_made

@@ -29,6 +29,10 @@ def make_app(parts: Parts) -> ASGIApp:
         yield
         parts.desk.close()
 
+    def live() -> str | None:
+        answers = parts.fleet.on("production")
+        return answers.service.identity.version if answers is not None else None
+
     app = FastAPI(
         title="ResUNet gateway",
         description="Segments microscopy images with the version that is live in the registry.",
@@ -45,7 +49,7 @@ def make_app(parts: Parts) -> ASGIApp:
     app.include_router(page_router())
     plain = app.openapi
     app.openapi = lambda: app.openapi_schema or completed(plain())  # type: ignore[method-assign]
-    return traced(Observed(SecurityHeaders(RequestIds(app)), parts.metrics))
+    return traced(Observed(SecurityHeaders(RequestIds(app, live)), parts.metrics))
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ The event loop only moves bytes. A visit holds one of `threads + waiting` places
 the bytes of its body count against one sum for all: past either the answer is 503 at once, and memory stays bounded
 however many clients come. When the time of a request is over, or its client is gone, its place is free again as soon as
 the thread that works on it has seen so, between two tiles or two images.
+
+Labels have places and threads of their own: they wait for a database, and predictions never do.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -28,6 +30,7 @@ from serving.errors import BusyError, LateError, TooLargeError
 from serving.scoring import largest_body_bytes, too_large_body
 
 T = TypeVar("T")
+Kind = Literal["predictions", "labels"]
 _LENGTH_DIGITS = 15
 
 
@@ -38,6 +41,7 @@ class DeskSettings:
     Attributes:
         threads: requests that are worked on at a time.
         waiting: requests that wait for a thread.
+        label_threads, label_waiting: the same of labels, which are beside them.
         request_seconds: after so long a request is answered 504.
         max_image_mb: images of a request have at most so many MB; its body follows from it.
         held_bytes: of the bodies of all requests together; at least one body of the largest size.
@@ -45,6 +49,8 @@ class DeskSettings:
 
     threads: int
     waiting: int = 64
+    label_threads: int = 2
+    label_waiting: int = 16
     request_seconds: float = 60.0
     max_image_mb: int = 512
     held_bytes: int = 1_500_000_000
@@ -55,19 +61,36 @@ class DeskSettings:
         return largest_body_bytes(self.max_image_mb)
 
 
+@dataclass
+class _Places:
+    """Those of requests of one kind, with how many are taken, and the threads that work on them."""
+
+    pool: ThreadPoolExecutor
+    most: int
+    taken: int = 0
+
+
 class Desk:
     """The places of a process, and the threads that work."""
 
     def __init__(self, settings: DeskSettings) -> None:
         self.settings = settings
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway-work")
-        self._visits = 0
+        self._places: dict[Kind, _Places] = {
+            "predictions": _Places(
+                ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway-work"),
+                settings.threads + settings.waiting,
+            ),
+            "labels": _Places(
+                ThreadPoolExecutor(settings.label_threads, thread_name_prefix="gateway-labels"),
+                settings.label_threads + settings.label_waiting,
+            ),
+        }
         self._held = 0
 
     @property
     def visits(self) -> int:
         """Requests that are here now."""
-        return self._visits
+        return sum(places.taken for places in self._places.values())
 
     @property
     def held_bytes(self) -> int:
@@ -75,16 +98,20 @@ class Desk:
         return self._held
 
     @asynccontextmanager
-    async def visit(self, request: Request) -> AsyncIterator["Visit"]:
+    async def visit(self, request: Request, kind: Kind = "predictions") -> AsyncIterator["Visit"]:
         """Let a request in, until the block ends.
+
+        Args:
+            kind: whose places and threads it takes.
 
         Raises:
             BusyError: all places are taken; nothing is waited for.
         """
-        if self._visits >= self.settings.threads + self.settings.waiting:
+        places = self._places[kind]
+        if places.taken >= places.most:
             raise BusyError("the server is busy and its queue is full; send the request again later")
-        self._visits += 1
-        visit = Visit(self, request)
+        places.taken += 1
+        visit = Visit(self, request, places)
         try:
             yield visit
         finally:
@@ -92,7 +119,8 @@ class Desk:
 
     def close(self) -> None:
         """Let the threads end with what they are working on."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for places in self._places.values():
+            places.pool.shutdown(wait=False, cancel_futures=True)
 
     def _hold(self, count: int) -> None:
         if self._held + count > max(self.settings.held_bytes, self.settings.body_bytes):
@@ -103,8 +131,9 @@ class Desk:
 class Visit:
     """One request at the desk. All but `cancelled` and `deadline` is the event loop's."""
 
-    def __init__(self, desk: Desk, request: Request) -> None:
+    def __init__(self, desk: Desk, request: Request, places: _Places) -> None:
         self._desk = desk
+        self._places = places
         self._request = request
         self._held = 0
         self._gone = threading.Event()
@@ -149,7 +178,7 @@ class Visit:
         Raises:
             LateError: one of the two is over. The job goes on until it sees so.
         """
-        self._job = job_done = self._desk._pool.submit(_without_frames, job)
+        self._job = job_done = self._places.pool.submit(_without_frames, job)
         answer, gone = asyncio.wrap_future(job_done), asyncio.ensure_future(self._disconnected())
         waited: set[asyncio.Future[Any]] = {answer, gone}
         try:
@@ -175,7 +204,7 @@ class Visit:
             self._job.add_done_callback(lambda job: loop.call_soon_threadsafe(self._give_back))
 
     def _give_back(self) -> None:
-        self._desk._visits -= 1
+        self._places.taken -= 1
         self._desk._held -= self._held
 
     def _left(self) -> float:

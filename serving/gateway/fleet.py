@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, get_args
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
+from serving.batching import BatchingEngine
 from serving.budget import WorkBudget
 from serving.frames import answer_frame
 from serving.gateway.loading import Batching, Loaded, load
@@ -92,8 +93,10 @@ class Fleet:
         logbook: makes the book that the answers of a version are written down in; None where the log is off.
         threads: cores that one image is computed on; None takes all that the process may use.
         batching: whether images of several requests are run together; None: they are not.
+        ran: is told how many images each run of an engine had.
 
     Attributes:
+        budget: as given.
         seen: of a rollout, and the shares that hold in it.
     """
 
@@ -104,12 +107,14 @@ class Fleet:
         logbook: Callable[[Loaded, Lane], Logbook | None],
         threads: int | None = None,
         batching: Batching | None = None,
+        ran: Callable[[int], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._budget = budget
+        self.budget = budget
         self._logbook = logbook
         self._threads = threads
         self._batching = batching or Batching()
+        self._ran = ran
         self._live: dict[Lane, Live] = {}
         self._ready: dict[Lane, Live] = {}
         # Of its own for each: what is live can be exchanged while a candidate is being loaded.
@@ -124,8 +129,8 @@ class Fleet:
         """
         with self._loading[lane]:
             self._ready.pop(lane, None)
-            loaded = load(folder, self._settings, self._threads, self._batching)
-            service = Service(loaded.predictor, loaded.identity, self._budget, self._logbook(loaded, lane))
+            loaded = load(folder, self._settings, self._threads, self._batching, self._ran)
+            service = Service(loaded.predictor, loaded.identity, self.budget, self._logbook(loaded, lane))
             self._ready[lane] = Live(lane, loaded, service, self._settings)
 
     def switch(self, lane: Lane) -> None:
@@ -143,6 +148,12 @@ class Fleet:
     def on(self, lane: Lane) -> Live | None:
         """The version that answers there now."""
         return self._live.get(lane)
+
+    @property
+    def waiting_images(self) -> int:
+        """Those that wait to be run in company, of all versions; 0 where images run alone."""
+        engines = [live.loaded.predictor.engine for live in list(self._live.values())]
+        return sum(engine.waiting_images for engine in engines if isinstance(engine, BatchingEngine))
 
     def way(self, request_id: str, client: str | None, headers: Mapping[str, str]) -> Way | None:
         """The version that answers a request which comes now; None: none does.

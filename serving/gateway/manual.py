@@ -53,15 +53,20 @@ _HEADERS: Final = {401: _CHALLENGE, 403: _CHALLENGE, 429: _RETRY, 503: _RETRY}
 _REQUEST_ID: Final = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "what the request is to go by; every answer, and the row of its image in the log, carry it",
+    "description": "what the request is to go by, where its body names no id; the answer, and the row of its only "
+    "image in the log, carry it. Several images have an id each, which the body of the answer tells as `request_id`",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": "^[!-~]+$"},
 }
 _ANSWERED_ID: Final = {
-    "description": "what the request goes by: its own, or one that was made",
+    "description": "what the request goes by, and the row of its only image in the log: the id in its body, else its "
+    "own, else one that was made",
     "schema": {"type": "string"},
 }
 VERSION_HEADER: Final = {
-    "X-Model-Version": {"description": "the version that answered", "schema": {"type": "string"}},
+    "X-Model-Version": {
+        "description": "the version that answered, or failed to; where none was asked, the one that is live",
+        "schema": {"type": "string"},
+    },
 }
 _SCHEMES: Final = {
     "basic": {"type": "http", "scheme": "basic", "description": "the same as a password, for pages in a browser"},
@@ -97,7 +102,7 @@ def completed(document: Json) -> Json:
             operation["responses"].setdefault("400", refused)
             operation["responses"].pop("422", None)  # FastAPI's own form of 400, which is not sent here
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["X-Request-Id"] = _ANSWERED_ID
+                response.setdefault("headers", {}).update({"X-Request-Id": _ANSWERED_ID, **VERSION_HEADER})
     schemas = document["components"].setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

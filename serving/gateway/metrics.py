@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_BATCH: Final = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 _MEGAPIXELS: Final = (0.01, 0.07, 0.3, 1.0, 4.0, 16.0, 50.0, 100.0)
 
 
@@ -37,6 +38,7 @@ class Now:
         spool_bytes: of predictions that are not in the database yet, of all processes; 0 where the log is off.
         canary, shadow: shares of a rollout.
         skipped: requests that the shadow had no time for, since the start.
+        waiting_images: that wait to be run in company.
     """
 
     requests: int
@@ -50,6 +52,7 @@ class Now:
     canary: float = 0.0
     shadow: float = 0.0
     skipped: int = 0
+    waiting_images: int = 0
 
 
 class Metrics:
@@ -76,6 +79,12 @@ class Metrics:
             registry=registry,
         )
         self._images = Histogram("resunet_request_images", "Images of a request.", buckets=_IMAGES, registry=registry)
+        self._batch = Histogram(
+            "resunet_batch_images",
+            "Images, or tiles of large ones, of a run of the engine.",
+            buckets=_BATCH,
+            registry=registry,
+        )
         self._megapixels = Histogram(
             "resunet_request_megapixels",
             "Megapixels of a request, all images together.",
@@ -90,6 +99,7 @@ class Metrics:
             return Gauge(name, told, labels, registry=registry, multiprocess_mode="livemax")
 
         self._here = summed("resunet_requests_here", "Requests that wait or are worked on.")
+        self._queue = summed("resunet_queue_images", "Images that wait to be run in company.")
         self._held = summed("resunet_held_bytes", "Bytes of their bodies.")
         self._cpu = summed("resunet_cpu_seconds", "CPU time spent.")
         self._memory = summed("resunet_resident_memory_bytes", "Memory in use.")
@@ -114,10 +124,15 @@ class Metrics:
         self._images.observe(images)
         self._megapixels.observe(pixels / 1e6)
 
+    def ran(self, images: int) -> None:
+        """Count a run of the engine."""
+        self._batch.observe(images)
+
     def refresh(self) -> None:
         """Write down the numbers of this moment, for whichever process is asked."""
         now = self._now()
         self._here.set(now.requests)
+        self._queue.set(now.waiting_images)
         self._held.set(now.held_bytes)
         self._swaps.set(now.swaps)
         self._troubles.set(now.troubles)

@@ -26,7 +26,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.observed import note
 from serving.gateway.owner import Leading
 from serving.gateway.problems import answer_problem, problem
-from serving.gateway.request_id import request_id_of
+from serving.gateway.request_id import goes_by, request_id_of
 from serving.gateway.rollouts.twins import Twins
 from serving.gateway.status_board import StatusBoard
 from serving.scoring import Invocations
@@ -90,6 +90,7 @@ class Parts:
             deadline=visit.deadline,
             cancelled=visit.cancelled,
             request_id=request_id_of(request),
+            named=partial(goes_by, request),
             caller=caller.id if caller.by_key else None,
             charge=charge,
         )

@@ -38,7 +38,9 @@ _log = logging.getLogger(__name__)
 def answer_problem(error: Exception) -> JSONResponse:
     """The answer to a request that failed; what is not the client's to mend is logged here and not told."""
     if isinstance(error, RequestError):  # whoever made it has logged what there was to log
-        return problem(error.get_http_status_code(), error.message)
+        answer = problem(error.get_http_status_code(), error.message)
+        answer.headers.update(error.headers)
+        return answer
     status, message = status_of(error), str(error)
     if status == 500:
         _log.error("a request failed", exc_info=error)

@@ -66,12 +66,15 @@ class Process:
         self._keys = KeyStore(keys_path(records.home.absolute()), required=needs_keys)
         self.look_at_keys()
         self._log = open_inference_log(records)
+        # Where predictions are logged, monitoring has its jobs.
+        self.metrics = Metrics(self._now, JobMetrics(records.inference_log) if records.inference_log else None)
         self.fleet = Fleet(
             serving,
             WorkBudget(threads, serving.wait_seconds),
             self._book,
             serving.threads or max(1, default_threads() // settings.workers),
             Batching(settings.batch, settings.batch_wait_ms / 1000),
+            self.metrics.ran,
         )
         self._desk = Desk(
             DeskSettings(
@@ -83,8 +86,6 @@ class Process:
             )
         )
         followed = Registry(settings.model)
-        # Where predictions are logged, monitoring has its jobs.
-        self.metrics = Metrics(self._now, JobMetrics(records.inference_log) if records.inference_log else None)
         self._twins = Twins()
         parts = Parts(
             fleet=self.fleet,
@@ -179,6 +180,7 @@ class Process:
             canary=health.rollout.canary if health.rollout else 0.0,
             shadow=health.rollout.shadow if health.rollout else 0.0,
             skipped=self._twins.skipped,
+            waiting_images=self.fleet.waiting_images,
         )
 
 

@@ -1,5 +1,6 @@
 """What the gateway measures of itself: the numbers are right, and the dashboard asks for none that there is not."""
 
+import dataclasses
 import json
 import os
 import re
@@ -46,6 +47,16 @@ def test_requests_are_counted_by_route_status_and_version() -> None:
     assert found["resunet_requests_here[]"] == 2 and found["resunet_spool_bytes[]"] == 5
 
 
+def test_the_images_of_each_run_are_counted_and_those_that_wait_for_theirs() -> None:
+    metrics = Metrics(lambda: dataclasses.replace(NOW, waiting_images=3))
+    for images in (1, 4, 4):
+        metrics.ran(images)
+    found = samples(metrics)
+    assert found["resunet_batch_images_count[]"] == 3 and found["resunet_batch_images_sum[]"] == 9
+    assert found["resunet_batch_images_bucket['3.0']"] == 1 and found["resunet_batch_images_bucket['4.0']"] == 3
+    assert found["resunet_queue_images[]"] == 3
+
+
 def test_the_version_that_answers_is_the_one_with_a_1() -> None:
     now = [NOW]
     metrics = Metrics(lambda: now[0])
@@ -60,6 +71,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     metrics = Metrics(lambda: NOW)
     metrics.answered("/segment", 200, 0.04, "7")
     metrics.asked(1, 100)
+    metrics.ran(1)
     there = {name.partition("[")[0] for name in samples(metrics)}
     asked = [target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
     assert len(asked) > 10

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from version_factory import draw, make_spec, write_version
 from waiting import until
 
+from records.digests import write_digests
 from serving.batching import BatchingEngine, agreement, agrees
+from serving.budget import WorkBudget
 from serving.engine import Engine, Images, Output, open_engine
 from serving.errors import BusyError
+from serving.gateway.fleet import Fleet
 from serving.gateway.loading import Batching, batched
 from serving.predictor import Predictor
+from serving.settings import ServingSettings
 from serving.version import EngineName
 
 ENGINES: list[EngineName] = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
@@ -224,6 +228,34 @@ def test_who_waits_for_companions_runs_when_the_run_is_full(scene: Scene) -> Non
     scene.held.let_go(1)
     assert (answer(second), answer(third)) == (1, 2)
     assert [shape[0] for shape in scene.held.runs] == [1, 2]
+
+
+def test_runs_are_told_by_their_images_and_so_is_who_waits(scene: Scene) -> None:
+    told = list[int]()
+    engine = BatchingEngine(scene.held, most=4, wait_s=0.0, lanes=1, ran=told.append)
+    calls = [scene.runs(engine, image(0)), *(scene.waits(engine, image(value)) for value in (1, 2, 3))]
+    assert engine.waiting_images == 3
+    scene.held.let_go(2)
+    assert [answer(call) for call in calls] == [0, 1, 2, 3]
+    assert told == [1, 3] and engine.waiting_images == 0
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_gateway_s_fleet_tells_every_run_of_its_engines(tmp_path: Path, most: int) -> None:
+    write_version(tmp_path / "artifacts" / "version")
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    write_digests(tmp_path)
+    (tmp_path / "registered_model_meta").write_text("model_name: resunet\nmodel_version: 1\n")
+    told = list[int]()
+    settings, budget = ServingSettings(engine="onnxruntime"), WorkBudget(4, 30)
+    fleet = Fleet(settings, budget, lambda loaded, lane: None, 1, Batching(most), told.append)
+    fleet.prepare("production", tmp_path)
+    fleet.switch("production")
+    live = fleet.on("production")
+    assert live is not None
+    before = len(told)
+    live.loaded.predictor.predict(draw(64, 64))
+    assert told[before:] == [1] and fleet.waiting_images == 0
 
 
 def test_who_waits_for_companions_that_do_not_come_runs_alone(scene: Scene) -> None:

@@ -6,7 +6,7 @@ with page_server(folder, classes=1) as url:
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from version_factory import write_version
 from waiting import until
 
 from records.digests import write_digests
+from records.labels import Added, Label
 from records.settings import RecordsSettings
 from serving.access.gate import Gate
 from serving.access.keys import KeyStore
@@ -40,14 +41,18 @@ from serving.scoring import guarded
 from serving.settings import ServingSettings
 
 VERSION = "7"
+Labels = Callable[[Label], list[Added]] | None
 PLENTY = Rate(1000, 1000)
 
 
-def make_gateway(folder: Path, classes: int, store: KeyStore | None, log: str | None = None) -> ASGIApp:
+def make_gateway(
+    folder: Path, classes: int, store: KeyStore | None, log: str | None = None, label: Labels = None
+) -> ASGIApp:
     """The application, with a version that finds bright spots, written to the folder.
 
     Args:
         log: database that `/status` reads.
+        label: takes labels; None: there is no log of answers.
     """
     records = RecordsSettings(home=folder / "home", inference_log=log)
     write_version(folder / "artifacts" / "version", classes)
@@ -69,6 +74,7 @@ def make_gateway(folder: Path, classes: int, store: KeyStore | None, log: str | 
             gate=Gate(store, Limits(PLENTY, PLENTY)),
             metrics=Metrics(lambda: Now(0, 0, "resunet", VERSION, "", 0, 0, 0)),
             board=StatusBoard.of(records, "resunet", _staging(folder), _Nobody().health),
+            label=label,
         )
     )
 
@@ -94,11 +100,13 @@ class _Nobody:
 
 
 @contextmanager
-def page_server(folder: Path, classes: int = 1, store: KeyStore | None = None, log: str | None = None) -> Iterator[str]:
+def page_server(
+    folder: Path, classes: int = 1, store: KeyStore | None = None, log: str | None = None, label: Labels = None
+) -> Iterator[str]:
     """Its URL, while it runs; with keys, callers need one."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        app = make_gateway(folder, classes, store, log)
+        app = make_gateway(folder, classes, store, log, label)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -65,3 +65,29 @@ def test_a_mask_of_another_size_is_refused(gateway: Gateway) -> None:
     wrong = base64.b64encode(encode_png(np.zeros((mask.shape[0] + 1, mask.shape[1]), np.uint8))).decode()
     answer = labelled(gateway, {"request_id": "a size", "mask": wrong})
     assert answer.status_code == 400 and "must have the image's size, 80 x 64" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("name", ["scan 7", "größe"])
+@pytest.mark.parametrize("path", ["/invocations", "/v2/models/resunet/infer"])
+def test_the_id_that_an_answer_tells_of_its_one_image_can_be_labelled(gateway: Gateway, path: str, name: str) -> None:
+    image = base64.b64encode(IMAGE).decode()
+    theirs = f"{name} of {path}"
+    table = {"columns": ["image", "request_id"], "data": [[image, theirs]]}
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [image]}
+    body = {"dataframe_split": table} if path == "/invocations" else {"id": theirs, "inputs": [tensor]}
+    answer = gateway.http.post(path, json=body, headers={"X-Request-Id": "another"})
+    # What a header cannot carry is in the body alone.
+    assert answer.headers["X-Request-Id"] == (theirs if theirs.isascii() else "another")
+    assert theirs in str(answer.json())
+    assert labelled(gateway, {"request_id": theirs, "dice": 0.5}).status_code == 200
+
+
+def test_several_images_have_the_ids_that_the_body_tells(gateway: Gateway) -> None:
+    image = base64.b64encode(IMAGE).decode()
+    tensor = {"name": "image", "shape": [2], "datatype": "BYTES", "data": [image, image]}
+    answer = gateway.http.post("/v2/models/resunet/infer", json={"id": "of both", "inputs": [tensor]})
+    assert answer.headers["X-Request-Id"] != "of both"
+    (ids,) = [one["data"] for one in answer.json()["outputs"] if one["name"] == "request_id"]
+    for one in ids:
+        told = base64.b64decode(one).decode()
+        assert labelled(gateway, {"request_id": told, "dice": 0.5}).status_code == 200

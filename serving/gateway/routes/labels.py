@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from records.labels import Label, LabelRefusedError, UnknownAnswerError
 from records.tombstones import ForgottenError
 from resunet.errors import DataError, ImageError, SettingsError
-from resunet.images import decode_mask
+from resunet.images import decode_mask, read_size
 from serving.access.gate import Caller
+from serving.budget import WorkBudget
 from serving.errors import ConflictError, NotThereError
 from serving.gateway.manual import refusals
 from serving.gateway.parts import Parts, ToldRoute, nothing_live, parts_of
@@ -22,12 +23,15 @@ from serving.request import MAX_TEXT, check_values
 router = APIRouter(route_class=ToldRoute, tags=["labels"])
 
 
+_ID: Final = "X-Request-Id of the answer to one image; of several, the request_id that its body has for each"
+
+
 class LabelBody(BaseModel):
     """A label: the true mask, or a score that somebody has computed from it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    request_id: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description="X-Request-Id of the answer")]
+    request_id: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description=_ID)]
     mask: str | None = Field(default=None, description="PNG or TIFF in base64: 0 and 255, or class indices")
     dice: float | None = Field(default=None, ge=0, le=1, description="instead of a mask")
     source: Literal["audit", "picked", "client"] = Field(
@@ -70,24 +74,25 @@ async def label(request: Request) -> Response:
     """
     parts = parts_of(request)
     caller = parts.admit(request, "labels")
-    async with parts.desk.visit(request) as visit:
+    async with parts.desk.visit(request, "labels") as visit:
         body = await visit.body()
         live = parts.fleet.on("production")
         if live is None:
             raise nothing_live()
         model = live.service.identity.name
-        answer = await visit.work(lambda: _added(parts, caller, body, model))
+        answer = await visit.work(lambda: _added(parts, caller, body, model, visit.deadline))
     return JSONResponse({"labels": answer})
 
 
-def _added(parts: Parts, caller: Caller, body: bytes, model: str) -> list[dict[str, Any]]:
+def _added(parts: Parts, caller: Caller, body: bytes, model: str, deadline: float) -> list[dict[str, Any]]:
     if parts.label is None:
         raise ConflictError("this gateway keeps no log of its answers, so there is nothing to label")
     asked = _read(body)
     if asked.source != "client":
         caller.require("admin")
     theirs = caller.id if caller.by_key and "admin" not in caller.scopes else None
-    given = Label(asked.request_id, model, asked.source, _mask(asked.mask), asked.dice, theirs)
+    mask = _mask(asked.mask, parts.fleet.budget, deadline)
+    given = Label(asked.request_id, model, asked.source, mask, asked.dice, theirs)
     try:
         return [asdict(one) for one in parts.label(given)]
     except UnknownAnswerError as error:
@@ -108,7 +113,7 @@ def _read(body: bytes) -> LabelBody:
         raise SettingsError(f"{where}: {first['msg']}") from None
 
 
-def _mask(text: str | None) -> Any:
+def _mask(text: str | None, budget: WorkBudget, deadline: float) -> Any:
     if text is None:
         return None
     try:
@@ -116,6 +121,10 @@ def _mask(text: str | None) -> Any:
     except (binascii.Error, UnicodeEncodeError):
         raise SettingsError("mask is not valid base64") from None
     try:
-        return decode_mask(data)
+        width, height = read_size(data)
+        # While it is decoded it takes a multiple of what is left of it. The database is waited for without: it may
+        # hang, and the turns are those of predictions too.
+        with budget.take(width * height, deadline):
+            return decode_mask(data)
     except ImageError as error:
         raise ImageError(f"the mask: {error}") from None

@@ -1,19 +1,18 @@
 """`POST /segment`: an image in, its mask out, in the form that is asked for; see `serving.pictures.accept`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from resunet.errors import ImageError, SettingsError
 from serving.answer import foreground_fraction
 from serving.errors import RowError, UnsupportedError
 from serving.gateway.answering import Answering
 from serving.gateway.fleet import Live
+from serving.gateway.forms import read_form
 from serving.gateway.manual import BINARY, VERSION_HEADER, refusals
 from serving.gateway.parts import ToldRoute, parts_of
 from serving.pictures.accept import Wanted, choose
@@ -111,11 +110,12 @@ async def segment(request: Request) -> Response:
         caller.require("probabilities")
     kind = _kind(request)
     async with parts.desk.visit(request) as visit:
-        body = await visit.body()
-        sent = await _from_form(request, body) if kind == _FORM else _Sent(body, request.query_params)
+        bodies = [await visit.body()]
         answering = Answering(parts, request, visit, caller)
 
         def answer(live: Live, call_with: Callable[[Options], Call]) -> tuple[Body, dict[str, str]]:
+            # Out of the list: once a form is read its image is there, and nobody holds its body besides.
+            sent = _from_form(request, bodies.pop()) if kind == _FORM else _Sent(bodies.pop(), request.query_params)
             call = call_with(read_options(_options(sent.words), live.service.predictor.spec))
             return _segment(live, _row(sent, call, parts.settings), call, wanted)
 
@@ -178,29 +178,12 @@ def _options(words: Mapping[str, str]) -> dict[str, float]:
         raise SettingsError("threshold must be a number between 0 and 1, both excluded") from None
 
 
-async def _from_form(request: Request, body: bytes) -> _Sent:
+def _from_form(request: Request, body: bytes) -> _Sent:
     """The parts of a form; what the query says counts where the form says nothing."""
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemory(request.headers, stream(), max_files=1, max_fields=len(_WORDS))
-    try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError, ValueError):
-        raise ImageError("the form cannot be read: send one file, as the part image, and nothing after it") from None
-    image = form.get("image")
-    if not isinstance(image, UploadFile):
+    form = read_form(request.headers["content-type"], body)
+    if form.image is None:
         raise ImageError("the form has no file image: with curl that is -F image=@a.png")
-    data = await image.read()
-    words = {name: value for name, value in form.items() if isinstance(value, str)}
-    return _Sent(data, {**request.query_params, **words})
-
-
-class _InMemory(MultiPartParser):
-    """A form's file stays in memory: no image is written to a disk unless the policy says so."""
-
-    spool_max_size = 1 << 40
+    return _Sent(form.image, {**request.query_params, **form.texts})
 
 
 async def _pieces(body: Body) -> AsyncIterator[bytes]:
