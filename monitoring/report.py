@@ -12,38 +12,27 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from sqlalchemy import Engine
 
 from monitoring.answer import Answer, Question
+from monitoring.compare import compare, of_too_few
 from monitoring.course import Course, log_course
-from monitoring.drift import FEW_GROUPS, ColumnDrift, Drift, Family, LeftOut, Values
-from monitoring.families import ANSWER, EMBEDDING, WINDOW_SHORT, make_families
+from monitoring.drift import Values
 from monitoring.furthest import furthest
-from monitoring.judge import answerable, judge
-from monitoring.live import REFUSED
-from monitoring.parts.breakdown import SLICE, LookedAt, divide
-from monitoring.parts.pairs import KEY
+from monitoring.parts.breakdown import LookedAt, divide
 from monitoring.parts.words import listed, sentences
 from monitoring.performance.window_estimate import estimate
-from monitoring.quality import Finding, findings, refusals
-from monitoring.sampling import count_copies, sample_rows
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
-from monitoring.streams import Stream, read_stream
-from monitoring.summary import ColumnSummary
+from monitoring.streams import read_stream
 from monitoring.tracking import read_reference, report_run
 from monitoring.words import markdown, number, rule_text, shift_text, summary
 from records.watch.reports import Kind, add_report
-from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
-from resunet.errors import VersionError
 
 JSON_FILE = "drift.json"
 # Of so many of the furthest images those are shown that are kept.
@@ -129,21 +118,13 @@ def _answer(
 ) -> Answer:
     stream = read_stream(engine, question.version.name, question.window)
     counts = stream.counts(question.version, question.routes)
-    refused = refusals(counts.left_out.get(REFUSED, 0), counts.compared, question.min_rows)
     if counts.compared < question.min_rows:
-        return Answer(question, _too_few(question, [refused]), counts, (), run_id)
+        return Answer(question, of_too_few(question, counts), counts, (), run_id)
     reference = read_reference(question.version, inbox, client.tracking_uri)
-    live = _live(question, engine)
-    families, not_compared = _families(question, reference, live)
-    copies = None
-    if counts.compared > question.sample_rows:
-        copies = count_copies(engine, question.version, question.window, routes=question.routes)
-    quality = _quality(reference, live, refused, copies)
+    compared = compare(question, engine, stream, reference)
+    drift, live, families = compared.drift, compared.live, compared.families
     if not families:
-        return Answer(question, _too_few(question, quality), counts, tuple(not_compared), run_id)
-    drift = judge(families, question.rule, quality)
-    if counts.compared > question.sample_rows:
-        drift = with_all_rows(drift, stream, question)
+        return Answer(question, drift, counts, compared.left_out, run_id)
     guess = estimate(
         question.version,
         live,
@@ -152,8 +133,8 @@ def _answer(
         tracking_uri=client.tracking_uri,
         seed=question.rule.seed,
     )
-    parts = divide(question, drift, LookedAt(reference, live, tuple(families), counts), engine)
-    answer = Answer(question, drift, counts, tuple(not_compared), run_id, guess, parts)
+    parts = divide(question, drift, LookedAt(reference, live, families, counts), engine)
+    answer = Answer(question, drift, counts, compared.left_out, run_id, guess, parts)
     _draw(answer, {name: values for family in families for name, values in family.values.items()}, files, places)
     if places.folder is not None and families[0].side == "input":
         # Not for MLflow: neither retention nor `forget` would find the images there.
@@ -162,67 +143,6 @@ def _answer(
         places.folder.mkdir(parents=True, exist_ok=True)
         draw_sheet(far, places.kept, places.data, title=title, path=places.folder / SHEET_FILE)
     return answer
-
-
-def with_all_rows(drift: Drift, stream: Stream, question: Question) -> Drift:
-    """The same with live means of all rows, from their sums, in the place of those of the sample."""
-    everything = stream.of(question.version, question.routes)
-    return replace(drift, columns=tuple(_of_all(column, everything[column.column]) for column in drift.columns))
-
-
-def _of_all(column: ColumnDrift, live: ColumnSummary) -> ColumnDrift:
-    if not live.count:
-        return column
-    shift = (live.mean - column.reference_mean) / column.reference_std if column.reference_std > 0 else None
-    return replace(column, live_mean=live.mean, shift=shift, live_rows=live.count)
-
-
-def _too_few(question: Question, quality: list[Finding]) -> Drift:
-    """Without a test; images that are at fault are a verdict all the same."""
-    alarm = any(finding.alarm for finding in quality)
-    return Drift(
-        "drift" if alarm else "too few rows", question.rule, quality=tuple(one for one in quality if one.images)
-    )
-
-
-def _quality(
-    reference: pd.DataFrame, live: pd.DataFrame, refused: Finding, copies: tuple[int, int] | None
-) -> list[Finding]:
-    found = findings(reference[reference["split"] == "train"], live, copies=copies)
-    return [refused, *found] if refused.images else found
-
-
-def _live(question: Question, engine: Engine) -> pd.DataFrame:
-    live = sample_rows(
-        engine,
-        question.version,
-        question.window,
-        routes=question.routes,
-        columns=(*IMAGE_DESCRIPTORS, *PREDICTION_DESCRIPTORS, ANSWER, *KEY, SLICE, "embedding"),
-        limit=question.sample_rows,
-        seed=question.rule.seed,
-    )
-    live[EMBEDDING] = live["embedding"].map(_unpacked)
-    return live
-
-
-def _families(question: Question, reference: pd.DataFrame, live: pd.DataFrame) -> tuple[list[Family], list[LeftOut]]:
-    if len(reference) > question.sample_rows:
-        reference = reference.sample(question.sample_rows, random_state=question.rule.seed)
-    found, left_out = make_families(reference, live, min_live=question.min_rows)
-    families, unanswerable = answerable(found, question.rule)
-    left_out += unanswerable
-    if not families and not any(short in left.reason for left in left_out for short in (WINDOW_SHORT, FEW_GROUPS)):
-        raise VersionError(
-            f"nothing can be compared: {left_out[0].column}: {left_out[0].reason}. The reference of "
-            f"{question.version} holds {int((reference['split'] == 'train').sum())} training images; train a version "
-            "on more of them"
-        )
-    return families, left_out
-
-
-def _unpacked(stored: bytes | None) -> Any:
-    return None if stored is None else np.frombuffer(stored, "<f4")
 
 
 def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places) -> None:
