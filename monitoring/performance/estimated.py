@@ -105,7 +105,9 @@ def estimate_window(
     return Estimate(mean, *_clipped(mean + low, mean + high), stated.size, level)
 
 
-def image_intervals(confidence: ArrayLike, scores: HeldOutScores, level: float = LEVEL) -> tuple[Numbers, Numbers]:
+def image_intervals(
+    confidence: ArrayLike, scores: HeldOutScores, level: float = LEVEL, *, far: NDArray[np.bool_] | None = None
+) -> tuple[Numbers, Numbers]:
     """The Dice of each image alone, as an interval around its confidence: split conformal prediction.
 
     The version's test images calibrate it. Their residuals are divided by 1 - confidence (and a little), so that an
@@ -116,15 +118,20 @@ def image_intervals(confidence: ArrayLike, scores: HeldOutScores, level: float =
         confidence: (n,) of the images, 0 to 1.
         scores: of the version's test images.
         level: share of images whose Dice lies within.
+        far: (n,) which of them lie beyond the reference's own 99 % distance (`ReferenceSpace.radius`); None: none does.
 
     Returns:
-        low, high: (n,), 0 to 1; all that is possible where too few images were tested.
+        low, high: (n,), 0 to 1; all that is possible where too few images were tested; nan where an image is far, since
+        there a version may be sure and wrong.
     """
-    stated = np.asarray(confidence, np.float64).ravel()
+    stated = np.array(confidence, np.float64).ravel()
+    if far is not None:
+        stated[far] = np.nan
     tested = scores.dice.size
     place = math.ceil(level * (tested + 1))
     if place > tested:
-        return np.zeros(stated.size), np.ones(stated.size)
+        known = np.isfinite(stated)
+        return np.where(known, 0.0, np.nan), np.where(known, 1.0, np.nan)
     off = np.sort(np.abs(scores.dice - scores.confidence) / (1 - scores.confidence + _LEAST_DOUBT))
     width = off[place - 1] * (1 - stated + _LEAST_DOUBT)
     return np.clip(stated - width, 0, 1), np.clip(stated + width, 0, 1)

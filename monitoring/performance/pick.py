@@ -6,7 +6,7 @@ picked.chosen, picked.notes
 
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from monitoring.live import LIVE_ROUTES
 from monitoring.performance.candidates import MOST, Candidates, candidates_in
 from monitoring.performance.choice import Chosen, choose
 from monitoring.performance.distance import ReferenceSpace, from_bytes
-from monitoring.performance.estimated import image_intervals
+from monitoring.performance.estimated import OUTSIDE, image_intervals
 from monitoring.performance.export import Exported, check_folder, export
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.tracking import WatchedVersion
@@ -105,7 +105,10 @@ def pick(
         fresh=found.fresh,
         radius=_NEVER if reference is None else reference.radius,
     )
-    between = None if scores is None else image_intervals(found.rows["confidence"].to_numpy(np.float64), scores)
+    far = np.zeros(len(found.rows), np.bool_) if reference is None else distance > reference.radius
+    chosen = [_told_far(one) if far[one.place] else one for one in chosen]
+    stated = found.rows["confidence"].to_numpy(np.float64)
+    between = None if scores is None else image_intervals(stated, scores, far=far)
     images = [_exported(one, found, distance, between, question.version) for one in chosen]
     note = Pick(uuid.uuid4().hex[:12], question.version.name, question.window.start, question.window.end, now)
     _write(images, stores, folder, question.version.name)
@@ -124,6 +127,11 @@ def _placed(found: Candidates, reference: ReferenceSpace | None) -> tuple[NDArra
     if reference is None:
         return embeddings, np.full(len(embeddings), np.nan)
     return reference.scaled(embeddings), reference.distances(embeddings)
+
+
+def _told_far(one: Chosen) -> Chosen:
+    """With the reason why nothing is said of its Dice."""
+    return replace(one, why=f"{one.why}{',' if ':' in one.why else ':'} {OUTSIDE}")
 
 
 def _exported(

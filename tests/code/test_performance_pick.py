@@ -14,6 +14,7 @@ from records_rows import prediction
 from sqlalchemy import select
 
 from monitoring.performance import candidates, version_files
+from monitoring.performance.distance import ReferenceSpace
 from monitoring.performance.estimated import image_intervals
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window import measured
@@ -35,7 +36,7 @@ class Watched:
             patch.chdir(scene.store)
             self.version = register(client, self.model, reference_frame(rng, 60))
 
-    def answer(self, count: int, keep_images: float = 1.0, start: int = 0) -> None:
+    def answer(self, count: int, keep_images: float = 1.0, start: int = 0, away: float = 0.0) -> None:
         rng = np.random.default_rng(start)
         rows = []
         for place in range(start, start + count):
@@ -48,7 +49,7 @@ class Watched:
                 "model_digest": "",
                 "slice": "lung" if place % 2 else None,
                 "image": bytes(png),
-                "embedding": rng.normal(size=64).astype("<f4").tobytes(),
+                "embedding": rng.normal(away, size=64).astype("<f4").tobytes(),
                 "prediction_descriptors": guess | {"confidence": rng.uniform(0.3, 1)},
             }
             rows.append(prediction(name, **fields))
@@ -114,10 +115,34 @@ def test_between_what_the_dice_of_a_picked_image_lies_is_told(
     monkeypatch.setattr(version_files, "held_out_scores", lambda *_: tested)
     out = watching.scene.folder / "out"
     assert watching.pick(out, "--n", "10").code == 0
-    for row in table(out / "metadata.csv"):
+    near = [row for row in table(out / "metadata.csv") if "outside" not in row["why"]]
+    assert len(near) > 4
+    for row in near:
         low, high = image_intervals([float(row["confidence"])], tested)
         assert (float(row["dice_low"]), float(row["dice_high"])) == pytest.approx((low[0], high[0]), rel=1e-3)
         assert low[0] < float(row["confidence"]) < high[0]
+
+
+def test_of_an_image_far_from_the_reference_no_dice_is_told(watching: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching.answer(20)
+    watching.answer(10, start=20, away=9.0)
+    tested = HeldOutScores(np.linspace(0.5, 0.9, 30), np.linspace(0.4, 0.8, 30), (None,) * 30)
+    monkeypatch.setattr(version_files, "held_out_scores", lambda *_: tested)
+    out = watching.scene.folder / "out"
+    space = ReferenceSpace(np.random.default_rng(3).normal(size=(200, 64)).astype(np.float32))
+    monkeypatch.setattr(version_files, "reference_space", lambda *_: space)
+    assert watching.pick(out, "--n", "20", "--random", "0.5", "--seed", "0").code == 0
+    rows = table(out / "metadata.csv")
+    far = [row for row in rows if float(row["distance"]) > space.radius]
+    assert {row["request_id"] >= "r020" for row in far} == {True} and {row["source"] for row in far} == {
+        "audit",
+        "picked",
+    }
+    assert all((row["dice_low"], row["dice_high"]) == ("", "") for row in far)
+    assert all(row["why"].endswith("outside what can be estimated") for row in far)
+    others = [row for row in rows if row not in far]
+    assert others and all(0 <= float(row["dice_low"]) < float(row["dice_high"]) <= 1 for row in others)
+    assert not any("outside" in row["why"] for row in others)
 
 
 def test_how_probably_audits_were_drawn_is_noted(watching: Watched) -> None:
