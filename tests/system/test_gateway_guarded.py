@@ -11,6 +11,7 @@ import pytest
 from gateway_scene import DEADLINE_S, IMAGE, ROOT, Gateway, GatewayScene, workers_of
 from prometheus_client.parser import text_string_to_metric_families
 from records_rows import stored_ids
+from version_factory import draw, encode
 from waiting import until
 
 from serving.access.keys import KeyStore, keys_path
@@ -117,19 +118,28 @@ def test_the_log_has_a_line_of_json_a_request_and_neither_key_nor_image(
     assert not [secret for key in keys.values() if (secret := key["Authorization"].split("_")[-1]) in text]
 
 
-def test_rows_of_the_log_name_the_key_that_asked(scene: GatewayScene, keys: dict[str, dict[str, str]]) -> None:
-    with scene.gateway() as gateway:
+def test_rows_of_the_log_name_the_key_that_asked_and_images_are_kept_where_that_is_asked_for(
+    scene: GatewayScene, keys: dict[str, dict[str, str]]
+) -> None:
+    with scene.gateway("--keep-images", "1") as gateway:
         headers = PNG | keys["predict"] | {"X-Request-Id": "whose"}
         gateway.http.post("/segment", content=IMAGE, headers=headers, params={"client": "ward 3"})
     assert "whose" in stored_ids(f"sqlite:///{scene.folder / 'log.db'}")
+    assert IMAGE in [kept.read_bytes() for kept in (scene.folder / "home" / "images").rglob("*.image")]
 
 
 def test_who_asks_too_much_waits(scene: GatewayScene, keys: dict[str, dict[str, str]]) -> None:
-    with scene.gateway(RESUNET_GATEWAY_REQUESTS_PER_SECOND="0.5") as gateway:
+    rates = {"RESUNET_GATEWAY_REQUESTS_PER_SECOND": "0.5", "RESUNET_GATEWAY_MEGAPIXELS_PER_SECOND": "0.15"}
+    with scene.gateway(**rates) as gateway:
         answers = [gateway.http.post("/segment", content=IMAGE, headers=PNG | keys["predict"]) for _ in range(4)]
         assert {answer.status_code for answer in answers} == {200, 429}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["Retry-After"]) >= 1
+        # Of another key, and far more pixels than it may send at once: they are owed, for longer than any request.
+        ask = partial(gateway.http.post, "/segment", content=encode(draw(2000, 2000)), headers=PNG | keys["admin"])
+        assert ask().status_code == 200
+        refused = ask()
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 1 / 0.5
 
 
 def test_a_public_address_is_not_listened_on_without_keys(scene: GatewayScene) -> None:

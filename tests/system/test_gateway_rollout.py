@@ -161,6 +161,13 @@ def test_a_good_version_goes_from_the_shadow_to_some_callers_and_waits_for_a_per
     assert {row.model_version for row in by_route["canary"] + by_route["shadow"]} == {candidate}
     assert {row.request_id for row in by_route["shadow"]} <= {row.request_id for row in by_route["production"]}
     assert all(row.latency_ms > 0 and row.status == "ok" for row in by_route["shadow"])
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
+    twins = [line for line in lines if line["message"] == "twin"]
+    assert twins and {line["request_id"] for line in twins} <= {row.request_id for row in by_route["production"]}
+    for line in twins:  # of both, as of the same image by the same network
+        assert line["champion_ok"] and line["candidate_ok"] and line["dice"] == 1.0
+        assert line["champion_confidence"] == pytest.approx(line["candidate_confidence"], abs=1e-3)
+        assert line["champion_milliseconds"] > 0 and line["candidate_milliseconds"] > 0
 
 
 def test_a_caller_keeps_its_version(scene: GatewayScene, policy: Path, two: tuple[str, str]) -> None:
