@@ -35,8 +35,10 @@ from resunet.metrics import bootstrap_interval
 
 _TRAINS = ("fit.py", "learner.py", "kernels.py", "held_out.py", "batches.py", "pacing.py", "schedule.py", "settings.py")
 # Through these goes the Dice of what was trained: the choice of the file, its calibration, its evaluation.
-_MEASURES = ("build_version.py", "calibrate.py", "dataset.py", "data_step.py", "evaluate.py", "export.py")
-_MEASURES += ("golden_image.py", "labelled.py", "parity.py", "quantise.py", "serving_file.py")
+_MEASURES = (
+    "build_version.py", "calibrate.py", "data_step.py", "dataset.py", "evaluate.py", "export.py", "golden_image.py",
+    "labelled.py", "parity.py", "quantise.py", "serving_file.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
