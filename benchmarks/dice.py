@@ -45,14 +45,9 @@ _TRAINS: tuple[str, ...] = (
 )
 # Through these goes the Dice of what was trained: the choice of the file, its calibration, its evaluation.
 _MEASURES: tuple[str, ...] = (
-    "build_version.py",
-    "calibrate.py",
-    "dataset.py",
-    "data_step.py",
-    "evaluate.py",
-    "export.py",
-)
-_MEASURES += ("golden_image.py", "labelled.py", "parity.py", "quantise.py", "serving_file.py")
+    "build_version.py", "calibrate.py", "data_step.py", "dataset.py", "evaluate.py", "export.py", "golden_image.py",
+    "labelled.py", "parity.py", "quantise.py", "serving_file.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from pipelines.ancestry import Ancestor
 from pipelines.calibrate import Validated, validate
 from pipelines.data_step import PreparedData
+from pipelines.environment import Environment
 from pipelines.evaluate import evaluate, file_digests, known_slices
 from pipelines.export import export_graph, export_weights, tile_spec
 from pipelines.figures import calibration_curve, confusion_matrix, learning_curves
@@ -91,7 +92,8 @@ def build_version(
     evaluation.write(directory)
     _reference(predictor, data, directory, console)
     parent = ancestor.version if ancestor else ""
-    card = model_card(CardFacts(settings, fitted, data, spec, evaluation, choice, parent=parent, **_origin()))
+    origin = {"parent": parent, "environment": str(Environment.here()), **_origin()}
+    card = model_card(CardFacts(settings, fitted, data, spec, evaluation, choice, **origin))
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
     return BuiltVersion(directory, spec, evaluation, choice, _figures(predictor, fitted, validated, data))
 

@@ -44,6 +44,7 @@ class CardFacts:
         model_name: of the registered model that the parent is a version of; empty if nobody noted it.
         licence: of the weights; empty if nobody said.
         intended_use: in the owner's words; empty if nobody said.
+        environment: versions, processor and threads, in words; empty if unknown.
     """
 
     settings: FitSettings
@@ -58,6 +59,7 @@ class CardFacts:
     model_name: str = ""
     licence: str = ""
     intended_use: str = ""
+    environment: str = ""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -250,6 +252,8 @@ def _again(facts: CardFacts) -> list[str]:
         "mlflow run . -e train -P data=<folder> " + " ".join(options),
         "```",
     ]
+    if facts.environment:
+        lines += ["", f"It was made with {facts.environment}; `environment.txt` of its run names all packages."]
     if facts.data.groups:
         lines += ["", "`groups.csv` lay elsewhere than the data; the groups it gave are in `manifest.parquet`."]
     if hidden := hidden_settings(facts.settings):

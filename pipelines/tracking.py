@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,10 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 
 from pipelines.data_step import PreparedData
+from pipelines.environment import ENVIRONMENT_FILE, Environment, installed
 from pipelines.evaluation_report import run_metrics, write_scores
 from pipelines.manifest import fingerprint
-from pipelines.pins import PROJECT
+from pipelines.pins import PROJECT, project_pins
 from pipelines.repeat import working_tree
 from pipelines.settings import FitSettings
 from registry.data_place import DATA_TAG, DataPlace
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 EVALUATION_EXPERIMENT = "resunet-evaluation"
 WORKING_TREE_TAG = "git_working_tree"
+RESUMED_TAG = "environment.resumed"
 
 
 def quiet() -> None:
@@ -66,6 +69,23 @@ def log_settings(settings: FitSettings, data: PreparedData, **more: object) -> N
             WORKING_TREE_TAG: working_tree(PROJECT),
         }
     )
+
+
+def log_environment() -> None:
+    """Log what the run is computed on and with, and the installed versions of all that the project pins."""
+    mlflow.set_tags(Environment.here().tags())
+    mlflow.log_text(installed(project_pins()), ENVIRONMENT_FILE)
+
+
+def log_resumed_environment(tags: Mapping[str, str]) -> str:
+    """Note in a run that goes on where something is another than when it began; what that is comes back, in words.
+
+    Args:
+        tags: of the run.
+    """
+    if changed := Environment.here().since(tags):
+        mlflow.set_tag(RESUMED_TAG, changed)
+    return changed
 
 
 def log_data(data: PreparedData) -> None:

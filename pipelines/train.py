@@ -28,7 +28,7 @@ from pipelines.pins import PROJECT
 from pipelines.register import LoggedVersion, log_version, register_version
 from pipelines.settings import FitSettings
 from pipelines.tracked_run import tracked_run
-from pipelines.tracking import log_data, log_result, log_settings, quiet
+from pipelines.tracking import log_data, log_environment, log_result, log_resumed_environment, log_settings, quiet
 from records.settings import RecordsSettings
 from registry.signing import SigningSettings
 from resunet.errors import DataError, SettingsError
@@ -102,11 +102,14 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         _refuse_uncomputable(settings, data, options.folds)
         run_id = claims.enter_context(_run(options, data))
         console.print(_hello(run_id, options), style="dim", soft_wrap=True)
-        if not options.resume:
+        if options.resume:
+            _tell_of_another_environment(run_id, console)
+        else:
             claims.enter_context(claimed(checkpoint_of(run_id)))
             mlflow.set_tags(dict(options.tags))
             log_settings(settings, data, **{name: getattr(options, name) for name in _LOGGED})
             log_data(data)
+            log_environment()
         if options.folds:
             cross_validate(options.folds, settings, data, console)
             return None
@@ -141,6 +144,17 @@ def _hello(run_id: str, options: TrainOptions) -> str:
     return (
         f"run {run_id}" if options.folds or options.tags else f"run {run_id}; if it is interrupted: --resume {run_id}"
     )
+
+
+def _tell_of_another_environment(run_id: str, console: Console) -> None:
+    if changed := log_resumed_environment(mlflow.get_run(run_id).data.tags):
+        console.print(
+            f"resumed with {changed}: the weights may differ in the last bits from those of a run that was never "
+            "interrupted",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _refuse_uncomputable(settings: FitSettings, data: PreparedData, folds: int) -> None:

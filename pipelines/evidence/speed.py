@@ -1,17 +1,16 @@
 """How fast and how large a version is beside the live one: a process each, timed in turn."""
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import IO, Any, Final
 
 from pipelines.evidence.subject import Subject, Version
+from pipelines.processor import processor
 from registry.evidence import Performance
 from resunet.errors import VersionError
 from serving.engine import available_cores
@@ -42,7 +41,7 @@ def performance(subject: Subject, advance: Advance) -> Performance:
             advance(1)
         peaks = [worker.peak_mb() for worker in workers]
     return Performance(
-        machine=f"{_processor()}, {available_cores()} cores",
+        machine=f"{processor()}, {available_cores()} cores",
         engine=workers[0].engine,
         side_px=SIDE_PX,
         candidate_p95_ms=times[0],
@@ -113,12 +112,3 @@ class _Worker:
         self._said.seek(0)
         words = self._said.read().strip().splitlines()
         return f"its process ended ({code}): {words[-1][:300] if words else 'it said nothing'}"
-
-
-def _processor() -> str:
-    """The processor's name for people."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

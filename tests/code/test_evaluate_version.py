@@ -192,6 +192,9 @@ def test_the_card_says_what_was_measured_and_what_was_not(prepared: PreparedData
         FitSettings(width=4, seed=9), fitted, prepared, predictor.spec, evaluation, choice, "abc123", parent="2"
     )
     card = model_card(facts)
+    assert "environment.txt" not in card
+    known = model_card(replace(facts, environment="Python 3.11.7, 2 threads"))
+    assert "It was made with Python 3.11.7, 2 threads; `environment.txt` of its run names all packages." in known
     interval = evaluation.overall["dice"]
     assert f"{interval.mean:.3f} ({interval.low:.3f}–{interval.high:.3f})" in card
     assert prepared.fingerprint in card

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def test_a_run_records_what_was_trained_on_what_and_how_it_went(pair: Pair) -> N
     assert contexts == {"train", "validation", "test"}
     assert run.data.tags["dataset_fingerprint"] == pair.by_mlflow.version.tags["dataset_fingerprint"]
     assert run.data.tags["architecture"] == "resunet"
+    assert run.data.tags["environment.threads"] == "1"
+    assert run.data.tags["environment.torch"] == version("torch")
 
 
 def test_a_slice_of_any_name_has_its_metrics_in_the_run(pair: Pair) -> None:
@@ -78,9 +81,10 @@ def test_a_run_keeps_pictures_and_the_model_card(pair: Pair) -> None:
     assert set(pictures) == {f"pictures/{name}.png" for name in PICTURES}
     assert all(size > 2_000 for size in pictures.values())
     top = _artifacts(pair.scene.client, run)
-    assert top["model_card.md"] > 500
+    assert top["model_card.md"] > 500 and top["environment.txt"] > 500
     card = (pair.by_mlflow.files / "model_card.md").read_text()
     assert pair.commit in card and str(pair.scene.folder) not in card
+    assert f"torch {version('torch')}" in card and "1 thread," in card
 
 
 def test_a_version_says_how_good_it_is_and_where_it_comes_from(pair: Pair) -> None:
@@ -214,6 +218,7 @@ def test_a_training_killed_half_way_ends_as_if_it_had_not_been(pair: Pair, kille
     assert resumed.run.data.params["steps_taken"] == pair.direct.run.data.params["steps_taken"]
     assert resumed.weights == pair.direct.weights
     assert f"run {run_id}; if it is interrupted: --resume {run_id}" in output
+    assert "resumed with" not in output
     assert list(checkpoint.parent.iterdir()) == []
 
 
