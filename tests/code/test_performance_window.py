@@ -292,7 +292,8 @@ def runs_of(scene: Scene) -> dict[str, list[float]]:
     experiment = client.get_experiment_by_name(scene.experiment)
     found: dict[str, list[float]] = {}
     if experiment is not None:
-        for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]):
+        ours = "tags.kind = 'performance'"
+        for run in client.search_runs([experiment.experiment_id], ours, order_by=["attributes.start_time"]):
             day = run.data.tags["window_end"][:10]
             found.setdefault(day, []).append(round(run.data.metrics["performance.dice"], 3))
     return found
