@@ -6,7 +6,7 @@ uvicorn bounds none of this, and each of it would cost all clients memory, time 
 
 - a head (request line and headers) of any size, whose unfinished lines are put together again at every piece;
 - a head, or a body that nobody waits for, that comes so slowly that the connection never ends;
-- an answer that is not fetched, and stays in memory;
+- an answer that is not fetched, or a little of it at a time, and stays in memory;
 - requests sent behind each other in one go, each of which is an object at once.
 
 And one thing clients may do: ask for another protocol, such as HTTP/2, together with a request. That is not spoken here
@@ -20,12 +20,29 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES: Final = 1 << 16
+# A client that takes less, on average, holds an answer longer than any line that is of use for images needs.
+_LEAST_BYTES_A_SECOND: Final = 50_000
 _MOST_WAITING: Final = 16
 _INVALID: Final = "Invalid HTTP request received."
 
 
 class _TooMuchError(Exception):
     """Inside of the parser it becomes one of its own errors."""
+
+
+class _Counted:
+    """A transport that knows how much was written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        self._transport.write(data)
 
 
 class _Connection(HttpToolsProtocol):
@@ -37,14 +54,16 @@ class _Connection(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._unread = 0  # bytes since the parser last told something
         self._head_bytes = 0
-        self._head_ended = self._upgrading = self._taken = False
+        self._head_ended = self._upgrading = False
         self._idle_since = 0.0
-        self._unsent = 0
+        self._taken = 0  # bytes of answers, when it was last looked
+        self._sending: tuple[float, int] | None = None  # since when, and how much had been taken then
         self._looks: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As of asyncio."""
-        super().connection_made(transport)
+        self._counted = _Counted(transport)
+        super().connection_made(self._counted)  # type: ignore[arg-type]
         self._idle_since = self.loop.time()
         self._look_later()
 
@@ -53,11 +72,6 @@ class _Connection(HttpToolsProtocol):
         if self._looks is not None:
             self._looks.cancel()
         super().connection_lost(exc)
-
-    def resume_writing(self) -> None:
-        """As of asyncio: the client has taken something."""
-        self._taken = True
-        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """As of asyncio."""
@@ -137,16 +151,22 @@ class _Connection(HttpToolsProtocol):
     def _look(self) -> None:
         """Drop a client that keeps the connection and does nothing with it."""
         now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
+        taken = self._counted.written - unsent
         if unsent:
             self._idle_since = now
-            if unsent >= self._unsent > 0 and not self._taken:
+            if self._sending is not None and (taken == self._taken or self._is_slow(now, taken, *self._sending)):
                 self.transport.abort()
                 return
         elif self._waits() and now - self._idle_since >= self.patience_seconds:
             self.transport.abort()
             return
-        self._unsent, self._taken = unsent, False
+        self._taken = taken
+        self._sending = (self._sending or (now, taken)) if unsent else None
         self._look_later()
+
+    def _is_slow(self, now: float, taken: int, since: float, before: int) -> bool:
+        """Whether a client takes what waits for it more slowly than any may, after a while without haste."""
+        return taken - before < (now - since - self.patience_seconds) * _LEAST_BYTES_A_SECOND
 
     def _waits(self) -> bool:
         """Whether no request of it is being answered."""
@@ -157,6 +177,7 @@ def connections(patience_seconds: float) -> type[asyncio.Protocol]:
     """The kind of connection that uvicorn is to make.
 
     Args:
-        patience_seconds: so long a head may take, an answer may be left untouched, and a connection may lie idle.
+        patience_seconds: so long a head may take, an answer may be left untouched or be taken as slowly as one likes,
+            and a connection may lie idle.
     """
     return type("Connection", (_Connection,), {"patience_seconds": patience_seconds})
