@@ -106,6 +106,7 @@ class Learner:
         logits = self._network(pixels.contiguous(memory_format=torch.channels_last))
         loss = segmentation_loss(logits, masks.to(self.device).long())
         self._fabric.backward(loss)
+        # Of AdamW's parameters alone. A hidden kernel needs none: Muon makes a step of one size of any gradient.
         norm = self._fabric.clip_gradients(
             self._network, self._optimizer, max_norm=self._settings.clip_norm, error_if_nonfinite=False
         )

@@ -227,6 +227,7 @@ def _training(facts: CardFacts) -> list[str]:
         "started from": f"version {facts.parent}" if facts.parent else "random weights",
     }
     settings = {name.replace("_", " "): value for name, value in facts.settings.model_dump().items()}
+    settings["clip norm (of AdamW's parameters; Muon's hidden kernels have none)"] = settings.pop("clip norm")
     settings["asked-for schedule"] = settings.pop("schedule") or "–"
     lines = ["## Training", "", "| | |", "| --- | --- |"]
     for name, value in (*results.items(), *settings.items()):

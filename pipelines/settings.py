@@ -31,7 +31,9 @@ class FitSettings(BaseModel):
     seed: int = Field(0, ge=0)
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule")
     weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    clip_norm: float = Field(
+        1.0, gt=0, description="largest norm of the gradient that AdamW is given, not of the kernels'"
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1, description="of the averaged weights, which are what is kept")
     patience: int = Field(0, ge=0, description="evaluations without a better Dice before stopping; 0: never")
     keep: Literal["best", "last"] = Field("best", description="which evaluation's weights a run ends with")

@@ -204,6 +204,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(prepared: PreparedData
     assert "-P epochs=100" in card
     assert "-P precision=bf16" in card and f"-P learning_rate={facts.settings.learning_rate}" in card
     assert "| length asked for | 100 epochs |" in card
+    assert "| clip norm (of AdamW's parameters; Muon's hidden kernels have none) | 1 |" in card
     assert "not for diagnosis" in card
     assert "Licence of the weights: not stated" in card
     assert "Licence of the weights: CC0" in model_card(replace(facts, licence="CC0"))

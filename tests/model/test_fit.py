@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,6 +243,28 @@ def test_weights_are_averaged_over_steps() -> None:
 
 def test_gradients_are_clipped() -> None:
     assert not _same(_fit(_settings(clip_norm=1e-7)), _fit(_settings(clip_norm=1e7)))
+
+
+def test_only_the_gradient_that_adamw_is_given_is_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, masks = (torch.from_numpy(np.stack(part)) for part in zip(*map(blobs, range(4)), strict=True))
+    norms: list[tuple[float, float]] = []
+    for clip in (1e-3, 1e9):
+        learns = learner.Learner(_settings(clip_norm=clip, precision="fp32"))
+        kernels, others = learns._kernels, learns._kernels.others(learns._network.module)
+        monkeypatch.setattr(
+            learns._muon,
+            "step",
+            lambda kernels=kernels, others=others: norms.append(
+                (_gradient_norm(kernels.matrices), _gradient_norm(others))
+            ),
+        )
+        learns.step(images, masks, 0.01)
+    (hidden, clipped), (whole, free) = norms
+    assert hidden == whole > 1e-2 and clipped == pytest.approx(1e-3, rel=1e-3) and free > 1e-2
+
+
+def _gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+    return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 @pytest.mark.parametrize(("rate", "precision"), [(1e3, "fp32"), (1e30, "bf16")])
