@@ -7,7 +7,8 @@
 A window is judged as in a report: its images beside training images, its predictions and embeddings beside those of
 held-out ones, at an alpha of 0.01 for both. It holds images that neither reference does, and all are predicted by a
 version that was trained on none of them. Windows of up to 50 are of real images, larger ones of drawn ones; each split
-of the images into references and others is new, and has ten windows. The interval of a rate takes the split for its
+of the images into references and others is new, and has ten windows. The rules on input quality, which count faulty
+images and test nothing, are not part of it. The interval of a rate takes the split for its
 unit, since the windows of one share their references. Beside ours, on the descriptors of the same images: Evidently's
 default preset, by its own rule (half of the columns drifted) and by "any column", on one window in `--evidently`, since
 it takes a second. Counts are kept a line a split in the file of `--json`, and added to what it holds.

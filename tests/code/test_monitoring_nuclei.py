@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from monitoring.drift import Drift, Family, Rule
-from monitoring.explain import change, looks_like
+from monitoring.explain import looks_like
 from monitoring.judge import judge
 from monitoring.statistics.relabelling import Floats
 from monitoring.statistics.trend import trend_test
+from monitoring.words import change
 from resunet.descriptors import IMAGE_DESCRIPTORS, describe_image
 from resunet.images import read_image
 

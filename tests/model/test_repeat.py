@@ -38,7 +38,7 @@ def _ticking(seconds: float) -> Clock:
 
 def _card(settings: FitSettings, fitted: Fitted, **more: object) -> str:
     data = {"where": "", "slices": "", "groups": ""} | {k: more.pop(k) for k in list(more) if k in ("where", "groups")}
-    facts = {"commit": "abc123", "working_tree": "clean", "parent": "", "model_name": "", **more}
+    facts = {"commit": "abc123", "working_tree": "clean", "parent": "", "model_name": "", "environment": "", **more}
     return "\n".join(_again(SimpleNamespace(settings=settings, fitted=fitted, data=SimpleNamespace(**data), **facts)))  # type: ignore[arg-type]
 
 
