@@ -37,7 +37,8 @@ class Energy:
         distances = cdist(scaled, scaled)
         largest = float(distances.max())
         self._step = largest * len(points) / _EXACT if largest > 0 else 1.0
-        steps = np.floor(distances / self._step)
+        # In place: of some thousand images each copy takes a hundred megabytes.
+        steps = np.floor(np.divide(distances, self._step, out=distances), out=distances)
         self._from_each = steps.sum(axis=1)
         self._all = float(steps.sum())
         self._steps = steps.astype(np.float32)
