@@ -1,7 +1,6 @@
 """Images that wait together run together: nobody's answer changes, no size starves, no failure strays."""
 
 import importlib.util
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,15 +13,9 @@ from numpy.typing import NDArray
 from version_factory import draw, make_spec, write_version
 from waiting import until
 
-from records.digests import write_digests
-from serving.batching import BatchingEngine, agreement, agrees
-from serving.budget import WorkBudget
+from serving.batching import BatchingEngine, agrees
 from serving.engine import Engine, Images, Output, open_engine
 from serving.errors import BusyError
-from serving.gateway.fleet import Fleet
-from serving.gateway.loading import Batching, batched
-from serving.predictor import Predictor
-from serving.settings import ServingSettings
 from serving.version import EngineName
 
 ENGINES: list[EngineName] = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
@@ -240,24 +233,6 @@ def test_runs_are_told_by_their_images_and_so_is_who_waits(scene: Scene) -> None
     assert told == [1, 3] and engine.waiting_images == 0
 
 
-@pytest.mark.parametrize("most", [1, 4])
-def test_a_gateway_s_fleet_tells_every_run_of_its_engines(tmp_path: Path, most: int) -> None:
-    write_version(tmp_path / "artifacts" / "version")
-    (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    write_digests(tmp_path)
-    (tmp_path / "registered_model_meta").write_text("model_name: resunet\nmodel_version: 1\n")
-    told = list[int]()
-    settings, budget = ServingSettings(engine="onnxruntime"), WorkBudget(4, 30)
-    fleet = Fleet(settings, budget, lambda loaded, lane: None, 1, Batching(most), told.append)
-    fleet.prepare("production", tmp_path)
-    fleet.switch("production")
-    live = fleet.on("production")
-    assert live is not None
-    before = len(told)
-    live.loaded.predictor.predict(draw(64, 64))
-    assert told[before:] == [1] and fleet.waiting_images == 0
-
-
 def test_who_waits_for_companions_that_do_not_come_runs_alone(scene: Scene) -> None:
     engine = scene.engine(most=2, wait_s=0.01)
     calls = [scene.runs(engine, image(0)), scene.waits(engine, image(1))]
@@ -356,58 +331,7 @@ def test_many_threads_of_many_sizes_get_their_own_answers(lanes: int, wait_s: fl
     assert engine.waiting == 0
 
 
-class Sociable:
-    """An engine whose probabilities rise with its company; for real ones it is a rounding that differs."""
-
-    name: EngineName = "onnxruntime"
-
-    def __init__(self, inner: Engine, company: int) -> None:
-        self.inner, self.company = inner, company
-
-    def run(self, images: Images) -> Output:
-        probabilities, embedding = self.inner.run(images)
-        if len(images) == self.company:
-            probabilities[-1] += np.float32(0.2)
-        return probabilities, embedding
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("a version") / "version"
-    write_version(root)
-    return root
-
-
-@pytest.mark.parametrize("company", [2, 3, 4])
-def test_an_engine_whose_masks_depend_on_company_is_not_batched(
-    version: Path, company: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    plain = Predictor.load(version, "onnxruntime")
-    predictor = Predictor(plain.spec, Sociable(plain.engine, company))
-    with caplog.at_level(logging.WARNING):
-        assert batched(predictor, version, Batching(most=4)) is predictor
-    assert [record.message for record in caplog.records] == [
-        "images are not run together: with onnxruntime a mask depends on its company"
-    ]
-
-
-@pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize("classes", [1, 3])
-def test_real_engines_agree_with_themselves(name: EngineName, classes: int, tmp_path: Path) -> None:
-    spec = write_version(tmp_path, classes)
-    engine = open_engine(name, tmp_path / spec.serving_file, spec.precision)
-    assert agreement(engine, spec, draw(64, 80), most=4) == 1.0
-
-
 def test_one_image_a_run_needs_no_measurement(scene: Scene) -> None:
     blank: NDArray[np.uint8] = np.zeros((16, 16, 3), np.uint8)
     assert agrees(scene.held, make_spec(), blank, most=1)
     assert not scene.held.runs
-
-
-def test_a_version_is_batched_where_it_is_asked_for(version: Path) -> None:
-    plain = Predictor.load(version, "onnxruntime")
-    together = batched(plain, version, Batching(most=4))
-    assert isinstance(together.engine, BatchingEngine)
-    rgb = draw(64, 80)
-    assert (together.predict(rgb).mask == plain.predict(rgb).mask).all()
