@@ -36,7 +36,8 @@ from resunet.errors import DataError
 
 JSON_FILE: Final = "performance.json"
 FORMAT_VERSION: Final = 1
-# Tag of a run: the digest of its figures.
+# Tags of a run: the digests of what was asked, and of the figures that came out.
+_ASKED: Final = "question_digest"
 _FIGURES: Final = "figures_digest"
 # A batch of MLflow's.
 _METRICS_AT_ONCE: Final = 1000
@@ -190,12 +191,22 @@ def _is_known(done: Performance, version: str, client: MlflowClient, experiment:
         home = client.get_experiment_by_name(experiment)
         if home is None:
             return False
-        same = f"attributes.status = 'FINISHED' and tags.{_FIGURES} = '{_digest(done, version)}'"
-        return bool(client.search_runs([home.experiment_id], same, max_results=1))
+        same = f"attributes.status = 'FINISHED' and tags.{_ASKED} = '{_asked(done, version)}'"
+        # A label that was corrected, and then back again, makes figures that an older run has: the last one counts.
+        last = client.search_runs([home.experiment_id], same, max_results=1, order_by=["attributes.start_time DESC"])
+        return bool(last) and last[0].data.tags.get(_FIGURES) == _figures(done, version)
 
 
-def _digest(done: Performance, version: str) -> str:
-    return hashlib.sha256(json.dumps(done.as_json([version]), sort_keys=True).encode()).hexdigest()
+def _asked(done: Performance, version: str) -> str:
+    return _digest(f"{done.question} {version}")
+
+
+def _figures(done: Performance, version: str) -> str:
+    return _digest(json.dumps(done.as_json([version]), sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _log_version(done: Performance, version: str, client: MlflowClient, experiment: str) -> str:
@@ -206,7 +217,8 @@ def _log_version(done: Performance, version: str, client: MlflowClient, experime
         "model_version": version,
         "window_start": question.window.start.isoformat(),
         "window_end": question.window.end.isoformat(),
-        _FIGURES: _digest(done, version),
+        _ASKED: _asked(done, version),
+        _FIGURES: _figures(done, version),
         "label_sources": ", ".join(sorted({row.source for row in done.weighing.labelled.rows})),
     }
     name = f"{question.model} {version} performance until {question.window.end:%Y-%m-%d %H:%M}"

@@ -316,6 +316,11 @@ def test_rounds_keep_what_is_new_of_each_window_and_nothing_twice(watched_lite: 
     label(watched_lite, late=0.4)
     assert "1 runs with new figures" in watched_lite.typed(*asked).out
     assert runs_of(watched_lite) == {days[0]: [0.2, 0.3], days[1]: [0.8]}
+    # Corrected, and back again: those figures stood in a run before, and not in the last one.
+    for new in (0.6, 0.8):
+        label(watched_lite, new=new)
+        assert "1 runs with new figures" in watched_lite.typed(*asked).out
+    assert runs_of(watched_lite)[days[1]] == [0.8, 0.6, 0.8]
     refused = watched_lite.typed(*asked, "--out", str(watched_lite.folder / "out"))
     assert refused.code == 2 and "--out is for one window" in refused.err
 
