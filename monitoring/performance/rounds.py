@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from monitoring.performance.report import NoLabelsError, Performance, PerformanceQuestion, log_figures, measure_window
 from monitoring.performance.words import score_text
 from monitoring.window import Window, parse_duration
+from resunet.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,12 @@ def measure_round(
         count: how many.
 
     Raises:
+        SettingsError: there are no such windows.
         RecordsError: the database does not answer.
         TrackingError: MLflow does not answer.
     """
-    length = parse_duration(text)
     measured, runs = list[Performance](), list[str]()
-    for place in reversed(range(count)):
-        window = Window.ending(question.window.end - place * length, length)
+    for window in _windows(question.window, count, text):
         try:
             done = measure_window(replace(question, window=window), engine)
         except NoLabelsError:
@@ -85,3 +85,12 @@ def measure_round(
         measured.append(done)
         runs += log_figures(done, client, experiment, only_new=True)
     return Round(tuple(measured), tuple(runs), count, text)
+
+
+def _windows(last: Window, count: int, text: str) -> list[Window]:
+    """End to end, the oldest first."""
+    length = parse_duration(text)
+    try:
+        return [Window.ending(last.end - place * length, length) for place in reversed(range(count))]
+    except OverflowError:
+        raise SettingsError(f"{count} windows of {text} begin before year 1: ask for fewer or shorter ones") from None

@@ -323,6 +323,8 @@ def test_rounds_keep_what_is_new_of_each_window_and_nothing_twice(watched_lite: 
     assert runs_of(watched_lite)[days[1]] == [0.8, 0.6, 0.8]
     refused = watched_lite.typed(*asked, "--out", str(watched_lite.folder / "out"))
     assert refused.code == 2 and "--out is for one window" in refused.err
+    endless = watched_lite.typed("performance", "--windows", "366", "--window", "3650d")
+    assert endless.code == 2 and "366 windows of 3650d begin before year 1" in endless.err
 
 
 def test_a_window_without_labels_says_what_to_do(watched_lite: Scene) -> None:
