@@ -3,7 +3,7 @@
     log_course(client, "resunet-monitoring", Course("resunet", "windows", timedelta(days=1), LIVE_ROUTES), values, end)
 
 A report has a run of its own, with its pages, and the MLflow UI draws a point of it. This run has the same metrics of
-all windows of a model that are of one length and on the same routes, by their ends and their numbers.
+all windows of a model that are of one length and on the same routes, by their ends; a step is a minute.
 """
 
 import hashlib
@@ -41,10 +41,6 @@ class Course:
         """What its run is called; nothing else is called so."""
         return f"{self.model}: course of {self.kind}, {span(self.length)}, {', '.join(sorted(self.routes))}"
 
-    def number(self, end: datetime) -> int:
-        """The number of the window that ends then: the next one has the next number."""
-        return int(end.timestamp() // self.length.total_seconds())
-
 
 def log_course(
     client: MlflowClient, experiment: str, course: Course, values: Mapping[str, float], end: datetime
@@ -61,8 +57,9 @@ def log_course(
     Raises:
         TrackingError: MLflow does not answer.
     """
-    moment, number = int(end.timestamp() * 1000), course.number(end)
-    metrics = [Metric(name, value, moment, number) for name, value in values.items()]
+    moment = int(end.timestamp() * 1000)
+    # Its step in minutes: windows may overlap, and each has a place of its own on the axis of steps too.
+    metrics = [Metric(name, value, moment, moment // 60_000) for name, value in values.items()]
     with explained_tracking():
         run = _run_of(client, experiment_id(client, experiment), course)
         for start in range(0, len(metrics), _AT_ONCE):

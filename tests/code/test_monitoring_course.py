@@ -30,10 +30,17 @@ def test_each_window_is_a_point_of_one_run(client: MlflowClient) -> None:
     points = client.get_metric_history(run, "dice.estimated")
     assert [point.value for point in points] == pytest.approx([0.9, 0.91, 0.92])
     assert [point.timestamp for point in points] == [int((MONDAY + day * DAY).timestamp() * 1000) for day in range(3)]
-    first = points[0].step
-    assert [point.step for point in points] == [first, first + 1, first + 2]
+    minutes = 24 * 60
+    assert [point.step - points[0].step for point in points] == [0, minutes, 2 * minutes]
     assert client.get_run(run).info.status == "FINISHED"
     assert client.get_run(run).info.run_name == "res'unet: course of windows, 1d, canary, production"
+
+
+def test_windows_that_overlap_have_steps_of_their_own(client: MlflowClient) -> None:
+    hour = timedelta(hours=1)
+    (run,) = {log_course(client, "watch", DAILY, {"rows": 5.0}, MONDAY + place * hour) for place in range(3)}
+    steps = [point.step for point in client.get_metric_history(run, "rows")]
+    assert [step - steps[0] for step in steps] == [0, 60, 120]
 
 
 def test_a_window_that_is_told_of_again_is_no_second_point(client: MlflowClient) -> None:
