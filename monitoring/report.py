@@ -28,6 +28,7 @@ from monitoring.furthest import furthest
 from monitoring.parts.breakdown import LookedAt, divide
 from monitoring.parts.words import listed, sentences
 from monitoring.performance.window_estimate import estimate
+from monitoring.pictures import DRIFT_PICTURE
 from monitoring.sheet import SHEET_FILE, Kept, draw_sheet
 from monitoring.streams import read_stream
 from monitoring.tracking import read_reference, report_run
@@ -147,7 +148,7 @@ def _answer(
 
 def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places) -> None:
     from monitoring.evidently_report import Page, Row, run_evidently
-    from monitoring.figure import PICTURE_FILE, draw
+    from monitoring.figure import draw
 
     drift = answer.drift
     rows = {
@@ -165,7 +166,7 @@ def _draw(answer: Answer, values: dict[str, Values], files: Path, places: Places
 
         keep_snapshot(snapshot, places.workspace, answer.question.version.name)
     title = f"{answer.headline}: {len(drift.moved)} of {len(drift.columns)} descriptors moved"
-    draw(values, drift, title=title, path=files / PICTURE_FILE)
+    draw(values, drift, title=title, path=files / DRIFT_PICTURE)
 
 
 def _log(client: MlflowClient, answer: Answer, files: Path) -> dict[str, float]:

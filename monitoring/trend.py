@@ -25,6 +25,7 @@ from sqlalchemy import Engine
 from monitoring.course import Course, log_course
 from monitoring.drift import Verdict
 from monitoring.live import LIVE_ROUTES
+from monitoring.pictures import TREND_PICTURE
 from monitoring.statistics.trend import FEWEST_WINDOWS, trend_test
 from monitoring.streams import read_stream
 from monitoring.summary import Summary
@@ -76,6 +77,7 @@ class Changed:
         change: from the first third of the windows to the last, in the descriptor's unit.
         deviations: the same in standard deviations of the images of all windows.
         turned: end of the window after which it changed most.
+        means: of the windows, in their order.
     """
 
     column: str
@@ -84,11 +86,12 @@ class Changed:
     deviations: float
     turned: datetime
     alarm: bool
+    means: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrendAnswer:
-    """What came out; `columns` is ranked, the largest change first."""
+    """What came out; `columns` is ranked, the largest change first; `ends` are of the windows that were compared."""
 
     question: TrendQuestion
     verdict: Verdict
@@ -97,6 +100,7 @@ class TrendAnswer:
     p_value: float | None
     columns: tuple[Changed, ...]
     run_id: str
+    ends: tuple[datetime, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -181,10 +185,11 @@ def _answer(question: TrendQuestion, windows: list[tuple[datetime, Summary]], ru
         deviations = change / spread[name] if spread[name] > 0 else 0.0
         alarm = p_value <= question.alpha and abs(deviations) >= question.min_change
         turned = windows[found.turned[place]][0] + question.length
-        columns.append(Changed(name, p_value, change, deviations, turned, alarm))
+        columns.append(Changed(name, p_value, change, deviations, turned, alarm, tuple(means[name].tolist())))
     columns.sort(key=lambda one: (one.alarm, abs(one.deviations)), reverse=True)
     verdict: Verdict = "drift" if columns and columns[0].alarm else "no drift"
-    return TrendAnswer(question, verdict, rows, len(windows), found.p_value, tuple(columns), run_id)
+    ends = tuple(start + question.length for start, _ in windows)
+    return TrendAnswer(question, verdict, rows, len(windows), found.p_value, tuple(columns), run_id, ends)
 
 
 def _means(windows: list[tuple[datetime, Summary]]) -> tuple[dict[str, Any], dict[str, float]]:
@@ -207,19 +212,31 @@ def _log(client: MlflowClient, answer: TrendAnswer) -> Mapping[str, float]:
         values = {**values, "trend.p_value": answer.p_value}
     client.log_batch(answer.run_id, metrics=[Metric(name, value, moment, 0) for name, value in values.items()])
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, JSON_FILE)
         told = {
             "verdict": answer.verdict,
             "p_value": answer.p_value,
             "rows": answer.rows,
             "windows": answer.windows,
+            "ends": [end.isoformat() for end in answer.ends],
             "columns": [asdict(one) | {"turned": one.turned.isoformat()} for one in answer.columns],
         }
-        path.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", "utf-8")
-        client.log_artifact(answer.run_id, str(path))
+        Path(folder, JSON_FILE).write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", "utf-8")
+        if answer.columns:
+            _draw(answer, Path(folder, TREND_PICTURE))
+        client.log_artifacts(answer.run_id, folder)
     client.set_tag(answer.run_id, "mlflow.note.content", answer.summary)
     client.set_tag(answer.run_id, "verdict", answer.verdict)
     return values
+
+
+def _draw(answer: TrendAnswer, path: Path) -> None:
+    # Matplotlib takes a while to import, and who asks for too few windows needs none of it.
+    from monitoring.trend_figure import draw_trend
+
+    question = answer.question
+    told = {"drift": "a trend", "no drift": "no trend"}.get(answer.verdict, answer.verdict)
+    title = f"{question.version}, means of {answer.windows} windows of {answer.rows:,} images: {told}"
+    draw_trend(answer, title=title, path=path)
 
 
 def _row(answer: TrendAnswer, made: datetime, kind: Kind) -> WindowReport:

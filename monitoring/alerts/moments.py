@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Engine, func, select
 
+from monitoring.alerts.looking import worst_command
 from monitoring.alerts.policy import Policy
 from monitoring.alerts.sources import Job, MeasuredDice, Observation, Sources, Subject
 from monitoring.alerts.state import Mark
@@ -77,7 +78,9 @@ def _measured(sources: Sources, policy: Policy, now: datetime) -> Iterator[Obser
             f"{'' if good is not False else f': all of the interval is below {settings.below:g}'}"
         )
         named = f"labels of {span(settings.over)}{_part(found)}"
-        details = (f"predictions: {window}; labels of random audits",)
+        details: tuple[str, ...] = (f"predictions: {window}; labels of random audits",)
+        if good is False:
+            details += (f"the worst images: {worst_command(policy.model_name, found.version, window)}",)
         yield Observation(Subject(policy.model_name, found.version, named), (Mark(now, good, said, details),))
 
 

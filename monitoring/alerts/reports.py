@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
+
+from monitoring.pictures import PICTURES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-PICTURE: Final = "drift.png"
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,15 @@ class Reports:
                 self._client = None
             return nothing
         line = f"report: {self._page}/#/experiments/{experiment}/runs/{run_id}" if self._page else nothing.line
-        return Report(line, self._picture(run_id) if PICTURE in artifacts else None)
+        picture = next((name for name in PICTURES if name in artifacts), None)
+        return Report(line, None if picture is None else self._picture(run_id, picture))
 
-    def _picture(self, run_id: str) -> Path | None:
+    def _picture(self, run_id: str, name: str) -> Path | None:
         assert self._client is not None
         folder = self._folder / str(len(self._found))
         folder.mkdir()
         try:
-            return Path(self._client.download_artifacts(run_id, PICTURE, str(folder)))
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
         except Exception:
             return None
 

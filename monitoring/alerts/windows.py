@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from monitoring.alerts.conditions import Condition
+from monitoring.alerts.looking import furthest_command
 from monitoring.alerts.sources import Observation, Subject
 from monitoring.alerts.state import Mark
 from monitoring.window import span
@@ -104,4 +105,6 @@ def _details(report: WindowReport) -> tuple[str, ...]:
         if report.estimated_low is not None and report.estimated_high is not None:
             interval = f" ({report.estimated_low:.3f} to {report.estimated_high:.3f})"
         lines.append(f"estimated Dice: {report.estimated_dice:.3f}{interval}")
+    if report.verdict == "drift" and report.kind == "window":
+        lines.append(f"the images furthest from the reference: {furthest_command(report)}")
     return tuple(lines)

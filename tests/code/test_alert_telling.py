@@ -123,6 +123,9 @@ window: 2026-03-04 00:00 to 2026-03-05 00:00 UTC, 212 rows, routes canary, produ
 p-value of the window: 0.00012
 moved most: brightness, saturation
 estimated Dice: 0.900 (0.880 to 0.920)
+the images furthest from the reference: python -m monitoring report --model resunet --version 7 \
+--window 1d --until 2026-03-05T00:00:00Z --route canary --route production \
+--out report-7
 looked at: windows of 1d, canary, production
 since 2026-03-03 00:00 UTC (2 days)
 

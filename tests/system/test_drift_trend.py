@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from drift_scene import NOON, Scene, draw_descriptors, last_run, post
+from PIL import Image
 
+from monitoring.alerts.reports import Reports
 from records.console import run
 from records.log_database import open_log
 from records.watch.reports import latest_reports
@@ -59,6 +61,11 @@ def test_a_slow_rise_is_a_trend_with_its_name_and_size(scene: Scene, trend: Tren
     entry = last_run(scene.client)
     assert (entry.info.status, entry.data.tags["verdict"]) == ("FINISHED", "drift")
     assert entry.data.metrics["trend.change.brightness"] == pytest.approx(1.0, abs=0.3)
+    with Reports(scene.client) as reports:
+        picture = reports.find(entry.info.run_id).picture
+        assert picture is not None and picture.name == "trend.png"
+        with Image.open(picture) as shown:
+            assert min(shown.size) > 400
     # Of the routes that are asked for alone, and counted where that is asked for.
     assert trend(*UNTIL, "--counts", "--route", "canary", "--brief")[0] == 2
     (counted,) = latest_reports(engine, "resunet", kind="trend")
