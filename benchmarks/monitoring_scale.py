@@ -2,6 +2,7 @@
 
     python -m benchmarks.monitoring_scale                       # 3 rounds, about 10 minutes, 2 GB of disk
     python -m benchmarks.monitoring_scale --ten-times           # and once 10,000,000 rows, ours only: 15 GB of disk
+    python -m benchmarks.monitoring_scale --only-memory         # ours only, at both: no peer, no times to believe
     python -m benchmarks.monitoring_scale --smoke
 
 Both sides are fresh processes, in turn: they read 20 descriptors of a window of 24 hours that begins and ends within an
@@ -168,6 +169,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a short run that shows that it works; proves nothing")
     parser.add_argument("--ten-times", action="store_true", help="also the memory of ours at ten times the rows")
+    parser.add_argument("--only-memory", action="store_true", help="memory of ours alone, at both numbers of rows")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of the window")
     parser.add_argument("--side", choices=(OURS, PEER), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -181,8 +183,11 @@ def main(given: Sequence[str] | None = None) -> int:
         filled(url, rows, console)
         # A fresh process each takes a while to start: a smoke run goes without.
         measure = (lambda name, url, _: side(name, url)) if options.smoke else measured
-        held, small = compare(url, rows, rounds, console, measure)
-    if options.ten_times:
+        if options.only_memory:
+            held, small = True, measure(OURS, url, rows)["mb"]
+        else:
+            held, small = compare(url, rows, rounds, console, measure)
+    if options.ten_times or options.only_memory:
         with database() as url:
             filled(url, 10 * rows, console)
             told = measured(OURS, url, 10 * rows)

@@ -67,6 +67,7 @@ def register(app: typer.Typer) -> None:
         """
         from monitoring.alerts.policy import orders_retraining
         from monitoring.alerts.recipients import AlertSettings
+        from monitoring.jobs.alarm_rate import alarms_a_month
         from monitoring.jobs.commands import Commands
         from monitoring.jobs.reach import Reach
         from monitoring.jobs.table import Reporting, commands_of, jobs_of
@@ -99,6 +100,8 @@ def register(app: typer.Typer) -> None:
             commands = Commands(lock)
             turns = Turns(commands.run, database_time, holder_name(), term)
             reach = Reach(lambda: open_log(RecordsSettings.load()))
+            if not once:
+                typer.echo(alarms_a_month(reporting.rules, alpha), err=True)
             code = run_schedule(jobs, turns, commands, reach, grace=patience, once=once, only_errors=only_errors)
         raise typer.Exit(code)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from monitoring.jobs.alarm_rate import alarms_a_month
 from monitoring.jobs.job import Job, Ran
 from monitoring.jobs.windows import (
     Rules,
@@ -199,3 +200,17 @@ def test_too_few_rows_are_an_answer_and_an_error_is_none(code: int, line: str, a
 
 def test_all_moments_are_utc() -> None:
     assert newly_closed(None, at("02 13:30"), HOURLY).until.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("length", "every", "alpha", "told"),
+    [
+        (DAY, None, 0.01, "at most 0.3 of a month's 30 windows are called drift (--alpha 0.01), and"),
+        (DAY, HOUR, 0.001, "at most 0.72 of a month's 720 windows are called drift (--alpha 0.001), in rows"),
+        (7 * DAY, None, 0.01, "at most 0.043 of a month's 4 windows"),
+    ],
+)
+def test_a_schedule_knows_how_many_alarms_it_may_raise_without_drift(
+    length: timedelta, every: timedelta | None, alpha: float, told: str
+) -> None:
+    assert told in alarms_a_month(Rules.of(length, every), alpha)
