@@ -32,8 +32,8 @@ from records.stores import Stores, Waiting
 from records.tombstones import adding, known_forgotten
 from resunet.errors import RecordsError
 
-# A transaction holds SQLite's one writer: some 0.05 s for so many.
-_BATCH_ROWS = 500
+# A transaction holds SQLite's one writer, some 0.1 s for so many, and each ends with a wait for the disk.
+_BATCH_ROWS = 1000
 _BATCH_BYTES = 8 * 2**20
 
 _log = logging.getLogger(__name__)

@@ -41,6 +41,9 @@ _NUMBERS = ("latency_ms", "width", "height")
 # An earlier release of the same format did not write them.
 _LATER = ("image_digest", "threshold")
 _FLOATS = ("latency_ms", "threshold", *schema.DESCRIPTORS)
+# Asked of each field of each row: a union written out there is made anew each time.
+_FLOAT_OR_NONE = (float, type(None))
+_TEXT_OR_NONE = (str, type(None))
 # What makes an answer: the same image under the same id is a retry, another image (or threshold) is not.
 # A release that changes this list counts twice what lies in a spool while it is installed.
 _ANSWER = (
@@ -184,7 +187,7 @@ def from_record(line: bytes) -> tuple[dict[str, Any], Attached]:
         _check_texts(values)
         values["answer_id"] = answer_id(values)
         # Databases, and their drivers, differ in what they make of anything else.
-        values |= {name: _number(values[name]) for name in _FLOATS if not isinstance(values[name], float | None)}
+        values |= {name: _number(values[name]) for name in _FLOATS if not isinstance(values[name], _FLOAT_OR_NONE)}
         values["event_time"] = _aware(record["event_time"])
         values["embedding"] = _from_text(record["embedding"])
         blobs = {name: _from_text(record.get(name)) for name in ("mask_sealed", "image", "image_sealed")}
@@ -227,7 +230,7 @@ def answer_id(values: Mapping[str, Any]) -> str:
 
 
 def _check_texts(values: Mapping[str, Any]) -> None:
-    if values["request_id"] is None or not all(isinstance(values[name], str | None) for name in _TEXTS):
+    if values["request_id"] is None or not all(isinstance(values[name], _TEXT_OR_NONE) for name in _TEXTS):
         raise TypeError("an id that is no text")
 
 

@@ -140,7 +140,7 @@ def test_a_process_that_ends_without_closing_its_log_drains_it_masks_too(tmp_pat
 
 
 def test_a_batch_is_neither_long_nor_large() -> None:
-    small = [read_record(to_record(prediction(str(number), mask_rle=None))) for number in range(1001)]
-    assert [len(batch) for batch in batches(small)] == [500, 500, 1]
+    small = [read_record(to_record(prediction(str(number), mask_rle=None))) for number in range(2001)]
+    assert [len(batch) for batch in batches(small)] == [1000, 1000, 1]
     large = [read_record(to_record(prediction(str(number), mask_rle="x" * 2**22))) for number in range(5)]
     assert [len(batch) for batch in batches(large)] == [2, 2, 1]
