@@ -26,7 +26,7 @@ from rich.table import Table
 
 from pipelines.build_version import build_version
 from pipelines.data_step import PreparedData, prepare_data, store
-from pipelines.fit import Evaluated, fit
+from pipelines.fit import Epoch, Evaluated, fit
 from pipelines.pins import PROJECT
 from pipelines.settings import FitSettings
 from pipelines.synthetic import Knobs, generate
@@ -91,7 +91,7 @@ def measured_before(path: Path | None, seed: int, key: str) -> Measured | None:
 def train_once(data: PreparedData, settings: FitSettings, console: Console, keep: Path | None = None) -> Measured:
     """Train, build and evaluate a version; its files stay in a folder below `keep`."""
 
-    def tell(result: Evaluated) -> None:
+    def tell(result: Evaluated, _epochs: Sequence[Epoch]) -> None:
         told = f"step {result.step}, {result.seconds:.0f} s: validation Dice {result.validation_dice:.4f}"
         console.print(told, style="dim")
 

@@ -171,7 +171,7 @@ def _figures(predictor: Predictor, fitted: Fitted, validated: Validated, data: P
     spec, shown = predictor.spec, showable(data.split("validation"))
     dice = {sample.file: validated.dice[sample.file] for sample in shown}
     return {
-        "learning_curves": learning_curves(fitted.history),
+        "learning_curves": learning_curves(fitted.history, fitted.epochs),
         "overlays": overlay_sheet(overlays(predictor, LabelledImages(shown), dice)),
         "confusion_matrix": confusion_matrix(validated.confusion, spec.class_names),
         "calibration": calibration_curve(

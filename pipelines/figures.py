@@ -1,6 +1,6 @@
 """The pictures of a training run. Each is returned, and saved by the caller.
 
-learning_curves(fitted.history).savefig("learning_curves.png")
+learning_curves(fitted.history, fitted.epochs).savefig("learning_curves.png")
 calibration_curve(validated.before, validated.after, temperature).savefig("calibration.png")
 """
 
@@ -13,16 +13,20 @@ from numpy.typing import NDArray
 
 from pipelines.calibrate import BAND_PX, Reliability
 from pipelines.canvas import canvas
-from pipelines.fit import Evaluated
+from pipelines.fit import Epoch, Evaluated
 from resunet.palette import BLUE, GREEN, INK, ORANGE
 
 
-def learning_curves(history: Sequence[Evaluated]) -> Figure:
-    """Training loss, validation Dice and learning rate over the steps; the best Dice is marked."""
+def learning_curves(history: Sequence[Evaluated], epochs: Sequence[Epoch] = ()) -> Figure:
+    """Training loss, validation Dice and learning rate over the steps; the best Dice is marked.
+
+    The loss is that of each epoch, and bolder the mean from one validation to the next.
+    """
     figure = canvas(8.0, 7.0)
     loss, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
     steps = [row.step for row in history]
     marker = "o" if len(steps) < 40 else ""
+    loss.plot([row.step for row in epochs], [row.loss for row in epochs], color=BLUE, linewidth=0.8, alpha=0.5)
     loss.plot(steps, [row.train_loss for row in history], color=BLUE, marker=marker, markersize=4)
     loss.set_ylabel("training loss")
     loss.set_ylim(bottom=0)

@@ -9,7 +9,7 @@ checkpoint holds all the rest.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,15 @@ class Evaluated:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """As many steps as bring each training image once, on average: the mean of their losses, the rate of the last."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
 @dataclass
 class Fitted:
     """What a run ends with: the averaged weights of its best (or last) evaluation, on the CPU in float32."""
@@ -54,6 +63,7 @@ class Fitted:
     seconds: float
     stopped: str
     precision: str
+    epochs: list[Epoch] = field(default_factory=list)
 
 
 @dataclass
@@ -67,6 +77,8 @@ class _Progress:
     stopped: str = ""
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(
@@ -77,7 +89,7 @@ def fit(
     checkpoint: Path | None = None,
     initial: Path | None = None,
     on_step: Callable[[int, int, float], None] = lambda step, total, loss: None,
-    on_evaluation: Callable[[Evaluated], None] = lambda evaluated: None,
+    on_evaluation: Callable[[Evaluated, Sequence[Epoch]], None] = lambda evaluated, epochs: None,
     clock: Callable[[], float] = time.monotonic,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Fitted:
@@ -90,7 +102,8 @@ def fit(
         checkpoint: written at each evaluation and by the clock between, and resumed from when it exists.
         initial: safetensors of another version of the same shape, to start from instead of random weights.
         on_step: called with the step, the planned total and the loss.
-        on_evaluation: called after each validation, once the checkpoint holds it.
+        on_evaluation: called after each validation, once the checkpoint holds it, with the epochs that ended since the
+            one before.
         clock: seconds; what `max_minutes` and `checkpoint_seconds` are measured with.
         checkpoint_seconds: after so long without a checkpoint the next step is followed by one.
 
@@ -127,7 +140,7 @@ class _Run:
         checkpoint: Path | None,
         checkpoint_seconds: float,
         on_step: Callable[[int, int, float], None],
-        on_evaluation: Callable[[Evaluated], None],
+        on_evaluation: Callable[[Evaluated, Sequence[Epoch]], None],
     ) -> Fitted:
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -150,6 +163,7 @@ class _Run:
             rate = pacer.schedule.learning_rate(state.step, self.settings.learning_rate)
             state.losses.append(self._stepped(images, masks, rate))
             state.step += 1
+            self._count_epoch(state.losses[-1], rate)
             pacer.stepped(self._lap())
             on_step(state.step, pacer.schedule.total, state.losses[-1])
             evaluated, state.stopped = self._evaluate_and_plan()
@@ -160,8 +174,16 @@ class _Run:
                 saved = state.seconds
             if evaluated:
                 # Whoever is told may fail: by now nothing is lost.
-                on_evaluation(evaluated)
+                before = state.history[-2]["step"] if len(state.history) > 1 else 0
+                on_evaluation(evaluated, [Epoch(**row) for row in state.epochs if row["step"] > before])
         return self._finish()
+
+    def _count_epoch(self, loss: float, rate: float) -> None:
+        state = self.progress
+        state.epoch_losses.append(loss)
+        if state.step % self.steps_per_epoch == 0:
+            state.epochs.append(asdict(Epoch(state.step, float(np.mean(state.epoch_losses)), rate)))
+            state.epoch_losses.clear()
 
     def _lap(self) -> float:
         """Bring the run's seconds up to now; how many have passed since the last time."""
@@ -259,6 +281,7 @@ class _Run:
         return Fitted(
             network=self.learner.network_of(self.best),
             history=[Evaluated(**row) for row in state.history],
+            epochs=[Epoch(**row) for row in state.epochs],
             schedule=self.pacer.schedule,
             steps=state.step,
             seconds=state.seconds,

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipelines.batches import SampleStore
 from pipelines.data_step import store
 from pipelines.dataset import Sample
-from pipelines.fit import Evaluated, Fitted, fit
+from pipelines.fit import Epoch, Evaluated, Fitted, fit
 from pipelines.metric_log import MetricLog
 from pipelines.settings import FitSettings
 
@@ -46,8 +46,10 @@ def fit_with_progress(
         with _FitProgress(console, settings.max_minutes) as progress:
             progress.decode(*stores)
 
-            def evaluated(result: Evaluated) -> None:
+            def evaluated(result: Evaluated, epochs: Sequence[Epoch]) -> None:
                 progress.evaluated(result)
+                for epoch in epochs:
+                    log.add(epoch.step, _of_epoch(epoch))
                 log.add(result.step, _metrics(result))
 
             fitted = fit(
@@ -59,6 +61,7 @@ def fit_with_progress(
                 on_evaluation=evaluated,
             )
         log.fill({row.step: _metrics(row) for row in fitted.history})
+        log.fill({row.step: _of_epoch(row) for row in fitted.epochs})
     if fitted.steps < FEW_STEPS:
         tell(f"only {fitted.steps} steps were taken: this network has hardly learnt; give it more minutes or epochs")
     return fitted
@@ -80,6 +83,10 @@ def _metrics(row: Evaluated) -> dict[str, float]:
         "learning_rate": row.learning_rate,
         "epoch": row.epoch,
     }
+
+
+def _of_epoch(row: Epoch) -> dict[str, float]:
+    return {"epoch_loss": row.loss, "epoch_learning_rate": row.learning_rate}
 
 
 class _FitProgress:

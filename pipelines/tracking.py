@@ -119,7 +119,8 @@ def log_result(fitted: "Fitted", built: "BuiltVersion") -> None:
     mlflow.log_metrics({"training_seconds": fitted.seconds, **run_metrics(built.evaluation)})
     for name, figure in built.figures.items():
         mlflow.log_figure(figure, f"pictures/{name}.png")
-    mlflow.log_dict({"history": [asdict(row) for row in fitted.history]}, "training/history.json")
+    told = {"history": [asdict(row) for row in fitted.history], "epochs": [asdict(row) for row in fitted.epochs]}
+    mlflow.log_dict(told, "training/history.json")
     mlflow.log_artifact(str(built.directory / "model_card.md"))
 
 

@@ -67,6 +67,8 @@ def test_a_data_set_that_is_streamed_gives_the_weights_of_one_in_memory(
 def test_a_run_of_a_few_steps_is_called_what_it_is(data: PreparedData, new_run: Callable[[], str]) -> None:
     for steps, evaluated in ((2, [2]), (60, [30, 60])):
         run, printed = new_run(), io.StringIO()
-        _fitted(data, run, printed, max_steps=steps)
+        fitted = _fitted(data, run, printed, max_steps=steps)
         assert [row.step for row in MlflowClient().get_metric_history(run, "train_loss")] == evaluated
+        epochs = [(row.step, row.value) for row in MlflowClient().get_metric_history(run, "epoch_loss")]
+        assert epochs == [(row.step, row.loss) for row in fitted.epochs] and (len(epochs) > 2) == (steps == 60)
         assert ("only 2 steps were taken" in printed.getvalue()) == (steps == 2)

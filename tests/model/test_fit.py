@@ -19,7 +19,7 @@ from torch import nn
 
 from pipelines import learner
 from pipelines.batches import SampleStore
-from pipelines.fit import Evaluated, Fitted, fit
+from pipelines.fit import Epoch, Evaluated, Fitted, fit
 from pipelines.settings import FitSettings
 from resunet.errors import DataError, SettingsError
 
@@ -107,14 +107,30 @@ def test_a_checkpoint_by_the_clock_goes_on_between_validations_and_changes_nothi
 def test_an_evaluation_that_cannot_be_told_of_is_in_the_checkpoint(tmp_path: Path) -> None:
     settings, checkpoint = _settings(), tmp_path / "run.ckpt"
 
-    def lose(evaluated: Evaluated) -> None:
+    def lose(evaluated: Evaluated, epochs: Sequence[Epoch]) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
         _fit(settings, checkpoint, on_evaluation=lose)
     told: list[int] = []
-    resumed = _fit(settings, checkpoint, on_evaluation=lambda row: told.append(row.step))
+    resumed = _fit(settings, checkpoint, on_evaluation=lambda row, _: told.append(row.step))
     assert told == [8, 12, 16] and [row.step for row in resumed.history] == [4, 8, 12, 16]
+
+
+def test_each_epoch_is_told_once_also_of_a_run_that_was_resumed(tmp_path: Path) -> None:
+    settings, checkpoint = _settings(evaluations=2), tmp_path / "run.ckpt"
+    told: list[int] = []
+
+    def tell(_: Evaluated, epochs: Sequence[Epoch]) -> None:
+        told.extend(epoch.step for epoch in epochs)
+
+    with pytest.raises(KilledError):
+        _fit(settings, checkpoint, on_step=_die_at(14), on_evaluation=tell)
+    resumed = _fit(settings, checkpoint, on_evaluation=tell)
+    assert told == [row.step for row in resumed.epochs] == [4, 8, 12, 16]
+    assert resumed.epochs == _fit(settings).epochs
+    losses = [row.loss for row in resumed.epochs]
+    assert resumed.history[0].train_loss == pytest.approx(sum(losses[:2]) / 2)
 
 
 def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -124,7 +140,7 @@ def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, sys.argv[2])
         from test_fit import _fit, _settings
-        def tell(row):
+        def tell(row, epochs):
             print(row.step, flush=True)
         _fit(_settings(epochs=6, evaluations=6), Path(sys.argv[1]), on_evaluation=tell)
         """
