@@ -65,8 +65,12 @@ def test_what_is_picked_is_worth_more_than_what_is_drawn_at_random() -> None:
     }
 
 
-def test_labels_of_a_choice_tell_the_mean_of_all() -> None:
+@pytest.mark.parametrize("failing", [0.0, 0.05])
+def test_labels_of_a_choice_tell_the_mean_of_all(failing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     population = Population(400)
+    # Failures that nothing hints at are met by audits alone, of which each stands for many images.
+    population.dice[np.random.default_rng(6).random(400) < failing] = 0.0
+    monkeypatch.setattr(choice, "_DRAWS", 40)
     means, held = [], 0
     for seed in range(40):
         chosen = population.choose(40, seed=seed)
@@ -74,8 +78,8 @@ def test_labels_of_a_choice_tell_the_mean_of_all() -> None:
         mean, low, high = weighted_interval(dices, [one.probability for one in chosen])
         means.append(mean)
         held += low <= population.dice.mean() <= high
-    assert np.mean(means) == pytest.approx(population.dice.mean(), abs=0.012)
-    assert held >= 0.85 * 40
+    assert np.mean(means) == pytest.approx(population.dice.mean(), abs=0.012 if failing == 0 else 0.025)
+    assert held >= 38
 
 
 def test_neighbours_are_seldom_chosen_together() -> None:

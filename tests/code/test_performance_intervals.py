@@ -5,10 +5,19 @@ import pytest
 from numpy.typing import NDArray
 
 from resunet.errors import DataError
-from resunet.intervals import FEW, FEW_WEIGHTED, betting_interval, mean_interval, weighted_interval
+from resunet.intervals import (
+    FEW,
+    FEW_EFFECTIVE,
+    betting_interval,
+    effective_number,
+    mean_interval,
+    weighted_interval,
+)
+
+Numbers = NDArray[np.float64]
 
 
-def dices(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+def dices(rng: np.random.Generator, count: int) -> Numbers:
     """As Dice is distributed: near 1, and 8 % failures."""
     values = rng.beta(18, 1.6, count)
     failed = rng.random(count) < 0.08
@@ -66,7 +75,7 @@ def test_unequal_chances_are_weighted_away() -> None:
     # What looks bad is labelled far more often.
     chances = np.clip(0.05 + 0.6 * (1 - population) ** 2 * 4, 0.05, 1.0)
     means, held = [], 0
-    for _ in range(400):
+    for _ in range(100):
         drawn = rng.random(400) < chances
         mean, low, high = weighted_interval(population[drawn], chances[drawn])
         means.append(mean)
@@ -74,12 +83,69 @@ def test_unequal_chances_are_weighted_away() -> None:
     plain = [population[rng.random(400) < chances].mean() for _ in range(50)]
     assert np.mean(means) == pytest.approx(population.mean(), abs=0.006)
     assert np.mean(plain) < population.mean() - 0.1
-    assert held >= 0.92 * 400
+    assert held >= 95
 
 
-def test_few_weighted_labels_say_nothing_for_sure() -> None:
-    mean, low, high = weighted_interval([0.9] * (FEW_WEIGHTED - 1), [0.5] * (FEW_WEIGHTED - 1))
-    assert (mean, low, high) == (pytest.approx(0.9), 0.0, 1.0)
+def two_days(rng: np.random.Generator, quiet: int, busy: int) -> tuple[float, Numbers, Numbers]:
+    """The mean of two days' images, and labels: half of those of a bad quiet day, 2 % of those of a busy good one."""
+    bad, good = dices(rng, 2 * quiet) * 0.6, dices(rng, 50 * busy)
+    drawn = [rng.choice(bad, quiet, replace=False), rng.choice(good, busy, replace=False)]
+    return float(np.concatenate([bad, good]).mean()), np.concatenate(drawn), np.repeat([0.5, 0.02], [quiet, busy])
+
+
+@pytest.mark.parametrize(
+    ("quiet", "busy", "widest"), [(5, 5, 0.75), (25, 5, 0.65), (50, 50, 0.2), (250, 50, 0.2), (150, 150, 0.07)]
+)
+def test_labels_of_days_with_other_rates_get_an_interval_that_holds_the_mean(
+    quiet: int, busy: int, widest: float
+) -> None:
+    rng = np.random.default_rng([quiet, busy])
+    held, widths, alike = 0, [], 0
+    for _ in range(60):
+        true, values, chances = two_days(rng, quiet, busy)
+        mean, low, high = weighted_interval(values, chances)
+        held += low <= true <= high
+        widths.append(high - low)
+        assert 0 <= low <= mean <= high <= 1
+        alike += low <= values.mean() <= high
+    assert held >= 56
+    assert np.mean(widths) < widest
+    # What all labels say alike is another number, which many labels rule out.
+    assert quiet + busy < 100 or alike < 12
+
+
+def test_heavy_labels_decide_how_much_all_of_them_say() -> None:
+    assert effective_number(np.ones(7)) == pytest.approx(7)
+    assert effective_number(np.array([50.0, 50, 50] + [0.5] * 90)) == pytest.approx(5, abs=0.1)
+    values = list(dices(np.random.default_rng(8), 300))
+    chances = [0.01] * 6 + [1.0] * 294
+    assert effective_number(1 / np.array(chances)) < 20
+    _, low, high = weighted_interval(values, chances)
+    _, few_low, few_high = mean_interval(values[:6])
+    _, all_low, all_high = mean_interval(values)
+    assert high - low > 0.5 * (few_high - few_low) > 2 * (all_high - all_low)
+
+
+def test_equal_weights_are_no_weights() -> None:
+    values = dices(np.random.default_rng(9), 20)
+    assert betting_interval(values, weights=np.full(20, 7.0)) == betting_interval(values)
+    assert weighted_interval(values, [0.25] * 20) == pytest.approx(mean_interval(values))
+
+
+@pytest.mark.parametrize("count", [1, 12, 2 * FEW_EFFECTIVE])
+def test_equal_scores_of_unequal_weight_do_not_collapse(count: int) -> None:
+    mean, low, high = weighted_interval([0.9] * count, [0.5, *[0.4] * (count - 1)])
+    assert mean == pytest.approx(0.9)
+    assert low < 0.9 - 0.9 / count or (count == 1 and (low, high) == (0, 1))
+
+
+def test_the_same_image_twice_is_one_piece_of_weighted_evidence() -> None:
+    values = list(dices(np.random.default_rng(10), 2 * FEW_EFFECTIVE))
+    chances = [0.5, 0.4] * FEW_EFFECTIVE
+    mean, low, high = weighted_interval(values, chances)
+    same, wider_low, wider_high = weighted_interval(values, chances, [str(place // 10) for place in range(len(values))])
+    assert same == pytest.approx(mean)
+    assert wider_high - wider_low > 1.5 * (high - low)
 
 
 @pytest.mark.parametrize("chance", [0.0, -0.1, 1.2, float("nan")])

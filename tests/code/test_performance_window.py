@@ -178,7 +178,8 @@ def test_a_bad_quiet_day_counts_as_its_images_and_not_as_its_audits(watched: Sce
     (found,) = ask(watched)
     wanted = (100 * 0.9 + 0.3) / 101
     assert found.weighted and found.images == 24 and found.dice.mean == pytest.approx(wanted)
-    assert found.dice.low < wanted < found.dice.high < 0.91
+    # Twelve images say what the busy day was: no more than twelve alone would.
+    assert 0.6 < found.dice.low < 0.7 and wanted < found.dice.high < 0.96
     # The busy day alone has one rate.
     (alone,) = ask(watched, BUSY)
     assert not alone.weighted and alone.dice.mean == pytest.approx(0.9)
