@@ -11,7 +11,7 @@ from monitoring.performance.choice import Chosen
 from monitoring.performance.labelled import Labelled
 from monitoring.performance.window import Measured, Score, Weighing
 from monitoring.window import Window
-from resunet.intervals import FEW, FEW_EFFECTIVE
+from resunet.intervals import FEW
 
 _NAMED = 5
 _IN_TABLE = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall"}
@@ -51,7 +51,7 @@ def method_text(rows: Sequence[Measured]) -> str:
         which = "audited and picked images" if picked else "random audits, which were drawn at different rates"
         return (
             f"Mean and 95 % interval of {which}, each weighted by the inverse of the probability with which it was "
-            f"{'chosen' if picked else 'drawn'} (Hájek). While they say less than {FEW_EFFECTIVE} labels of one weight "
+            f"{'chosen' if picked else 'drawn'} (Hájek). While they say less than {FEW} labels of one weight "
             "would, the interval is one that holds for every distribution, which is wider."
         )
     source = "labels that clients sent: no sample of anything" if _is_client(rows) else "random audits"
