@@ -28,8 +28,9 @@ def status(
     RESUNET_HOME, and changes nothing. What is not there yet is said; what cannot be read takes nothing else down. The
     gateway shows the same at /status.
 
-    Exit code: 0 all is well, 3 something needs a look (an alert fires, the last window or the trend drifts, a job
-    failed or is overdue, nothing is in Production), 2 something could not be read, or an error.
+    Exit code: 0 all is well, 3 something needs a look (an alert fires, the last window or the trend drifts, the
+    gateway failed requests in this hour or the one before, a job failed or is overdue, nothing is in Production),
+    2 something could not be read, or an error.
 
     Example: resunet status --window 24h
     """

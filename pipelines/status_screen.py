@@ -25,6 +25,7 @@ from records.watch.wording import (
     p_value,
     percent,
     refused_share,
+    requests_failed,
     size,
     with_interval,
 )
@@ -109,6 +110,9 @@ def _traffic(part: Told[Traffic]) -> Lines:
         return
     refused = f"{found.refused:,} refused ({refused_share(found.refused, found.answered)})"
     yield f"{found.answered:,} images answered, {refused}"
+    yield Text(requests_failed(found.failures), _ALARM if found.failures_lately else "")
+    if found.failures:
+        yield f"failed   {sparkline([one.failed for one in found.buckets])}"
     if found.answered + found.refused:
         yield f"answered {sparkline([one.answered for one in found.buckets])}"
         yield f"refused  {sparkline([one.refused for one in found.buckets])}"

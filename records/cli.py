@@ -53,12 +53,13 @@ def upgrade() -> None:
 
     Exit code: 0 the database is of this release now, 2 an error.
     """
-    from records import sketches
+    from records import failures, sketches
     from records.database import describe, explained, make_engine
     from records.database import upgrade as bring_up
     from records.ledger import HEAD
     from records.log_database import open_log, stored_format
     from records.settings import RecordsSettings
+    from records.tables import prepare
 
     settings = RecordsSettings.load()
     engine = make_engine(settings.database_url)
@@ -80,6 +81,7 @@ def upgrade() -> None:
         opened = open_log(log)
         try:
             sketches.prepare(opened)
+            prepare(opened, failures.request_failures)
         finally:
             opened.dispose()
         typer.echo(f"{describe(opened)} has all tables and columns of the log of predictions")

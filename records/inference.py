@@ -2,6 +2,7 @@
 
     log = InferenceLog.open("postgresql+psycopg://resunet@db/resunet", home=Path("/var/lib/resunet"))
     log.append([PredictionRow(...)])     # on return a killed process loses nothing
+    log.count_failure("resunet", "/segment", 503)
     log.close()
 
 `append` writes to the spool below `home/spool` and never waits for the database. The spool is brought to the
@@ -9,7 +10,7 @@ disk every 50 ms (so a power loss may cost that much) and drained to the databas
 idempotently on the answer (request id, version, route, image and threshold; see `records.rows.answer_id`).
 While the database is dead the rows wait, also those of processes that died. Masks go to `home/masks` with their
 row, under its `answer_id`, and a share of the images, if asked for, to `home/images`; both are sealed where there is a
-key, and deleted after their retention.
+key, and deleted after their retention. Counts of failed requests wait in memory and come with the rows.
 """
 
 import atexit
@@ -29,6 +30,7 @@ from sqlalchemy import Engine
 
 from records.drain import Drain
 from records.engines import make_engine
+from records.failures import FailureCounts
 from records.images import IN_LINE_BYTES, ImagePolicy
 from records.labels import Added, Label, add_label
 from records.rows import PredictionRow, answer_of, to_record
@@ -164,6 +166,17 @@ class InferenceLog:
         files.append(self.images.receive(answer_of(row), row.image))
         return to_record(replace(row, image=None), self._keyring, files[-1])
 
+    def count_failure(self, model_name: str, path: str, status: int) -> None:
+        """Count a request that the server failed, in memory: a process that is killed takes half a second's with it.
+
+        Args:
+            path: of the route, a template, so that there are few of them.
+            status: 5xx.
+        """
+        self._start_if_forked()
+        self._failures.add(model_name, path, status, self._clock())
+        self._undrained.set()
+
     def label(self, label: Label) -> list[Added]:
         """Write down what an answer was worth; see `records.labels.add_label`."""
         self._start_if_forked()
@@ -216,6 +229,7 @@ class InferenceLog:
         self._engine = make_engine(self._url)
         self._spool = Spool(self._home / "spool", max_bytes=self._spool_max_bytes)
         self._round = Drain(self._engine, self._spool, self._stores)
+        self._failures = FailureCounts()
         self._drain_lock = threading.Lock()
         self._stop = threading.Event()
         self._unsynced = threading.Event()
@@ -267,11 +281,16 @@ class InferenceLog:
                 break
             # Cleared before draining: a row that comes meanwhile asks for another round.
             self._undrained.clear()
-            if self._drained(first_failure=not failures):
+            drained = self._drained(first_failure=not failures)
+            # Also where rows are not drained: a disk that is full fails requests. Of a database that is back, at once.
+            self._failures.try_flush(self._engine, at_once=drained and failures > 0)
+            if drained:
                 failures = 0
             else:
                 failures = min(failures + 1, 16)
                 self._undrained.set()
+        # First of all: rows that are left outlive the process.
+        self._failures.try_flush(self._engine, at_once=True)
         self._drained(first_failure=not failures)
 
     def _drained(self, first_failure: bool) -> bool:

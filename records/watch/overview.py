@@ -29,6 +29,7 @@ from records.watch.jobs import JobState, jobs_state
 from records.watch.measured import Dice, read_dice
 from records.watch.reports import Kind, WindowReport, latest_reports
 from records.watch.traffic import Span, Traffic, read_traffic
+from records.watch.wording import moment, requests_failed
 from resunet.errors import ResunetError
 
 NO_LOG: Final = "no predictions are logged here: set RESUNET_INFERENCE_LOG to the database that the server logs to"
@@ -151,6 +152,9 @@ class Overview:
         found = []
         if self.production.value is None and not self.production.failed:
             found.append("nothing is in Production")
+        if self.traffic.value is not None and self.traffic.value.failures_lately:
+            since = f"since {moment(self.span.lately)} UTC"
+            found.append(f"{requests_failed(self.traffic.value.failures_lately)} {since}")
         found += [f"alert {one.id} fires: {one.policy}" for one in self.alerts.value or () if one.status == "firing"]
         if self.drift.value is not None and self.drift.value.last.verdict == "drift":
             found.append(f"the last window shows drift: version {self.drift.value.last.model_version}")

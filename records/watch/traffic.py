@@ -1,13 +1,15 @@
-"""How much was answered and refused, bucket by bucket, from the sums that are kept by the hour.
+"""How much was answered, refused and failed, bucket by bucket, from the sums that are kept by the hour.
 
     found = read_traffic(engine, "resunet", Span.until(now, timedelta(days=7)))
     found.buckets[-1].answered, found.parts[0].p95_ms, found.unsummed
 
 Clients are answered by production and canary: buckets and totals are of these. Rows are counted, and only where there
-are no sums of their hour: of those hours no latency is told.
+are no sums of their hour: of those hours no latency is told. What is answered and refused are images; what failed are
+requests, of which nobody knows how many images they had.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -16,12 +18,13 @@ import numpy as np
 from sqlalchemy import Engine, func, select
 
 from records.engines import explained
+from records.failures import Failed, read_failures
 from records.schema import ANSWERING_ROUTES, predictions
 from records.sketch import Sketch
 from records.sketch_bins import BIN_COUNT, COLUMNS, EDGES
 from records.sketch_hours import HOUR, each_hour
 from records.sketch_quantiles import quantile
-from records.sketches import Key
+from records.sketches import Key, hour_of
 
 # Lengths of a bucket, in hours: that one is taken of which there are not too many to be drawn.
 _HOURS: Final = (1, 2, 3, 4, 6, 12, 24, 48, 168, 672)
@@ -63,6 +66,11 @@ class Span:
         """Of the last bucket, which is later than now."""
         return self.starts[-1] + self.bucket
 
+    @property
+    def lately(self) -> datetime:
+        """The beginning of the hour before the one under way: of what is summed up by the hour, this is the latest."""
+        return hour_of(self.now) - HOUR
+
     def place(self, moment: datetime) -> int:
         """The number of the bucket that a moment lies in."""
         return (moment - self.start) // self.bucket
@@ -74,6 +82,7 @@ class Bucket:
 
     Attributes:
         p50_ms, p95_ms: of the answers' latency; None where it is not known.
+        failed: requests that the server failed.
     """
 
     start: datetime
@@ -81,6 +90,7 @@ class Bucket:
     refused: int
     p50_ms: float | None
     p95_ms: float | None
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Requests that the server failed with one status (5xx) on one route; path: its template."""
+
+    status: int
+    path: str
+    requests: int
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What a model was asked for.
 
     Attributes:
-        answered, refused: of clients, in all buckets.
+        answered, refused: images of clients, in all buckets.
         p50_ms, p95_ms: the same.
         buckets: all of the span, the oldest first.
         parts: by version and route, the busiest first.
         unsummed: hours whose rows were counted and whose latency is not known.
+        failed: requests, in all buckets.
+        failures: the same by status and route, the most first; failures_lately: those since `Span.lately`.
     """
 
     answered: int
@@ -114,6 +135,9 @@ class Traffic:
     buckets: tuple[Bucket, ...]
     parts: tuple[Part, ...]
     unsummed: int
+    failed: int = 0
+    failures: tuple[Failure, ...] = ()
+    failures_lately: tuple[Failure, ...] = ()
 
 
 class _Group(NamedTuple):
@@ -174,7 +198,8 @@ def read_traffic(engine: Engine, model_name: str, span: Span) -> Traffic:
 
     unsummed = each_hour(engine, model_name, span.start, span.end, take)
     _count_rows(engine, model_name, span, unsummed, groups)
-    return _traffic(span, groups, len(unsummed))
+    failed = read_failures(engine, model_name, min(span.start, span.lately), span.end)
+    return _traffic(span, groups, len(unsummed), failed)
 
 
 def _count_rows(
@@ -203,7 +228,7 @@ def _stretches(hours: Sequence[datetime], span: Span) -> list[tuple[datetime, da
     return found
 
 
-def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int) -> Traffic:
+def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int, failed: Sequence[Failed]) -> Traffic:
     buckets = [_Sum() for _ in span.starts]
     parts: dict[tuple[str, str], _Sum] = {}
     whole = _Sum()
@@ -212,13 +237,32 @@ def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int) -> Traffic:
         if group.route in ANSWERING_ROUTES:
             buckets[group.bucket].add(found)
             whole.add(found)
+    within = [one for one in failed if one.hour >= span.start]
+    failures = Counter[int]()
+    for one in within:
+        failures[span.place(one.hour)] += one.requests
     ranked = sorted(parts.items(), key=lambda item: (-item[1].answered - item[1].refused, item[0]))
     return Traffic(
         *whole.told,
-        tuple(Bucket(start, *found.told) for start, found in zip(span.starts, buckets, strict=True)),
+        tuple(
+            Bucket(start, *found.told, failures[place])
+            for place, (start, found) in enumerate(zip(span.starts, buckets, strict=True))
+        ),
         tuple(Part(version, route, *found.told) for (version, route), found in ranked),
         unsummed,
+        failures.total(),
+        _failures(within),
+        _failures(one for one in failed if one.hour >= span.lately),
     )
+
+
+def _failures(failed: Iterable[Failed]) -> tuple[Failure, ...]:
+    """Those of all hours together."""
+    sums = Counter[tuple[int, str]]()
+    for one in failed:
+        sums[one.status, one.path] += one.requests
+    ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Failure(status, path, requests) for (status, path), requests in ranked)
 
 
 def _floor(moment: datetime, step: timedelta) -> datetime:

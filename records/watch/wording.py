@@ -4,10 +4,13 @@ refused_share(3, 1200)                      # 0.2 %
 with_interval(0.905, 0.88, 0.93)            # 0.905 (0.880 to 0.930)
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from records.watch.reports import WindowReport
+from records.watch.traffic import Failure
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -20,6 +23,16 @@ def percent(share: float) -> str:
 def refused_share(refused: int, answered: int) -> str:
     """Of all that was asked."""
     return percent(refused / (refused + answered)) if refused + answered else "none asked"
+
+
+def requests_failed(failures: Iterable[Failure]) -> str:
+    """How many requests failed, and how many with which status."""
+    statuses = Counter[int]()
+    for one in failures:
+        statuses[one.status] += one.requests
+    count = statuses.total()
+    told = ", ".join(f"{found:,} with {status}" for status, found in statuses.most_common())
+    return f"{count:,} {'request' if count == 1 else 'requests'} failed" + (f" ({told})" if told else "")
 
 
 def milliseconds(found: float | None) -> str:

@@ -49,7 +49,7 @@ def make_app(parts: Parts) -> ASGIApp:
     app.include_router(page_router())
     plain = app.openapi
     app.openapi = lambda: app.openapi_schema or completed(plain())  # type: ignore[method-assign]
-    return traced(Observed(SecurityHeaders(RequestIds(app, live)), parts.metrics))
+    return traced(Observed(SecurityHeaders(RequestIds(app, live)), parts.metrics, parts.failed))
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -1,6 +1,6 @@
 """Middleware that sees every request: it counts it, and writes one line of JSON about it, never of its content.
 
-app = Observed(app, metrics, clock)
+app = Observed(app, metrics, failed)
 note(request, "version", "7")            # a route says which version its answer is of
 """
 
@@ -19,6 +19,8 @@ _log: Final = logging.getLogger("serving.requests")
 _UNMATCHED: Final = "unmatched"
 # A scrape a second would drown what people asked for.
 _QUIET: Final = frozenset({"/metrics", "/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+# Who asks whether it is ready is told so: nothing has failed.
+_PROBES: Final = _QUIET | {"/v2/models/{name}/ready", "/v2/models/{name}/versions/{version}/ready"}
 
 
 class Observed:
@@ -27,11 +29,18 @@ class Observed:
     Args:
         app: the application.
         metrics: counts.
+        failed: is told the route, a template, and the status of each request that this server failed (5xx).
         clock: seconds.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._app, self._metrics, self._clock = app, metrics, clock
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        failed: Callable[[str, int], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._app, self._metrics, self._failed, self._clock = app, metrics, failed, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As of ASGI."""
@@ -69,6 +78,8 @@ class Observed:
         state: dict[str, Any] = scope["state"]
         version = state.get("version") or ""
         self._metrics.answered(route, seen.status, seconds, version)
+        if seen.status >= 500 and route not in _PROBES and self._failed is not None:
+            self._failed(route, seen.status)
         if route in _QUIET and seen.status < 400:
             return
         _log.info(

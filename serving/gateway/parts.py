@@ -49,6 +49,7 @@ class Parts:
         metrics: what is counted.
         board: what the page of the status shows.
         label: writes down what an answer was worth; None where the log is off.
+        failed: counts a request that failed, by route and status, and waits for nothing; None where the log is off.
     """
 
     fleet: Fleet
@@ -61,6 +62,7 @@ class Parts:
     metrics: Metrics
     board: StatusBoard
     label: Callable[[Label], list[Added]] | None = None
+    failed: Callable[[str, int], None] | None = None
 
     def admit(self, request: Request, scope: Scope, *, typed: bool = False) -> Caller:
         """Who asks, if that may do this.

@@ -9,6 +9,7 @@ process.serve(listener)                 # until a signal ends it, or `stop`
 import logging
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -98,6 +99,7 @@ class Process:
             metrics=self.metrics,
             board=StatusBoard.of(records, followed.name, followed.staging(settings.candidate), lead.health),
             label=None if self._log is None else self._log.label,
+            failed=None if self._log is None else partial(self._log.count_failure, followed.name),
         )
         self._server = uvicorn.Server(
             uvicorn.Config(

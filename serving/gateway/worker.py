@@ -25,6 +25,7 @@ from serving.gateway.owner import Health
 from serving.gateway.owner import Verb as RolloutVerb
 from serving.gateway.process import Process
 from serving.gateway.settings import GatewaySettings
+from serving.handover import ended_cleanly
 from serving.settings import ServingSettings
 
 Verb = Literal["prepare", "switch", "forget", "health", "serve", "direct", "told"]
@@ -72,13 +73,15 @@ def work(
 ) -> None:
     """Be a worker until the owner is gone or a signal comes."""
     collect_seldom()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # of a terminal, for all of the group: the owner passes on what it means
-    write_log(json_log)
-    worker = _Worker(owner, settings, serving, needs_keys)
-    threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
-    worker.serve(listener)
+    # The server raises the signal that ended it once more: unheeded, that would be the end before the log is closed.
+    with ended_cleanly():
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # of a terminal, for all of the group: the owner passes on what it means
+        write_log(json_log)
+        worker = _Worker(owner, settings, serving, needs_keys)
+        threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
+        worker.serve(listener)
 
 
 class _Worker:
@@ -100,6 +103,8 @@ class _Worker:
         try:
             self._process.serve(listener)
         finally:
+            # Its owner says so too, when the whole group was told to end: that must not cut this short.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._process.close()
 
     def obey(self) -> None:

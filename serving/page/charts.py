@@ -80,18 +80,22 @@ class Chart:
 
 
 def traffic_chart(span: Span, found: Traffic) -> Chart:
-    """Images that were answered and refused, a bar a bucket, one on the other."""
-    most = max((one.answered + one.refused for one in found.buckets), default=0)
+    """Images that were answered and refused, and requests that failed: a bar a bucket, one on the other."""
+    most = max((one.answered + one.refused + one.failed for one in found.buckets), default=0)
     bars: list[Bar] = []
     for place, one in enumerate(found.buckets):
+        counts = {"answered": one.answered, "refused": one.refused, "failed": one.failed}
         told = f"{moment(one.start)}: {one.answered:,} answered, {one.refused:,} refused"
-        below = _height(one.answered, most)
-        if one.answered:
-            bars.append(_bar(span, place, 0.0, below, "answered", told))
-        if one.refused:
-            bars.append(_bar(span, place, below, _height(one.refused, most), "refused", told))
-    told = f"{found.answered:,} images answered and {found.refused:,} refused; at most {most:,} in one bar."
-    keys = (("answered", "answered"), ("refused", "refused"))
+        told += f", {one.failed:,} requests failed" if one.failed else ""
+        below = 0.0
+        for kind, count in counts.items():
+            if count:
+                height = _height(count, most)
+                bars.append(_bar(span, place, below, height, kind, told))
+                below += height
+    failed = f", {found.failed:,} requests failed" if found.failed else ""
+    told = f"{found.answered:,} images answered and {found.refused:,} refused{failed}; at most {most:,} in one bar."
+    keys = (("answered", "answered"), ("refused", "refused"), ("failed", "failed requests"))
     return _chart("traffic", "Images", told, span, ("0", f"{most:,}"), bars=bars, keys=keys)
 
 

@@ -20,7 +20,17 @@ from records.watch.alerts import Alert, about
 from records.watch.job_words import ago
 from records.watch.overview import Job, Overview
 from records.watch.reports import WindowReport
-from records.watch.wording import estimate, milliseconds, moment, p_value, percent, refused_share, size, with_interval
+from records.watch.wording import (
+    estimate,
+    milliseconds,
+    moment,
+    p_value,
+    percent,
+    refused_share,
+    requests_failed,
+    size,
+    with_interval,
+)
 from serving.page.charts import HEIGHT, WIDTH, Chart, dice_chart, drift_chart, latency_chart, traffic_chart
 
 AGAIN_S: Final = 30
@@ -98,9 +108,12 @@ def _content(seen: Overview) -> dict[str, object]:
             for one in (traffic.parts if traffic else ())
         ],
         "buckets": [
-            Row((moment(one.start), *_counts(one.answered, one.refused, one.p50_ms, one.p95_ms)))
+            Row((moment(one.start), *_counts(one.answered, one.refused, one.p50_ms, one.p95_ms), f"{one.failed:,}"))
             for one in (reversed(traffic.buckets) if traffic else ())
-            if one.answered or one.refused
+            if one.answered or one.refused or one.failed
+        ],
+        "failures": [
+            Row((str(one.status), one.path, f"{one.requests:,}")) for one in (traffic.failures if traffic else ())
         ],
         "reports": [_report(one) for one in (reversed(drift.course) if drift else ())],
         "measured": [
@@ -160,6 +173,7 @@ def _template() -> Template:
         "percent": percent,
         "ms": milliseconds,
         "size": size,
+        "requests_failed": requests_failed,
         "p_value": p_value,
         "estimate": estimate,
     }

@@ -12,6 +12,8 @@ from records_rows import prediction
 from sketch_scene import log
 from sqlalchemy import insert
 
+from records.engines import make_engine
+from records.failures import FailureCounts
 from records.log_database import open_log
 from records.schema import labels
 from records.tables import prepare
@@ -28,8 +30,9 @@ def fill(url: str, home: Path, now: datetime, *, slice: str = "ward=a", model: s
     """Log a week that ends now.
 
     Clients were answered 10 times a day by version 7, in 10 ms seven days ago and 10 ms longer each day, and three
-    times an hour ago by the canary, version 8, in 200 ms; two days ago 5 of their images were refused. Besides there
-    were 4 twins in the shadow, and a batch of 6. The last of four windows drifted, one had too few rows.
+    times an hour ago by the canary, version 8, in 200 ms; two days ago 5 of their images were refused and 6 requests
+    failed. Besides there were 4 twins in the shadow, and a batch of 6. The last of four windows drifted, one had too
+    few rows.
     """
     rows: list[Any] = []
 
@@ -46,9 +49,20 @@ def fill(url: str, home: Path, now: datetime, *, slice: str = "ward=a", model: s
     ask(4, now - HOUR, "shadow", 300.0, model_version="8", route="shadow")
     ask(6, now - DAY - HOUR, "batch", 400.0, route="batch")
     log(url, home, rows)
+    fail(url, {("/segment", 503): 4, ("/invocations", 500): 2}, now - 2 * DAY, model)
     _report(url, now, slice, model)
     _label(url, now, model)
     _watch(url, now, slice, model)
+
+
+def fail(url: str, counted: dict[tuple[str, int], int], when: datetime, model: str = MODEL) -> None:
+    """Count so many requests by route and status as failed."""
+    counts, engine = FailureCounts(), make_engine(url)
+    for (path, status), requests in counted.items():
+        for _ in range(requests):
+            counts.add(model, path, status, when)
+    counts.flush(engine)
+    engine.dispose()
 
 
 def _report(url: str, now: datetime, slice: str, model: str) -> None:

@@ -234,7 +234,7 @@ def test_the_command_brings_the_log_of_predictions_along(
     out, error = run_upgrade(decisions).communicate(timeout=120)
     assert f"{describe(engine)} has all tables and columns of the log of predictions" in out, error
     assert "sharpness" in {column["name"] for column in inspect(engine).get_columns("predictions")}
-    assert inspect(engine).has_table("sketches")
+    assert inspect(engine).has_table("sketches") and inspect(engine).has_table("request_failures")
     engine.dispose()
 
 

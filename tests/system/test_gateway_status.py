@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from page_server import page_server
 from waiting import until
 from watched_page import Watched, watch
 
+from records.engines import make_engine
+from records.failures import read_failures
 from serving.access.keys import KeyStore
 
 try:
@@ -25,6 +27,7 @@ try:
 except ImportError:
     sync_api = None
 
+PNG = {"Content-Type": "image/png"}
 EVIL = "<img src=x onerror=alert(1)>"
 
 
@@ -65,9 +68,9 @@ def visit(browser: "sync_api.Browser") -> Iterator[Any]:
         context.close()
 
 
-def told(environment: dict[str, str]) -> tuple[int, dict[str, Any]]:
+def told(environment: dict[str, str], *options: str) -> tuple[int, dict[str, Any]]:
     """What `resunet status --json` exits with and says."""
-    command = [str(Path(sys.executable).with_name("resunet")), "status", "--json"]
+    command = [str(Path(sys.executable).with_name("resunet")), "status", "--json", *options]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, json.loads(done.stdout)
 
@@ -105,7 +108,7 @@ def test_the_page_shows_what_the_command_tells(
 def test_every_chart_has_marks_that_are_seen(gateway: Gateway, visit: Any) -> None:
     page = visit(f"{gateway.url}/status").page
     for name, kinds in {
-        "traffic": {"answered", "refused"},
+        "traffic": {"answered", "refused", "failed"},
         "latency": {"p50", "p95"},
         "drift": {"fine", "wrong", "none"},
         "dice": {"estimated", "measured"},
@@ -185,3 +188,67 @@ def test_a_database_that_does_not_answer_takes_neither_the_page_nor_answers_down
         assert f'<p class="figure">{version}</p>' in page.text and "127.0.0.1:9" not in page.text
         assert gateway.version() == version
         assert "the status page lacks" in gateway.words() and "s3cret" not in gateway.words()
+
+
+@pytest.fixture(scope="module")
+def nobody(scene: GatewayScene) -> str:
+    """A model of which nothing is live."""
+    scene.client.create_registered_model("nobody")
+    return "nobody"
+
+
+def failed(url: str, model: str) -> dict[tuple[str, int], int]:
+    """What the database has of the last hours, by route and status."""
+    now, engine = datetime.now(UTC), make_engine(url)
+    try:
+        found = read_failures(engine, model, now - timedelta(hours=3), now)
+    finally:
+        engine.dispose()
+    sums: dict[tuple[str, int], int] = {}
+    for one in found:
+        sums[one.path, one.status] = sums.get((one.path, one.status), 0) + one.requests
+    return sums
+
+
+def test_requests_that_several_processes_failed_are_counted_and_shown_and_probes_are_not(
+    scene: GatewayScene, nobody: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    places = {"RESUNET_INFERENCE_LOG": url, "RESUNET_HOME": str(tmp_path / "home")}
+    options = ("--wait", "--workers", "2", "-m", f"models:/{nobody}/Production")
+    with scene.gateway(*options, **places) as gateway:
+        for _ in range(10):
+            # Each on a connection of its own, so that both processes have some.
+            answer = httpx.post(f"{gateway.url}/segment", content=IMAGE, headers=PNG, trust_env=False)
+            assert answer.status_code == 503
+        infer = f"{gateway.url}/v2/models/{nobody}/infer"
+        assert httpx.post(infer, json={"inputs": []}, trust_env=False).status_code == 503
+        for probe in ("/health", "/v2/health/ready", f"/v2/models/{nobody}/ready"):
+            assert gateway.http.get(probe).status_code == 503
+        assert gateway.http.get("/nothing/here").status_code == 404
+        wanted = {("/segment", 503): 10, ("/v2/models/{name}/infer", 503): 1}
+        until(lambda: failed(url, nobody) == wanted, lambda: f"{failed(url, nobody)} {gateway.words()}", every=0.2)
+        words = "11 requests failed (11 with 503)"
+        until(lambda: f'id="failed">{words}<' in gateway.http.get("/status").text, gateway.words, every=0.5)
+        page = gateway.http.get("/status").text
+        assert f"<li>{words} since " in page and "<td>503</td><td>/segment</td><td>10</td>" in page
+        code, said = told(scene.environment(**places), "--model", nobody)
+        assert (code, said["failures"], said["traffic"]["failed"]) == (3, [], 11)
+        assert any(one.startswith(words) for one in said["concerns"])
+        assert gateway.ask().status_code == 503
+    # What was counted last is there after a clean stop.
+    assert failed(url, nobody) == wanted | {("/invocations", 503): 1}
+
+
+def test_a_database_that_is_away_holds_up_no_failure_and_gets_the_counts_when_it_is_back(
+    scene: GatewayScene, nobody: str, tmp_path: Path
+) -> None:
+    mounted = tmp_path / "volume" / "mounted"
+    url = f"sqlite:///{mounted}/log.db"
+    places = {"RESUNET_INFERENCE_LOG": url, "RESUNET_HOME": str(tmp_path / "home")}
+    with scene.gateway("--wait", "-m", f"models:/{nobody}/Production", **places) as gateway:
+        for _ in range(3):
+            assert gateway.ask().status_code == 503
+        until(lambda: "counts of failed requests wait" in gateway.words(), gateway.words)
+        mounted.mkdir(parents=True)
+        until(lambda: failed(url, nobody) == {("/invocations", 503): 3}, gateway.words, every=0.5)
