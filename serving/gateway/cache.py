@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ from serving.gateway.releases import Release
 _LAST_GOOD: Final = "last_good.json"
 _INCOMING: Final = "incoming-"
 _LOCKS: Final = ".locks"
+_PINS: Final = ".pins"
 
 
 class VersionCache:
@@ -42,9 +44,10 @@ class VersionCache:
     def __init__(self, folder: Path, trust: Trust | None) -> None:
         self._folder = folder
         self._trust = trust
-        self._pinned: dict[str, Path] = {}
+        self._pinned: dict[str, FileLock] = {}
         try:
-            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+            for own in (_LOCKS, _PINS):
+                (folder / own).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"{folder} cannot be made ({error.strerror}): set RESUNET_HOME to a folder that can be written"
@@ -84,23 +87,30 @@ class VersionCache:
             place: URI of where it was live; gateways of several places may share the folder.
             release: that served.
         """
-        path = self._folder / _LAST_GOOD
-        new = path.with_suffix(f".{uuid.uuid4().hex}")
         with self._lock(_LAST_GOOD):
-            kept = self._all_last_good() | {place: release}
-            with new.open("w", encoding="utf-8") as file:
-                json.dump({at: asdict(good) for at, good in kept.items()}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            self._write_last_good(self._all_last_good() | {place: release})
+
+    def forget_last_good(self, place: str) -> None:
+        """Nothing is to be served there at the next start, unless it is live."""
+        with self._lock(_LAST_GOOD):
+            kept = self._all_last_good()
+            if kept.pop(place, None) is not None:
+                self._write_last_good(kept)
 
     def pin(self, purpose: str, folder: Path) -> None:
-        """Keep a folder from `prune`, as long as it has that purpose."""
-        self._pinned[purpose] = folder
+        """Keep a folder from `prune`, here and in all processes, as long as this one lives and it has that purpose."""
+        with self._lock(folder.name):
+            held = FileLock(self._folder / _PINS / f"{folder.name}+{uuid.uuid4().hex}", fallback_to_soft=False)
+            held.acquire()
+        self.unpin(purpose)
+        self._pinned[purpose] = held
 
     def unpin(self, purpose: str) -> None:
         """It serves that purpose no longer."""
-        self._pinned.pop(purpose, None)
+        held = self._pinned.pop(purpose, None)
+        if held is not None:
+            held.release()
+            Path(held.lock_file).unlink(missing_ok=True)
 
     def last_good(self, place: str) -> tuple[Release, Path] | None:
         """The version that was live there last, if its folder is still here; None where there is none."""
@@ -114,13 +124,33 @@ class VersionCache:
         what was never fetched whole.
         """
         good = {self._folder_of(release) for release in self._all_last_good().values()}
-        here = [path for path in self._folder.iterdir() if path.is_dir() and path.name != _LOCKS]
+        here = [path for path in self._folder.iterdir() if path.is_dir() and path.name not in (_LOCKS, _PINS)]
         whole = [path for path in here if not path.name.startswith(_INCOMING)]
         whole.sort(key=_last_changed, reverse=True)
-        for path in {*here} - {*whole[:keep]} - in_use - good - {*self._pinned.values()}:
+        for path in {*here} - {*whole[:keep]} - in_use - good:
             name = path.name.removeprefix(_INCOMING).rpartition("+")[0] or path.name
             with suppress(Timeout), self._lock(name, timeout=0):  # else somebody fetches or reads it just now
-                shutil.rmtree(path, ignore_errors=True)
+                if not self._is_pinned(path.name):
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _is_pinned(self, name: str) -> bool:
+        """Whether a process that lives has pinned it; what dead ones have left is cleared away."""
+        for path in (self._folder / _PINS).glob(f"{name}+*"):
+            try:
+                with FileLock(path, timeout=0, fallback_to_soft=False):
+                    path.unlink(missing_ok=True)
+            except Timeout:
+                return True
+        return False
+
+    def _write_last_good(self, kept: Mapping[str, Release]) -> None:
+        path = self._folder / _LAST_GOOD
+        new = path.with_suffix(f".{uuid.uuid4().hex}")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump({at: asdict(good) for at, good in kept.items()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
 
     def _all_last_good(self) -> dict[str, Release]:
         """By the place where each was live."""

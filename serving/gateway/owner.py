@@ -212,6 +212,9 @@ class Owner:
         self._troubles.over("release")
         self._refused.pop("release", None)
         if self._settings.stop_when_archived:
+            if not self._stopped:
+                # Nor is it served after a restart, when the registry may be away.
+                self._cache.forget_last_good(self._place.uri)
             self._stopped = True
             if self._serving is not None:
                 self._replicas.forget("production")

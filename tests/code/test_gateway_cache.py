@@ -1,8 +1,11 @@
 """Versions that are kept on a machine: of which place the last good one is, and what is deleted."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from owner_scene import FOUR, ONE, PRODUCTION, STAGING, THREE, TWO, OwnerScene, Store, store
@@ -14,6 +17,16 @@ from serving.gateway.releases import Registry, Release
 __all__ = ["store"]
 pytestmark = pytest.mark.usefixtures("store")
 CHAMPION = "models:/resunet@champion"
+# A process that pins a folder and then waits.
+_PIN = """
+import sys
+from pathlib import Path
+from serving.gateway.cache import VersionCache
+cache = VersionCache(Path(sys.argv[1]), None)
+cache.pin("candidate", Path(sys.argv[2]))
+print("pinned", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -79,12 +92,28 @@ def test_what_is_pruned_is_neither_new_nor_in_use_nor_anybody_s_last_good(cache:
     cache.pin("candidate", folders[1])
     (tmp_path / "incoming-resunet-7-7+0123").mkdir()
     cache.prune(1, {folders[2]})
-    left = {path for path in tmp_path.iterdir() if path.is_dir() and path.name != ".locks"}
+    left = {path for path in tmp_path.iterdir() if path.is_dir() and path.name not in (".locks", ".pins")}
     assert left == {folders[0], folders[1], folders[2], folders[5]}
     cache.unpin("candidate")
     cache.keep_as_last_good(STAGING, THREE)
     cache.prune(1, set())
     assert not folders[0].exists() and not folders[1].exists() and folders[2].exists()
+
+
+def test_what_another_process_has_pinned_stays_as_long_as_that_lives(cache: VersionCache, tmp_path: Path) -> None:
+    candidate = cache.fetch(ONE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", _PIN, str(tmp_path), str(candidate)], stdin=PIPE, stdout=PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "pinned\n"
+    try:
+        cache.prune(0, set())
+        assert candidate.is_dir()
+    finally:
+        other.kill()
+        other.communicate()
+    cache.prune(0, set())
+    assert not candidate.exists() and not list((tmp_path / ".pins").iterdir())
 
 
 def test_a_copy_that_was_changed_is_fetched_anew_where_that_is_possible(cache: VersionCache, store: Store) -> None:

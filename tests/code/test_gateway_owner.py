@@ -71,6 +71,7 @@ def test_what_was_archived_stays_ended_where_that_was_asked_for(tmp_path: Path, 
         assert health == Health("down", None, ("nothing stands at models:/resunet/Production; nothing is served",), 0)
     scene.place.away = True  # it says nothing new about what was archived
     assert scene.look().serving is None
+    assert scene.restart().look().serving is None
     store.away = "ConnectionError"
     assert scene.live(TWO).look().serving is None
     store.away = ""
