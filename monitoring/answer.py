@@ -17,7 +17,7 @@ from monitoring.parts.breakdown import Breakdown
 from monitoring.parts.words import sentences
 from monitoring.performance.estimated import Estimate
 from monitoring.tracking import WatchedVersion
-from monitoring.window import Window
+from monitoring.window import MIN_ROWS, Window
 from monitoring.words import summary
 from records.watch.reports import Kind, WindowReport
 
@@ -38,7 +38,7 @@ class Question:
     version: WatchedVersion
     window: Window
     routes: tuple[str, ...] = LIVE_ROUTES
-    min_rows: int = 20
+    min_rows: int = MIN_ROWS
     rule: Rule = field(default_factory=Rule)
     sample_rows: int = 10_000
 

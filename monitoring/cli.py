@@ -16,6 +16,7 @@ from monitoring.jobs.cli import register as register_jobs
 from monitoring.performance.cli import register as register_performance
 from monitoring.quarantine.cli import register as register_quarantine
 from monitoring.trend_cli import register as register_trend
+from monitoring.window import MIN_ROWS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +69,7 @@ def report(
         Path | None,
         typer.Option(help="The data set that was trained on, for pictures.", file_okay=False, exists=True),
     ] = None,
-    min_rows: MinRows = 20,
+    min_rows: MinRows = MIN_ROWS,
     alpha: Alpha = 0.01,
     min_effect: MinEffect = 0.1,
     min_share: MinShare = 0.02,

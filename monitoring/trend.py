@@ -30,7 +30,7 @@ from monitoring.statistics.trend import FEWEST_WINDOWS, trend_test
 from monitoring.streams import read_stream
 from monitoring.summary import Summary
 from monitoring.tracking import WatchedVersion, report_run
-from monitoring.window import Window
+from monitoring.window import MIN_ROWS, Window
 from monitoring.words import label, number
 from records.watch.reports import Kind, WindowReport, add_report
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
@@ -57,7 +57,7 @@ class TrendQuestion:
     length: timedelta
     windows: int = 28
     routes: tuple[str, ...] = LIVE_ROUTES
-    min_rows: int = 20
+    min_rows: int = MIN_ROWS
     alpha: float = 0.005
     min_change: float = 0.25
     seed: int = 0

@@ -7,8 +7,12 @@ Window.ending(parse_moment("2026-03-01T12:00Z"), parse_duration("7d"))
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from resunet.errors import SettingsError
+
+# With fewer live rows a window has no verdict, unless somebody asks for one.
+MIN_ROWS: Final = 20
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # A Monday: weeks begin with it.

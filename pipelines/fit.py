@@ -182,7 +182,9 @@ class _Run:
         state = self.progress
         state.epoch_losses.append(loss)
         if state.step % self.steps_per_epoch == 0:
-            state.epochs.append(asdict(Epoch(state.step, float(np.mean(state.epoch_losses)), rate)))
+            # A checkpoint of an earlier release may lie within an epoch, of which it kept no losses.
+            if len(state.epoch_losses) == self.steps_per_epoch:
+                state.epochs.append(asdict(Epoch(state.step, float(np.mean(state.epoch_losses)), rate)))
             state.epoch_losses.clear()
 
     def _lap(self) -> float:

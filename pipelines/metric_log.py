@@ -42,7 +42,7 @@ class MetricLog:
     ) -> None:
         self._client, self._run_id, self._tell, self._retry_seconds = client, run_id, tell, retry_seconds
         self._waiting: list[Metric] = []
-        self._steps: set[int] = set()
+        self._handed: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -77,18 +77,18 @@ class MetricLog:
         """Hand over the metrics of a step; returns at once."""
         now = int(time.time() * 1000)
         with self._lock:
-            self._steps.add(step)
+            self._handed |= {(name, step) for name in metrics}
             self._waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
         self._wake.set()
 
     def fill(self, rows: Mapping[int, Mapping[str, float]]) -> None:
-        """Add those rows, by step, that neither this process nor the one before it has sent.
+        """Add those rows, of the same metrics each, by step, that neither this process nor the one before it has sent.
 
         A process that was killed may have left a step in its checkpoint and not on the server.
         """
-        if not (missing := {step: metrics for step, metrics in rows.items() if step not in self._steps}):
+        name = next((first for metrics in rows.values() for first in metrics), "")
+        if not (missing := {step: metrics for step, metrics in rows.items() if (name, step) not in self._handed}):
             return
-        name = next(iter(next(iter(missing.values()))))
         there = {metric.step for metric in self._client.get_metric_history(self._run_id, name)}
         for step in sorted(missing.keys() - there):
             self.add(step, missing[step])

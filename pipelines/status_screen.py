@@ -20,12 +20,12 @@ from records.watch.reports import Verdict, WindowReport
 from records.watch.traffic import Traffic
 from records.watch.wording import (
     estimate,
+    failed_text,
     milliseconds,
     moment,
     p_value,
     percent,
     refused_share,
-    requests_failed,
     size,
     with_interval,
 )
@@ -110,7 +110,7 @@ def _traffic(part: Told[Traffic]) -> Lines:
         return
     refused = f"{found.refused:,} refused ({refused_share(found.refused, found.answered)})"
     yield f"{found.answered:,} images answered, {refused}"
-    yield Text(requests_failed(found.failures), _ALARM if found.failures_lately else "")
+    yield Text(failed_text(found), _ALARM if found.failures_lately else "")
     if found.failures:
         yield f"failed   {sparkline([one.failed for one in found.buckets])}"
     if found.answered + found.refused:

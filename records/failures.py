@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table, Text, inspect, select
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, Table, Text, inspect, select
 
 from records.engines import explained
 from records.log_database import prepare_log
@@ -146,8 +146,11 @@ class FailureCounts:
             del self._counts[next(iter(self._counts))]
 
 
-def read_failures(engine: Engine, model_name: str, start: datetime, end: datetime) -> tuple[Failed, ...]:
+def read_failures(engine: Engine, model_name: str, start: datetime, end: datetime) -> tuple[Failed, ...] | None:
     """The sums of the hours from a moment to another, the end left out, the oldest first; nothing is written.
+
+    Returns:
+        None where the role may not read the table.
 
     Raises:
         RecordsError: the database does not answer.
@@ -156,7 +159,16 @@ def read_failures(engine: Engine, model_name: str, start: datetime, end: datetim
     with explained(engine), engine.connect() as connection:
         if not inspect(connection).has_table(request_failures.name):
             return ()
+        if not _may_read(connection):
+            return None
         query = select(table.hour, table.path, table.status, table.requests).where(
             table.model_name == model_name, table.hour >= start, table.hour < end
         )
         return tuple(Failed(*row) for row in connection.execute(query.order_by(table.hour, table.path, table.status)))
+
+
+def _may_read(connection: Connection) -> bool:
+    if connection.dialect.name != "postgresql":
+        return True
+    asked = f"SELECT has_table_privilege(to_regclass('{request_failures.name}'), 'SELECT')"
+    return bool(connection.exec_driver_sql(asked).scalar_one())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from monitoring.live import LIVE_ROUTES
-from monitoring.window import Window, span
+from monitoring.window import MIN_ROWS, Window, span
 from records.watch.reports import WindowReport
 
 
@@ -17,7 +17,10 @@ def furthest_command(report: WindowReport) -> str:
     """The report on the same window by hand, which draws the sheet of the furthest images."""
     window = Window(report.window_start, report.window_end)
     routes = () if set(report.routes) == set(LIVE_ROUTES) else report.routes
-    return _command("report", report.model_name, report.model_version, window, routes)
+    more = [word for route in routes for word in ("--route", route)]
+    if report.rows < MIN_ROWS:  # a schedule may ask for fewer than the command does
+        more += ["--min-rows", str(max(report.rows, 2))]
+    return _command("report", report.model_name, report.model_version, window, more)
 
 
 def worst_command(model: str, version: str, window: Window) -> str:
@@ -25,9 +28,9 @@ def worst_command(model: str, version: str, window: Window) -> str:
     return _command("performance", model, version, window, ())
 
 
-def _command(name: str, model: str, version: str, window: Window, routes: Sequence[str]) -> str:
+def _command(name: str, model: str, version: str, window: Window, more: Sequence[str]) -> str:
     asked = ["--model", model, "--version", version, "--window", span(window.end - window.start)]
-    asked += ["--until", _moment(window.end), *(word for route in routes for word in ("--route", route))]
+    asked += ["--until", _moment(window.end), *more]
     return shlex.join(["python", "-m", "monitoring", name, *asked, "--out", f"{name}-{version}"])
 
 

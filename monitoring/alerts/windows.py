@@ -105,6 +105,7 @@ def _details(report: WindowReport) -> tuple[str, ...]:
         if report.estimated_low is not None and report.estimated_high is not None:
             interval = f" ({report.estimated_low:.3f} to {report.estimated_high:.3f})"
         lines.append(f"estimated Dice: {report.estimated_dice:.3f}{interval}")
-    if report.verdict == "drift" and report.kind == "window":
+    # Where all are refused there is nothing to draw.
+    if report.verdict == "drift" and report.kind == "window" and report.p_value is not None:
         lines.append(f"the images furthest from the reference: {furthest_command(report)}")
     return tuple(lines)

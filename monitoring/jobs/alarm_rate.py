@@ -18,7 +18,13 @@ def alarms_a_month(rules: Rules, alpha: float) -> str:
     """The expected number, at most: of verdicts the sum of their rates, whether or not windows overlap."""
     windows = MONTH / rules.every
     overlap = ", in rows, since windows overlap" if rules.every < rules.length else ""
+    alarms = _short(alpha * windows)
     return (
-        f"without drift at most {alpha * windows:.2g} of a month's {windows:.0f} windows are called drift "
+        f"without drift, on average at most {alarms} of a month's {windows:,.0f} windows are called drift "
         f"(--alpha {alpha:g}){overlap}, and {TRENDS_A_MONTH:g} trends"
     )
+
+
+def _short(number: float) -> str:
+    """Two digits behind the first that is not 0, and no exponent."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.3g}"

@@ -17,7 +17,7 @@ import typer
 from monitoring.jobs.homes import home_name
 from monitoring.jobs.job import Job, WindowsOf
 from monitoring.jobs.windows import Rules
-from monitoring.window import parse_duration
+from monitoring.window import MIN_ROWS, parse_duration
 from records.schema import ROUTES
 from resunet.errors import SettingsError
 
@@ -53,7 +53,7 @@ class Reporting:
     version: int | None = None
     stage: str = "Production"
     routes: tuple[str, ...] = ()
-    min_rows: int = 20
+    min_rows: int = MIN_ROWS
     options: tuple[str, ...] = ()
 
     @property

@@ -126,6 +126,7 @@ class Traffic:
         unsummed: hours whose rows were counted and whose latency is not known.
         failed: requests, in all buckets.
         failures: the same by status and route, the most first; failures_lately: those since `Span.lately`.
+        failures_known: whether this role may read them; else there are none here, and nobody knows.
     """
 
     answered: int
@@ -138,6 +139,7 @@ class Traffic:
     failed: int = 0
     failures: tuple[Failure, ...] = ()
     failures_lately: tuple[Failure, ...] = ()
+    failures_known: bool = True
 
 
 class _Group(NamedTuple):
@@ -228,7 +230,8 @@ def _stretches(hours: Sequence[datetime], span: Span) -> list[tuple[datetime, da
     return found
 
 
-def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int, failed: Sequence[Failed]) -> Traffic:
+def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int, known: Sequence[Failed] | None) -> Traffic:
+    failed = known or ()
     buckets = [_Sum() for _ in span.starts]
     parts: dict[tuple[str, str], _Sum] = {}
     whole = _Sum()
@@ -253,6 +256,7 @@ def _traffic(span: Span, groups: dict[_Group, _Sum], unsummed: int, failed: Sequ
         failures.total(),
         _failures(within),
         _failures(one for one in failed if one.hour >= span.lately),
+        known is not None,
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from records.watch.reports import WindowReport
-from records.watch.traffic import Failure
+from records.watch.traffic import Failure, Traffic
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -33,6 +33,13 @@ def requests_failed(failures: Iterable[Failure]) -> str:
     count = statuses.total()
     told = ", ".join(f"{found:,} with {status}" for status, found in statuses.most_common())
     return f"{count:,} {'request' if count == 1 else 'requests'} failed" + (f" ({told})" if told else "")
+
+
+def failed_text(found: Traffic) -> str:
+    """How many requests of the span failed, or why that is not known."""
+    if not found.failures_known:
+        return "failed requests: not known, this role may not read the table request_failures"
+    return requests_failed(found.failures)
 
 
 def milliseconds(found: float | None) -> str:

@@ -31,6 +31,8 @@ _LAST_GOOD: Final = "last_good.json"
 _INCOMING: Final = "incoming-"
 _LOCKS: Final = ".locks"
 _PINS: Final = ".pins"
+_ENDED: Final = "ended"
+_SHORT_S: Final = 5.0
 
 
 class VersionCache:
@@ -46,8 +48,7 @@ class VersionCache:
         self._trust = trust
         self._pinned: dict[str, FileLock] = {}
         try:
-            for own in (_LOCKS, _PINS):
-                (folder / own).mkdir(parents=True, exist_ok=True)
+            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"{folder} cannot be made ({error.strerror}): set RESUNET_HOME to a folder that can be written"
@@ -88,19 +89,31 @@ class VersionCache:
             release: that served.
         """
         with self._lock(_LAST_GOOD):
-            self._write_last_good(self._all_last_good() | {place: release})
+            self._write_notes(self._notes() | {place: asdict(release)})
 
-    def forget_last_good(self, place: str) -> None:
-        """Nothing is to be served there at the next start, unless it is live."""
-        with self._lock(_LAST_GOOD):
-            kept = self._all_last_good()
-            if kept.pop(place, None) is not None:
-                self._write_last_good(kept)
+    def mark_ended(self, place: str) -> None:
+        """Remember that nothing was live there: whoever is to stop then does not serve the last good one either.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if place not in self._notes() or self.has_ended(place):
+            return
+        with self._lock(_LAST_GOOD, timeout=_SHORT_S):
+            notes = self._notes()
+            if place in notes:
+                self._write_notes(notes | {place: {**notes[place], _ENDED: True}})
+
+    def has_ended(self, place: str) -> bool:
+        """Whether nothing was live there when somebody looked last."""
+        return self._notes().get(place, {}).get(_ENDED) is True
 
     def pin(self, purpose: str, folder: Path) -> None:
         """Keep a folder from `prune`, here and in all processes, as long as this one lives and it has that purpose."""
+        pins = self._folder / _PINS
+        pins.mkdir(exist_ok=True)
         with self._lock(folder.name):
-            held = FileLock(self._folder / _PINS / f"{folder.name}+{uuid.uuid4().hex}", fallback_to_soft=False)
+            held = FileLock(pins / f"{folder.name}+{uuid.uuid4().hex}", fallback_to_soft=False)
             held.acquire()
         self.unpin(purpose)
         self._pinned[purpose] = held
@@ -143,22 +156,32 @@ class VersionCache:
                 return True
         return False
 
-    def _write_last_good(self, kept: Mapping[str, Release]) -> None:
+    def _write_notes(self, notes: Mapping[str, Mapping[str, Any]]) -> None:
         path = self._folder / _LAST_GOOD
         new = path.with_suffix(f".{uuid.uuid4().hex}")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({at: asdict(good) for at, good in kept.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                json.dump(notes, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
     def _all_last_good(self) -> dict[str, Release]:
         """By the place where each was live."""
+        return {place: _release(note) for place, note in self._notes().items()}
+
+    def _notes(self) -> dict[str, dict[str, Any]]:
+        """The same as it is written; none where one of them is damaged."""
         try:
             stored = json.loads((self._folder / _LAST_GOOD).read_text(encoding="utf-8"))
             if "registered_ms" in stored:  # an earlier release kept one, and did not say of which place
                 stored = {f"models:/{stored['name']}/Production": stored}
-            return {place: _release(good) for place, good in stored.items()}
+            for note in stored.values():
+                _release(note)
+            return dict(stored)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 

@@ -212,15 +212,24 @@ class Owner:
         self._troubles.over("release")
         self._refused.pop("release", None)
         if self._settings.stop_when_archived:
-            if not self._stopped:
-                # Nor is it served after a restart, when the registry may be away.
-                self._cache.forget_last_good(self._place.uri)
             self._stopped = True
             if self._serving is not None:
                 self._replicas.forget("production")
                 self._serving = None
+            self._remember_the_end()
         self._fall_back()
         self._troubles.say("stage", f"nothing stands at {self._place.uri}; {self._meanwhile}", "stage", after=None)
+
+    def _remember_the_end(self) -> None:
+        """For a restart while the registry is away."""
+        try:
+            self._cache.mark_ended(self._place.uri)
+        except OSError as error:  # a lock that is not to be had is one too
+            why = error.strerror or type(error).__name__
+            sentence = f"that nothing stands at {self._place.uri} cannot be written down here: {why}. Mend the disk"
+            self._troubles.say("end", sentence, "end", _PATIENCE_SECONDS)
+        else:
+            self._troubles.over("end")
 
     def _take(self, release: Release) -> None:
         try:
@@ -251,6 +260,8 @@ class Owner:
     def _fall_back(self, tried: Release | None = None) -> None:
         """Where nothing serves, serve what did before a restart, unless it was tried just now or is to stay ended."""
         if self._serving is not None or self._stopped:
+            return
+        if self._settings.stop_when_archived and self._cache.has_ended(self._place.uri):
             return
         kept = self._cache.last_good(self._place.uri)
         if kept is None or kept[0] == tried:

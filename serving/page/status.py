@@ -22,12 +22,12 @@ from records.watch.overview import Job, Overview
 from records.watch.reports import WindowReport
 from records.watch.wording import (
     estimate,
+    failed_text,
     milliseconds,
     moment,
     p_value,
     percent,
     refused_share,
-    requests_failed,
     size,
     with_interval,
 )
@@ -173,7 +173,7 @@ def _template() -> Template:
         "percent": percent,
         "ms": milliseconds,
         "size": size,
-        "requests_failed": requests_failed,
+        "failed_text": failed_text,
         "p_value": p_value,
         "estimate": estimate,
     }

@@ -67,9 +67,18 @@ def test_routes_are_named_where_they_are_not_all_that_are_live(here: World) -> N
     assert "--route" not in furthest_command(report)
 
 
-@pytest.mark.parametrize(("verdict", "kind"), [("no drift", "window"), ("drift", "trend")])
-def test_neither_a_good_window_nor_a_trend_has_furthest_images(here: World, verdict: str, kind: str) -> None:
-    here.report(0, verdict, kind=kind)  # type: ignore[arg-type]
+def test_a_window_of_few_rows_is_shown_though_the_command_asks_for_more(here: World) -> None:
+    assert understood(furthest_command(here.report(0, "drift", rows=12)))["min_rows"] == 12
+    assert "--min-rows" not in furthest_command(here.report(1, "drift", rows=20))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "p_value"), [("no drift", "window", 0.5), ("drift", "trend", 0.5), ("drift", "window", None)]
+)
+def test_neither_a_good_window_nor_a_trend_nor_refused_images_alone_have_furthest_images(
+    here: World, verdict: str, kind: str, p_value: float | None
+) -> None:
+    here.report(0, verdict, kind=kind, p_value=p_value)  # type: ignore[arg-type]
     when = Condition.model_validate({"trend": "drift"} if kind == "trend" else {"verdict": "drift"})
     [seen] = observe_windows(here.engine, "resunet", when)
     assert not [line for line in seen.marks[-1].details if "furthest" in line]

@@ -1,5 +1,7 @@
 """The owner of a gateway alone: what serves whatever is away, and who is told of it how often."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,37 @@ def test_what_was_archived_stays_ended_where_that_was_asked_for(tmp_path: Path, 
     assert scene.live(TWO).look().status == "ok"
     scene.place.away = True
     assert scene.restart().look().serving == TWO
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_what_was_archived_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = OwnerScene(tmp_path, stop_when_archived=True)
+    scene.live(ONE).look()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        health = scene.live(None).look()
+        assert (health.status, health.serving) == ("down", None)
+        assert any("No space left on device" in trouble for trouble in health.troubles)
+        assert {path.name for path in tmp_path.glob("last_good*")} == {"last_good.json"}
+    assert len(scene.look().troubles) == 1
+    scene.place.away = True
+    assert scene.restart().look().serving is None
+
+
+def test_a_gateway_that_goes_on_is_not_ended_by_one_beside_it_that_stops(tmp_path: Path) -> None:
+    stops, goes_on = OwnerScene(tmp_path, stop_when_archived=True), OwnerScene(tmp_path)
+    for scene in (stops, goes_on):
+        scene.live(ONE).look()
+    assert stops.live(None).look().serving is None
+    assert goes_on.live(None).restart().look().serving == ONE
+    assert stops.live(ONE).look().serving == ONE
+    stops.place.away = True
+    assert stops.restart().look().serving == ONE
 
 
 def test_a_live_version_that_fails_is_not_tried_again_as_its_own_copy(scene: OwnerScene) -> None:

@@ -206,8 +206,14 @@ def test_all_moments_are_utc() -> None:
     ("length", "every", "alpha", "told"),
     [
         (DAY, None, 0.01, "at most 0.3 of a month's 30 windows are called drift (--alpha 0.01), and"),
-        (DAY, HOUR, 0.001, "at most 0.72 of a month's 720 windows are called drift (--alpha 0.001), in rows"),
-        (7 * DAY, None, 0.01, "at most 0.043 of a month's 4 windows"),
+        (
+            DAY,
+            HOUR,
+            0.001,
+            "at most 0.72 of a month's 720 windows are called drift (--alpha 0.001), in rows",
+        ),
+        (timedelta(minutes=1), None, 0.01, "at most 432 of a month's 43,200 windows"),
+        (7 * DAY, None, 0.01, "at most 0.0429 of a month's 4 windows"),
     ],
 )
 def test_a_schedule_knows_how_many_alarms_it_may_raise_without_drift(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from overview_scene import fail, fill
 from rich.console import Console
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from pipelines.status_screen import screen
 from records.engines import make_engine
@@ -103,3 +103,28 @@ def test_where_nothing_failed_it_says_so(database_url: str) -> None:
     page = render(seen, Gateway("ok", ()), 0.0, "resunet")
     assert "0 requests failed" in shown(seen) and '<p class="soft" id="failed">0 requests failed</p>' in page
     assert "Failed requests</summary>" not in page and seen.concerns == ()
+
+
+def test_a_role_that_may_not_read_them_is_told_so_and_sees_all_else(postgres_url: str, tmp_path: Path) -> None:
+    fill(postgres_url, tmp_path / "home", NOW)
+    fail(postgres_url, LATE, NOW)
+    engine = make_engine(postgres_url)
+    role = f"monitor_{engine.url.database}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        connection.exec_driver_sql(f"REVOKE SELECT ON request_failures FROM {role}")
+    theirs = make_engine(make_url(postgres_url).set(username=role).render_as_string(hide_password=False))
+    seen = look(theirs)
+    assert seen.traffic.value is not None and seen.traffic.value.answered == 73
+    assert not seen.traffic.value.failures_known and not as_json(seen)["traffic"]["failures_known"]
+    assert "failed requests: not known" in shown(seen) and seen.failures == ()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"GRANT SELECT ON request_failures TO {role}")
+    allowed = look(theirs).traffic.value
+    assert allowed is not None and (allowed.failed, allowed.failures_known) == (10, True)
+    theirs.dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+    engine.dispose()

@@ -133,6 +133,22 @@ def test_each_epoch_is_told_once_also_of_a_run_that_was_resumed(tmp_path: Path) 
     assert resumed.history[0].train_loss == pytest.approx(sum(losses[:2]) / 2)
 
 
+def test_a_checkpoint_without_epochs_tells_of_whole_ones_alone(tmp_path: Path) -> None:
+    settings, checkpoint = _settings(evaluations=3), tmp_path / "run.ckpt"
+    with pytest.raises(KilledError):
+        _fit(settings, checkpoint, on_step=_die_at(7))
+    state = torch.load(checkpoint, weights_only=True)
+    between = state["progress"]["step"]
+    assert between % 4, "the checkpoint lies within an epoch"
+    for name in ("epochs", "epoch_losses"):
+        del state["progress"][name]
+    torch.save(state, checkpoint)
+    resumed = _fit(settings, checkpoint)
+    assert [row.step for row in resumed.epochs] == [step for step in (4, 8, 12, 16) if step - 4 >= between]
+    whole = {row.step: row for row in _fit(settings).epochs}
+    assert all(whole[row.step] == row for row in resumed.epochs)
+
+
 def test_a_trainer_killed_half_way_goes_on_where_it_was(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """

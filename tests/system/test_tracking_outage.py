@@ -74,6 +74,16 @@ def test_what_is_filled_in_goes_out_in_the_order_of_its_steps() -> None:
     assert sent == list(steps)
 
 
+def test_two_kinds_of_rows_of_one_step_are_both_filled_in() -> None:
+    client = MagicMock(get_metric_history=lambda run, name: [])
+    with MetricLog(client, "0123", print) as log:
+        log.add(50, {"dice": 0.8})
+        log.fill({25: {"dice": 0.7}, 50: {"dice": 0.8}})
+        log.fill({25: {"loss": 0.4}, 50: {"loss": 0.3}})
+    sent = [(row.key, row.step) for call in client.log_batch.call_args_list for row in call.kwargs["metrics"]]
+    assert sorted(sent) == [("dice", 25), ("dice", 50), ("loss", 25), ("loss", 50)]
+
+
 @pytest.mark.timeout(500)
 def test_a_training_outlives_its_tracking_server(tmp_path: Path) -> None:
     folder, port = tmp_path / "server", free_port()
@@ -103,4 +113,7 @@ def test_a_training_outlives_its_tracking_server(tmp_path: Path) -> None:
         history = scene.client.get_metric_history(checkpoint.stem, "validation_dice")
         planned = Schedule.parse(run.data.params["schedule_taken"])
         assert [row.step for row in history] == [knot.step for knot in planned.knots if knot.evaluated]
+        epochs = [row.step for row in scene.client.get_metric_history(checkpoint.stem, "epoch_loss")]
+        steps = int(run.data.params["steps_taken"])
+        assert epochs == list(range(epochs[0], steps + 1, epochs[0]))
     assert not checkpoint.exists()

@@ -99,9 +99,9 @@ class Standing:
         release = self.release
         if not self.known or release is None or self.version != version:
             raise StoreError(f"version {version.number} is not seen at {self.uri} now")
-        folder = self._shelf.fetch(release)
-        self._shelf.pin(_PURPOSE, folder)
-        return folder
+        self._shelf.pin(_PURPOSE, self._shelf.fetch(release))
+        # Another gateway may have deleted it in between; from here on none does.
+        return self._shelf.fetch(release)
 
     def let_go(self) -> None:
         """The files are needed no longer."""
