@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Engine, event, insert, select
@@ -36,6 +36,23 @@ def drift(more: str = "", alert: str = "{}") -> str:
 def one_place(names: Any) -> tuple[tuple[str, int], ...]:
     """Each name has one address."""
     return tuple((name, 1) for name in names)
+
+
+class Score(NamedTuple):
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """As `monitoring.performance.window.measured` tells it."""
+
+    version: str
+    images: int
+    dice: Score
+    slice: str | None = None
+    route: str | None = None
 
 
 @dataclass

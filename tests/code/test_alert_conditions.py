@@ -3,10 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from alert_scene import DAY, DAY_0, HOUR, World, policies, world
+from alert_scene import DAY, DAY_0, HOUR, Measured, Score, World, policies, world
 from sqlalchemy import Engine, insert
 
 from monitoring.alerts.moments import observe_now
@@ -20,23 +19,6 @@ from records.watch.jobs import jobs
 from records.watch.reports import Kind, Verdict
 
 ALERT = "actions: [{alert: {}}]"
-
-
-class Score(NamedTuple):
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """As `monitoring.performance.window.measured` tells it."""
-
-    version: str
-    images: int
-    dice: Score
-    slice: str | None = None
-    route: str | None = None
 
 
 @dataclass(frozen=True)

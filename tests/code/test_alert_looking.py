@@ -1,11 +1,10 @@
 """An alert names the command that shows its images, and the command line takes it word for word."""
 
 import shlex
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import pytest
-from alert_scene import DAY_0, World, policies, world
+from alert_scene import DAY_0, Measured, Score, World, policies, world
 from sqlalchemy import Engine
 from typer.main import get_command
 
@@ -18,23 +17,6 @@ from monitoring.live import LIVE_ROUTES
 from monitoring.window import Window, parse_duration, parse_moment
 
 DRIFT = Condition.model_validate({"verdict": "drift"})
-
-
-class Score(NamedTuple):
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """As `monitoring.performance.window.measured` tells it."""
-
-    version: str
-    dice: Score
-    images: int = 20
-    slice: str | None = None
-    route: str | None = None
 
 
 @pytest.fixture
@@ -93,7 +75,7 @@ def test_labels_that_show_a_poor_dice_name_the_command_for_the_worst_images(here
     [policy] = policies("{name: one, when: {measured_dice: {below: 0.8}}, actions: [{alert: {}}]}")
 
     def measured(_engine: Engine, _model: str, _window: Window) -> list[Measured]:
-        return [Measured("4", Score(0.7, 0.65, 0.75)), Measured("5", Score(0.8, 0.75, 0.85))]
+        return [Measured("4", 20, Score(0.7, 0.65, 0.75)), Measured("5", 20, Score(0.8, 0.75, 0.85))]
 
     seen = observe_now(replace(here.sources, measured=measured), policy, here.now)
     commands = {one.subject.version: [line for line in one.marks[-1].details if "worst" in line] for one in seen}
