@@ -2,14 +2,17 @@
 
 figure, panels = small_multiples(6, "resunet version 3, …")
 label_panel(panels[0], "brightness   +1.2 SD", moved=True, below="brightness (grey levels)", beside="% of images")
+time_axis(panels[0])                        # where it shows moments: panel.plot(days(*ends), means)
 figure.savefig(path, dpi=DPI)
 """
 
 import math
+from datetime import datetime
 from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 REFERENCE: Final = "#9aa5b1"
@@ -44,3 +47,16 @@ def label_panel(panel: Axes, title: str, *, moved: bool, below: str, beside: str
     panel.tick_params(labelsize=8, colors=INK)
     panel.spines[["top", "right"]].set_visible(False)
     panel.margins(x=0.02)
+
+
+def time_axis(panel: Axes, maxticks: int = 5) -> None:
+    """Have a panel's horizontal axis show days and hours; its values are those of `days`."""
+    locator = AutoDateLocator(maxticks=maxticks)  # type: ignore[no-untyped-call]
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    panel.xaxis.get_offset_text().set_fontsize(8)
+
+
+def days(*moments: datetime) -> list[float]:
+    """As Matplotlib counts them: days since 1970, in UTC."""
+    return [moment.timestamp() / 86_400 for moment in moments]

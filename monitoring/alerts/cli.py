@@ -47,7 +47,7 @@ def check(policy: PolicyFile = None) -> None:
     sources = Sources.of_platform(engine, RecordsSettings.load().home)
     # Somebody who tries a file of their own does not end the alerts of the others.
     checked = look(sources, policies, recipients.places, datetime.now(UTC), others_are_gone=policy is None)
-    problems = [*checked.problems, *_deliver(engine, recipients)]
+    problems = [*checked.problems, *_deliver(engine, recipients, policies)]
     _say_firing(checked.firing)
     _say_nobody(policies, recipients)
     for problem in problems:
@@ -104,11 +104,12 @@ def carry_out(model: Annotated[str, typer.Option(help="Registered model.")] = "r
 
     engine, recipients = _engine(), Recipients(os.environ)
     store = ReleasedStore(RecordsSettings.load().home)
-    now = {policy.name: policy.promotes if policy.retrain is not None else None for policy in _policies(None)}
+    policies = _policies(None)
+    now = {policy.name: policy.promotes if policy.retrain is not None else None for policy in policies}
     promotes = lambda order: now.get(order.policy)  # noqa: E731
     done = run(engine, model, by_command, recipients.places, lambda: datetime.now(UTC), store.batches, promotes)
     # What is not told now is told by the next check.
-    _deliver(engine, recipients)
+    _deliver(engine, recipients, policies)
     _console(stderr=done.failed).print(done.line, markup=False, style="red" if done.failed else "")
     if done.failed:
         raise typer.Exit(_ERROR)
@@ -201,7 +202,8 @@ def _engine() -> "Engine":
     return open_log(RecordsSettings.load())
 
 
-def _deliver(engine: "Engine", recipients: "Recipients") -> Sequence[str]:
+def _deliver(engine: "Engine", recipients: "Recipients", policies: "Sequence[Policy]") -> Sequence[str]:
+    from monitoring.alerts.drawing import Drawing
     from monitoring.alerts.reports import Reports
     from monitoring.alerts.telling import deliver
     from records.watch.outbox import waiting
@@ -217,8 +219,8 @@ def _deliver(engine: "Engine", recipients: "Recipients") -> Sequence[str]:
         os.environ.setdefault(name, value)
     import mlflow
 
-    with Reports(mlflow.MlflowClient(), mlflow.get_tracking_uri()) as reports:
-        return deliver(engine, recipients, reports, lambda: datetime.now(UTC)).problems
+    with Reports(mlflow.MlflowClient(), mlflow.get_tracking_uri()) as reports, Drawing(engine, policies) as drawing:
+        return deliver(engine, recipients, reports, lambda: datetime.now(UTC), draw=drawing.of).problems
 
 
 def _say_firing(alerts: "Sequence[Alert]") -> None:

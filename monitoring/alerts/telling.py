@@ -1,6 +1,6 @@
 """Sending what is queued: each message to its address, in order, at least once and normally once.
 
-    told = deliver(engine, recipients, reports, lambda: datetime.now(UTC))
+    told = deliver(engine, recipients, reports, lambda: datetime.now(UTC), draw=drawing.of)
     told.delivered, told.problems
 
 Of two checkers at once one claims a message. An address that is away, or hangs, holds up no other one and is passed
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
@@ -54,11 +55,13 @@ def deliver(
     reports: Reports,
     clock: Callable[[], datetime],
     longest: timedelta = LONGEST,
+    draw: Callable[[Waiting], Path | None] = lambda _: None,
 ) -> Told:
     """Send everything that waits, to several addresses at a time.
 
     Args:
         longest: after this no other message is begun; the rest is for the next look.
+        draw: the picture of a message that is about no report; None: there is none.
 
     Raises:
         RecordsError: the database does not answer. What was just sent may be sent again.
@@ -72,7 +75,7 @@ def deliver(
     places = sorted(queues, key=lambda place: queues[place][0].attempts)
     for place in places:
         recipients.described(place)  # reads the addresses, which threads would do twice
-    teller = _Teller(engine, recipients, reports, clock, time.monotonic() + longest.total_seconds())
+    teller = _Teller(engine, recipients, reports, draw, clock, time.monotonic() + longest.total_seconds())
     with ThreadPoolExecutor(min(len(places), _AT_A_TIME)) as senders:
         told = list(senders.map(lambda place: teller.tell(place, queues[place]), places))
     return Told(sum(one.delivered for one in told), tuple(problem for one in told for problem in one.problems))
@@ -82,11 +85,18 @@ class _Teller:
     """Sends the messages of one address, in their order; see `deliver`."""
 
     def __init__(
-        self, engine: Engine, recipients: Recipients, reports: Reports, clock: Callable[[], datetime], ends: float
+        self,
+        engine: Engine,
+        recipients: Recipients,
+        reports: Reports,
+        draw: Callable[[Waiting], Path | None],
+        clock: Callable[[], datetime],
+        ends: float,
     ) -> None:
         self._engine = engine
         self._recipients = recipients
         self._reports = reports
+        self._draw = draw
         self._clock = clock
         self._ends = ends
         self._looking = threading.Lock()
@@ -104,7 +114,7 @@ class _Teller:
             if claimed is None:
                 return Told(delivered, ())
             with self._looking:
-                words = _message(message, self._reports)
+                words = _message(message, self._reports, self._draw)
             if not self._recipients.tell(place, words):
                 return Told(delivered, (self._failed(claimed, place),))
             settle(self._engine, claimed, "delivered", self._clock())
@@ -129,8 +139,8 @@ def _again(when: datetime) -> str:
     return f"the first check after {moment(when)} tries again"
 
 
-def _message(message: Waiting, reports: Reports) -> Message:
+def _message(message: Waiting, reports: Reports, draw: Callable[[Waiting], Path | None]) -> Message:
     report = Report("") if message.run_id is None else reports.find(message.run_id)
     body = f"{message.body}\n\n{report.line}" if report.line else message.body
-    picture = report.picture if message.attempts < _WITH_PICTURE else None
+    picture = report.picture or draw(message) if message.attempts < _WITH_PICTURE else None
     return Message(message.subject, body, message.kind, attachments=(picture,) if picture else ())

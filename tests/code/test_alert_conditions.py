@@ -12,7 +12,6 @@ from monitoring.alerts.moments import observe_now
 from monitoring.alerts.sources import Sources
 from monitoring.alerts.windows import observe_windows
 from monitoring.window import Window
-from records.schema import labels, predictions
 from records.tables import prepare
 from records.watch.alerts import open_alerts
 from records.watch.jobs import jobs
@@ -201,13 +200,7 @@ def test_a_condition_that_is_gone_is_closed_and_one_that_cannot_be_read_is_not(h
 def test_labels_are_read_where_the_platform_measures_them(here: World) -> None:
     pytest.importorskip("monitoring.performance.window")
     here.now = DAY_0 + DAY
-    with here.engine.begin() as connection:
-        for number in range(40):
-            name = {"request_id": f"r{number}", "model_name": "resunet", "model_version": "7"}
-            more = {"answer_id": f"a{number}", "event_time": DAY_0, "model_digest": "abc", "status": "ok"}
-            connection.execute(insert(predictions).values(**name, **more, route="production"))
-            scores = dict.fromkeys(("dice", "iou", "precision", "recall"), 0.5 + number / 400)
-            connection.execute(insert(labels).values(**name, source="audit", label_time=here.now, **scores))
+    here.label(DAY_0, *(0.5 + number / 400 for number in range(40)))
     here.sources = Sources.of_platform(here.engine, Path())
     assert seen(here, "{measured_dice: {below: 0.8}}") == {"7": False}
     assert seen(here, "{measured_dice: {below: 0.5}}") == {"7": True}

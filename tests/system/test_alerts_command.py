@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -104,6 +105,16 @@ def test_two_checks_at_once_send_one_mail_with_link_and_picture_and_exit_3(
     assert f"report: {link}" in arrived.text and PASSWORD not in arrived.message.as_string()
     attached = [part.get_payload(decode=True) for part in arrived.message.walk() if part.get_filename() == "drift.png"]
     assert attached == [picture]
+
+
+def test_an_alert_on_labels_has_a_picture_of_them(here: World, mail: MailServer) -> None:
+    rules = POLICIES.replace("{verdict: drift}", "{measured_dice: {below: 0.9}}").replace("    for: 2 windows\n", "")
+    Path(os.environ["RESUNET_MONITORING_ALERTS"]).write_text(rules)
+    here.label(datetime.now(UTC) - DAY, *np.linspace(0.3, 0.5, 40))
+    done = command("check")
+    assert done.exit_code == 3 and "measured Dice 0.400" in done.output
+    [picture] = [part for part in mail.get().message.iter_attachments() if part.get_filename() == "dice.png"]
+    assert picture.get_payload(decode=True)[:4] == b"\x89PNG"  # type: ignore[index]
 
 
 def test_an_alert_is_listed_acknowledged_and_seen_to_recover(here: World, mail: MailServer) -> None:

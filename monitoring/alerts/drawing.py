@@ -1,0 +1,84 @@
+"""The picture of an alert on measured Dice: no report has one, so it is drawn of the labels when it is sent.
+
+    with Drawing(engine, policies) as drawing:
+        drawing.of(message)     # a PNG that lasts as long as `drawing` is open; None: there is nothing to draw
+
+It holds means and intervals, and no image.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine
+
+from monitoring.alerts.policy import Policy
+from monitoring.pictures import DICE_PICTURE
+from monitoring.window import Window, span
+from records.watch.alerts import Alert, read_alerts
+from records.watch.measured import read_dice
+from records.watch.outbox import Waiting
+from resunet.errors import RecordsError
+
+
+class Drawing:
+    """Draws once for all who are told of an alert.
+
+    Args:
+        policies: those that hold; what was queued by another one goes out without a picture.
+    """
+
+    def __init__(self, engine: Engine, policies: Sequence[Policy]) -> None:
+        self._engine = engine
+        self._settings = {policy.name: policy.when.measured_dice for policy in policies}
+        self._drawn = dict[int, Path | None]()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def of(self, message: Waiting) -> Path | None:
+        """The picture of the labels that a message is about, as they are now."""
+        if not any(self._settings.values()):
+            return None
+        if message.alert_id not in self._drawn:
+            try:
+                self._drawn[message.alert_id] = self._draw(message)
+            except (RecordsError, OSError):
+                # The words are worth sending all the same.
+                self._drawn[message.alert_id] = None
+        return self._drawn[message.alert_id]
+
+    def _draw(self, message: Waiting) -> Path | None:
+        alert = next((one for one in read_alerts(self._engine) if one.id == message.alert_id), None)
+        settings = self._settings.get(alert.policy) if alert is not None else None
+        if alert is None or settings is None:
+            return None
+        window = Window.ending(message.made, settings.over)
+        found = read_dice(self._engine, alert.model_name, window.start, window.end)
+        if alert.model_version not in {one.version for one in found.course}:
+            return None
+        folder = self._folder / str(len(self._drawn))
+        folder.mkdir()
+        path = folder / DICE_PICTURE
+        # Matplotlib takes a second to import, and most messages need none of it.
+        from monitoring.dice_figure import draw_dice
+
+        draw_dice(found, alert.model_version, below=settings.below, title=_title(alert, window), path=path)
+        return path
+
+
+def _title(alert: Alert, window: Window) -> str:
+    length, end = span(window.end - window.start), f"{window.end:%Y-%m-%d %H:%M}"
+    return (
+        f"{alert.model_name} version {alert.model_version}: Dice by labels of random audits, {length} until {end} UTC"
+    )
