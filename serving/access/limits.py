@@ -15,17 +15,18 @@ if need be: what is missing is a debt, which the rate pays back before the next 
 """
 
 import math
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from resunet.errors import SettingsError
+from serving.access.stores import OwnStores, Stores
 
 Seconds = Callable[[], float]
 MAX_CALLERS: Final = 10_000
+# What `Limits` counts: requests, megapixels, requests without a valid key.
+COUNTED: Final = 3
 _UNIT: Final = 1.0
 # Who waited exactly as long as told is let in, whatever was lost in rounding.
 _GRACE: Final = 1e-6
@@ -49,33 +50,30 @@ class Rate:
 
 
 class Buckets:
-    """A bucket a caller, all of one rate. Thread-safe.
-
-    Memory is bounded, about 300 bytes a caller: of more than `callers` the one that was not seen for longest is
-    forgotten, and with it what it owes. Refused ones count as seen: who keeps asking is not forgotten first.
+    """A bucket a caller, all of one rate. Thread-safe, and safe from several processes where their stores are shared.
 
     Args:
         rate: of each caller.
-        clock: seconds; one that is set back stops no bucket from filling.
-        callers: how many are remembered.
+        clock: seconds, the same for all who share the stores; one that is set back stops no bucket from filling.
+        stores: where the contents are kept; None: here, of `callers` at most.
+        callers: how many are remembered; refused ones count as seen: who keeps asking is not forgotten first.
     """
 
-    def __init__(self, rate: Rate, clock: Seconds = time.monotonic, callers: int = MAX_CALLERS) -> None:
+    def __init__(
+        self, rate: Rate, clock: Seconds = time.monotonic, callers: int = MAX_CALLERS, stores: Stores | None = None
+    ) -> None:
         self.rate = rate
         self._clock = clock
-        self._callers = callers
-        self._lock = threading.Lock()
-        # What was in store, and when that was so.
-        self._stores: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._stores = OwnStores(callers) if stores is None else stores
 
     @property
     def remembered(self) -> int:
         """How many callers are."""
-        return len(self._stores)
+        return self._stores.remembered
 
     def wait(self, caller: str) -> float:
         """Seconds until the caller is let in; 0 if it would be now. Takes nothing."""
-        with self._lock:
+        with self._stores.held():
             return self._wait(self._store(caller, self._clock()))
 
     def take(self, caller: str, cost: float = 1.0) -> float:
@@ -89,24 +87,21 @@ class Buckets:
         """
         if not 0 <= cost < math.inf:
             raise ValueError("a cost is a number from 0 up")
-        with self._lock:
+        with self._stores.held():
             now = self._clock()
             store = self._store(caller, now)
             wait = self._wait(store)
             if not wait:
-                self._stores[caller] = store - cost, now
-                self._stores.move_to_end(caller)
-                while len(self._stores) > self._callers:
-                    self._stores.popitem(last=False)
+                self._stores.put(caller, store - cost, now)
             return wait
 
     def _store(self, caller: str, now: float) -> float:
-        if caller not in self._stores:
+        known = self._stores.get(caller)
+        if known is None:
             return self.rate.burst
-        self._stores.move_to_end(caller)
-        store, then = self._stores[caller]
+        store, then = known
         store = min(self.rate.burst, store + max(0.0, now - then) * self.rate.per_second)
-        self._stores[caller] = store, now
+        self._stores.put(caller, store, now)
         return store
 
     def _wait(self, store: float) -> float:
@@ -123,6 +118,7 @@ class Limits:
         failures: requests without a valid key that an address is told 401 for, before it is told 429.
         clock: seconds.
         callers: how many are remembered of each.
+        stores: where the contents are kept, COUNTED of them; None: here.
     """
 
     def __init__(
@@ -132,11 +128,13 @@ class Limits:
         failures: Rate = Rate(per_second=0.2, burst=10),
         clock: Seconds = time.monotonic,
         callers: int = MAX_CALLERS,
+        stores: Sequence[Stores] | None = None,
     ) -> None:
-        self._requests = Buckets(requests, clock, callers) if requests is not None else None
-        self._megapixels = Buckets(megapixels, clock, callers) if megapixels is not None else None
+        of_requests, of_megapixels, of_failures = stores or (None,) * COUNTED
+        self._requests = None if requests is None else Buckets(requests, clock, callers, of_requests)
+        self._megapixels = None if megapixels is None else Buckets(megapixels, clock, callers, of_megapixels)
         # Of its own: a flood of addresses makes no caller with a key forgotten.
-        self._failures = Buckets(failures, clock, callers)
+        self._failures = Buckets(failures, clock, callers, of_failures)
 
     def request(self, caller: str) -> float:
         """Take one request, unless the caller has to wait for that or still owes megapixels.

@@ -22,6 +22,7 @@ from resunet.memory import give_back_large_blocks
 from serving.access.gate import Gate
 from serving.access.keys import KeyStore, keys_path
 from serving.access.limits import Limits, Rate
+from serving.access.shared import SharedTables
 from serving.budget import WorkBudget
 from serving.engine import available_cores, default_threads
 from serving.gateway.app import make_app
@@ -52,13 +53,21 @@ class Process:
     """What answers, in this process.
 
     Args:
-        settings: of the gateway; what it may hold, and its rates, are shared out among its processes.
+        settings: of the gateway; what it may hold is shared out among its processes.
         serving: of the versions that answer.
         lead: follows the registry and the rollout.
         needs_keys: the gateway has had keys; without its file of them this process lets nobody in.
+        counted: what callers have used up of all processes; None: there is no other one.
     """
 
-    def __init__(self, settings: GatewaySettings, serving: ServingSettings, lead: Leading, needs_keys: bool) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        serving: ServingSettings,
+        lead: Leading,
+        needs_keys: bool,
+        counted: SharedTables | None = None,
+    ) -> None:
         give_back_large_blocks()
         records = RecordsSettings.load()
         cores = max(1, available_cores() // settings.workers)
@@ -95,7 +104,7 @@ class Process:
             twins=self._twins,
             invocations=guarded(scoring_server.invocations, serving.max_image_mb),
             settings=serving,
-            gate=_gate(settings, self._keys),
+            gate=_gate(settings, self._keys, counted),
             metrics=self.metrics,
             board=StatusBoard.of(records, followed.name, followed.staging(settings.candidate), lead.health),
             label=None if self._log is None else self._log.label,
@@ -186,11 +195,11 @@ class Process:
         )
 
 
-def _gate(settings: GatewaySettings, keys: KeyStore) -> Gate:
-    """Who may ask, and how much of this process."""
-    requests = settings.requests_per_second / settings.workers
-    megapixels = settings.megapixels_per_second / settings.workers
-    limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)))
+def _gate(settings: GatewaySettings, keys: KeyStore, counted: SharedTables | None) -> Gate:
+    """Who may ask, and how much of the whole gateway."""
+    requests, megapixels = settings.requests_per_second, settings.megapixels_per_second
+    stores = None if counted is None else counted.stores
+    limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)), stores=stores)
     return Gate(keys, limits)
 
 

@@ -39,6 +39,8 @@ class GatewaySettings(EnvironmentSettings):
     tls_certificate: Path | None = Field(default=None, description="certificate chain (PEM): serve HTTPS")
     tls_key: Path | None = Field(default=None, description="its private key (PEM)")
     allow_public: bool = Field(default=False, description="listen on a public address although there are no keys")
-    requests_per_second: float = Field(default=1000.0, gt=0, description="of each key, or address without keys")
+    requests_per_second: float = Field(
+        default=1000.0, gt=0, description="of each key, or address without keys; of all processes together"
+    )
     megapixels_per_second: float = Field(default=1000.0, gt=0, description="the same, of the images sent")
     log: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text in a terminal, else JSON")

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from records.garbage import collect_seldom
 from resunet.errors import ResunetError, VersionError
+from serving.access.shared import SharedTables
 from serving.errors import BusyError
 from serving.gateway.log_lines import write_log
 from serving.gateway.owner import Health
@@ -70,6 +71,7 @@ def work(
     serving: ServingSettings,
     json_log: bool,
     needs_keys: bool,
+    counted: SharedTables,
 ) -> None:
     """Be a worker until the owner is gone or a signal comes."""
     collect_seldom()
@@ -79,7 +81,7 @@ def work(
             signal.SIGINT, signal.SIG_IGN
         )  # of a terminal, for all of the group: the owner passes on what it means
         write_log(json_log)
-        worker = _Worker(owner, settings, serving, needs_keys)
+        worker = _Worker(owner, settings, serving, needs_keys, counted)
         threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
         worker.serve(listener)
 
@@ -88,7 +90,12 @@ class _Worker:
     """Leads its process as far as the owner says."""
 
     def __init__(
-        self, owner: Connection, settings: GatewaySettings, serving: ServingSettings, needs_keys: bool
+        self,
+        owner: Connection,
+        settings: GatewaySettings,
+        serving: ServingSettings,
+        needs_keys: bool,
+        counted: SharedTables,
     ) -> None:
         self._owner = owner
         self._sending = threading.Lock()
@@ -96,7 +103,7 @@ class _Worker:
         self._health = Health("down", None, (), 0)
         self._numbers = itertools.count(1)
         self._asking: dict[int, SimpleQueue[dict[str, Any] | Exception]] = {}
-        self._process = Process(settings, serving, self, needs_keys)
+        self._process = Process(settings, serving, self, needs_keys, counted)
 
     def serve(self, listener: socket.socket) -> None:
         self._may_serve.wait()

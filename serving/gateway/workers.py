@@ -30,6 +30,8 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from resunet.errors import ResunetError, VersionError
 from serving.access.keys import KeyStore
+from serving.access.limits import COUNTED
+from serving.access.shared import SharedTables
 from serving.gateway.fleet import Lane
 from serving.gateway.metrics import SHARED
 from serving.gateway.owner import Leading
@@ -108,6 +110,7 @@ class Workers:
     ) -> None:
         self._settings, self._serving, self._listener, self._keys = settings, serving, listener, keys
         self._context = multiprocessing.get_context("spawn")
+        self._counted = SharedTables(COUNTED)
         self._orders = itertools.count(1)
         self._workers: dict[int, _Worker] = {}
         self._live: dict[Lane, Path] = {}
@@ -216,7 +219,15 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=work,
-            args=(theirs, self._listener, self._settings, self._serving, self._json_log, self._keys.look()),
+            args=(
+                theirs,
+                self._listener,
+                self._settings,
+                self._serving,
+                self._json_log,
+                self._keys.look(),
+                self._counted,
+            ),
             name=f"gateway-worker-{number}",
             daemon=True,
         )

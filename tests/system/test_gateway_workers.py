@@ -36,6 +36,16 @@ def answers(gateway: Gateway, count: int) -> Counter[tuple[int, str]]:
         return Counter(pool.map(ask, range(count)))
 
 
+def test_a_caller_has_one_rate_whichever_process_answers(scene: GatewayScene) -> None:
+    scene.promote(scene.add_version())
+    # A burst of one; the next one comes after a quarter of an hour.
+    with scene.gateway("--workers", "2", RESUNET_GATEWAY_REQUESTS_PER_SECOND="0.001") as gateway:
+        assert sorted(status for (status, _), count in answers(gateway, 24).items() for _ in range(count)) == [
+            200,
+            *[429] * 23,
+        ]
+
+
 def test_all_processes_switch_together_and_no_request_is_lost(scene: GatewayScene) -> None:
     first, second = scene.promote(scene.add_version()), scene.add_version()
     with scene.gateway("--workers", "2") as gateway:

@@ -1,0 +1,140 @@
+"""What processes count together: one rate a caller, locks that end with their holder, bounded memory."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+from access_scene import HandClock
+
+from serving.access.limits import COUNTED, Buckets, Limits, Rate
+from serving.access.shared import SharedTables
+from serving.access.stores import OwnStores, Stores
+
+SPAWN = multiprocessing.get_context("spawn")
+DEADLINE_S = 60
+# Nothing flows back while a test lasts.
+ONCE = Rate(1e-9, burst=1000)
+
+
+def _take(tables: SharedTables, pipe: Connection, requests: int) -> None:
+    buckets = Buckets(ONCE, stores=tables.stores[0])
+    pipe.send("here")
+    pipe.recv()
+    pipe.send(sum(buckets.take("caller") == 0 for _ in range(requests)))
+
+
+def _die_with_the_lock(tables: SharedTables, pipe: Connection, _: int) -> None:
+    with tables.stores[0].held():
+        pipe.send("here")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Child:
+    """A process that has the tables."""
+
+    def __init__(self, target: Callable[[SharedTables, Connection, int], None], tables: SharedTables, count: int = 0):
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=target, args=(tables, theirs, count), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def hear(self) -> Any:
+        assert self.pipe.poll(DEADLINE_S)
+        return self.pipe.recv()
+
+    def end(self) -> int | None:
+        self.process.join(DEADLINE_S)
+        return self.process.exitcode
+
+
+@pytest.fixture
+def tables() -> SharedTables:
+    return SharedTables(COUNTED)
+
+
+@pytest.fixture(params=["own", "shared"])
+def stores(request: pytest.FixtureRequest, tables: SharedTables) -> Iterator[Stores]:
+    yield OwnStores(100) if request.param == "own" else tables.stores[1]
+
+
+def test_processes_get_together_what_one_would_get(tables: SharedTables) -> None:
+    children = [Child(_take, tables, 800) for _ in range(2)]
+    assert [child.hear() for child in children] == ["here"] * 2
+    for child in children:
+        child.pipe.send("go")
+    got = [child.hear() for child in children]
+    assert [child.end() for child in children] == [0, 0]
+    assert sum(got) == 1000 and min(got) >= 200
+
+
+def test_what_a_process_has_used_up_outlives_it(tables: SharedTables) -> None:
+    child = Child(_take, tables, 1500)
+    child.hear()
+    child.pipe.send("go")
+    assert child.hear() == 1000 and child.end() == 0
+    assert Buckets(ONCE, stores=tables.stores[0]).take("caller") > 0
+
+
+def test_a_process_that_is_killed_holds_no_lock(tables: SharedTables) -> None:
+    child = Child(_die_with_the_lock, tables)
+    assert child.hear() == "here" and child.end() == -signal.SIGKILL
+    taken = threading.Event()
+
+    def take() -> None:
+        with tables.stores[0].held():
+            taken.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    assert taken.wait(DEADLINE_S)
+
+
+def test_threads_get_together_what_one_would_get(stores: Stores) -> None:
+    buckets, start, got = Buckets(ONCE, stores=stores), threading.Barrier(4), [0] * 4
+
+    def ask(place: int) -> None:
+        start.wait(DEADLINE_S)
+        got[place] = sum(buckets.take("caller") == 0 for _ in range(400))
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert sum(got) == 1000
+
+
+def test_callers_and_tables_are_told_apart(tables: SharedTables) -> None:
+    clock = HandClock()
+    limits = Limits(Rate(1, burst=2), Rate(1, burst=4), Rate(1, burst=1), clock, stores=tables.stores)
+    assert [limits.request("ada") for _ in range(3)] == [0, 0, pytest.approx(1)]
+    assert limits.request("bob") == 0 and limits.failure("ada") == 0
+    assert limits.pixels("ada", 10_000_000) == 0 and limits.pixels("bob", 1) == 0
+    assert limits.request("ada") == pytest.approx(7)
+    clock.seconds += 7
+    assert limits.request("ada") == 0
+    assert [one.remembered for one in tables.stores] == [2, 2, 1]
+
+
+def test_a_flood_of_callers_takes_no_memory_and_displaces_nobody_who_keeps_asking(tables: SharedTables) -> None:
+    clock = HandClock()
+    buckets = Buckets(Rate(0.001, burst=1), clock, stores=tables.stores[2])
+    assert buckets.take("busy") == 0
+    for number in range(40_000):
+        clock.seconds += 1e-4
+        assert buckets.take(f"caller {number}") == 0
+        if number % 100 == 0:
+            assert buckets.take("busy") > 0
+    assert 15_000 < tables.stores[2].remembered <= 20_000
+    assert buckets.take("caller 39999") > 0
+    assert tables.stores[0].remembered == tables.stores[1].remembered == 0
+
+
+def test_who_is_not_remembered_is_not_made_so_by_asking(stores: Stores) -> None:
+    buckets = Buckets(Rate(1, burst=1), stores=stores)
+    assert [buckets.wait(f"caller {number}") for number in range(50)] == [0] * 50
+    assert buckets.remembered == 0
