@@ -1,8 +1,5 @@
 """Token buckets: what a caller gets, when it is told to come back, and that memory stays bounded."""
 
-import threading
-import time
-
 import pytest
 from access_scene import HandClock
 from hypothesis import given, settings
@@ -130,31 +127,6 @@ def test_asking_how_long_to_wait_remembers_nobody(clock: HandClock) -> None:
     buckets = Buckets(Rate(1, burst=1), clock)
     assert [buckets.wait(f"caller {number}") for number in range(1000)] == [0] * 1000
     assert buckets.remembered == 0
-
-
-class Interrupted(float):
-    """A cost that lets other threads run just while it is taken."""
-
-    def __rsub__(self, store: float) -> float:
-        time.sleep(0)
-        return store - float(self)
-
-
-def test_threads_get_together_what_one_would_get(clock: HandClock) -> None:
-    buckets = Buckets(Rate(1, burst=1000), clock)
-    start, got = threading.Barrier(8), [0] * 8
-
-    def ask(place: int) -> None:
-        start.wait(10)
-        for _ in range(400):
-            got[place] += buckets.take("caller", Interrupted(1)) == 0
-
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert sum(got) == 1000
 
 
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])

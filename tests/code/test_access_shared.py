@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
@@ -93,14 +94,22 @@ def test_a_process_that_is_killed_holds_no_lock(tables: SharedTables) -> None:
     assert taken.wait(DEADLINE_S)
 
 
+class Interrupted(float):
+    """A cost that lets other threads run just while it is taken."""
+
+    def __rsub__(self, store: float) -> float:
+        time.sleep(0)
+        return store - float(self)
+
+
 def test_threads_get_together_what_one_would_get(stores: Stores) -> None:
-    buckets, start, got = Buckets(ONCE, stores=stores), threading.Barrier(4), [0] * 4
+    buckets, start, got = Buckets(ONCE, stores=stores), threading.Barrier(8), [0] * 8
 
     def ask(place: int) -> None:
         start.wait(DEADLINE_S)
-        got[place] = sum(buckets.take("caller") == 0 for _ in range(400))
+        got[place] = sum(buckets.take("caller", Interrupted(1)) == 0 for _ in range(400))
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
