@@ -194,7 +194,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folder with a slice `modality`; empty: drawn images, without drift")
     parser.add_argument("--partitions", type=int, default=3, help="of the data set, a version each")
-    parser.add_argument("--windows", type=int, default=200, help="of each version")
+    parser.add_argument("--windows", type=int, default=600, help="of each version")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--steps", type=int, default=2000, help="of each training")
     parser.add_argument("--keep", type=Path, help="keep the versions in this folder, and take those that it holds")
