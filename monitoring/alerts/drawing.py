@@ -6,9 +6,12 @@
 It holds means and intervals, and no image.
 """
 
+import logging
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,11 +24,12 @@ from monitoring.window import Window, span
 from records.watch.alerts import Alert, read_alerts
 from records.watch.measured import read_dice
 from records.watch.outbox import Waiting
-from resunet.errors import RecordsError
+
+_log = logging.getLogger(__name__)
 
 
 class Drawing:
-    """Draws once for all who are told of an alert.
+    """Draws once for all who are told the same of an alert.
 
     Args:
         policies: those that hold; what was queued by another one goes out without a picture.
@@ -34,7 +38,9 @@ class Drawing:
     def __init__(self, engine: Engine, policies: Sequence[Policy]) -> None:
         self._engine = engine
         self._settings = {policy.name: policy.when.measured_dice for policy in policies}
-        self._drawn = dict[int, Path | None]()
+        self._alerts: dict[int | None, Alert] | None = None
+        self._drawn = dict[tuple[int, datetime], Path | None]()
+        self._one_at_a_time = threading.Lock()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -47,19 +53,24 @@ class Drawing:
         self._open.close()
 
     def of(self, message: Waiting) -> Path | None:
-        """The picture of the labels that a message is about, as they are now."""
+        """The picture of the labels that a message was made from, as they are now; from any thread."""
         if not any(self._settings.values()):
             return None
-        if message.alert_id not in self._drawn:
-            try:
-                self._drawn[message.alert_id] = self._draw(message)
-            except (RecordsError, OSError):
-                # The words are worth sending all the same.
-                self._drawn[message.alert_id] = None
-        return self._drawn[message.alert_id]
+        key = message.alert_id, message.made
+        with self._one_at_a_time:
+            if key not in self._drawn:
+                try:
+                    self._drawn[key] = self._draw(message)
+                except Exception as error:
+                    # The words are worth sending all the same.
+                    _log.warning("the picture of %s could not be drawn: %s", message.subject, error)
+                    self._drawn[key] = None
+            return self._drawn[key]
 
     def _draw(self, message: Waiting) -> Path | None:
-        alert = next((one for one in read_alerts(self._engine) if one.id == message.alert_id), None)
+        if self._alerts is None:
+            self._alerts = {alert.id: alert for alert in read_alerts(self._engine)}
+        alert = self._alerts.get(message.alert_id)
         settings = self._settings.get(alert.policy) if alert is not None else None
         if alert is None or settings is None:
             return None

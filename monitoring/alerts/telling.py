@@ -113,12 +113,19 @@ class _Teller:
             claimed = claim(self._engine, message, now)
             if claimed is None:
                 return Told(delivered, ())
-            with self._looking:
-                words = _message(message, self._reports, self._draw)
-            if not self._recipients.tell(place, words):
+            if not self._recipients.tell(place, self._message(message)):
                 return Told(delivered, (self._failed(claimed, place),))
             settle(self._engine, claimed, "delivered", self._clock())
         return Told(len(messages), ())
+
+    def _message(self, message: Waiting) -> Message:
+        report = Report("")
+        if message.run_id is not None:
+            with self._looking:
+                report = self._reports.find(message.run_id)
+        body = f"{message.body}\n\n{report.line}" if report.line else message.body
+        picture = report.picture or self._draw(message) if message.attempts < _WITH_PICTURE else None
+        return Message(message.subject, body, message.kind, attachments=(picture,) if picture else ())
 
     def _failed(self, claimed: Waiting, place: Place) -> str:
         now = self._clock()
@@ -137,10 +144,3 @@ class _Teller:
 
 def _again(when: datetime) -> str:
     return f"the first check after {moment(when)} tries again"
-
-
-def _message(message: Waiting, reports: Reports, draw: Callable[[Waiting], Path | None]) -> Message:
-    report = Report("") if message.run_id is None else reports.find(message.run_id)
-    body = f"{message.body}\n\n{report.line}" if report.line else message.body
-    picture = report.picture or draw(message) if message.attempts < _WITH_PICTURE else None
-    return Message(message.subject, body, message.kind, attachments=(picture,) if picture else ())

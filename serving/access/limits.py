@@ -15,6 +15,7 @@ if need be: what is missing is a debt, which the rate pays back before the next 
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,31 +51,28 @@ class Rate:
 
 
 class Buckets:
-    """A bucket a caller, all of one rate. Thread-safe, and safe from several processes where their stores are shared.
+    """A bucket a caller, all of one rate. Safe from many threads, and from many processes where they share the stores.
+
+    What is in a bucket follows from the moment at which it will be full again (as in the generic cell rate algorithm,
+    ITU-T I.371), so that this moment is all that is kept.
 
     Args:
         rate: of each caller.
-        clock: seconds, the same for all who share the stores; one that is set back stops no bucket from filling.
-        stores: where the contents are kept; None: here, of `callers` at most.
-        callers: how many are remembered; refused ones count as seen: who keeps asking is not forgotten first.
+        clock: seconds that never go back, the same for all who share the stores.
+        stores: where the moments are kept; None: here, of MAX_CALLERS at most.
     """
 
-    def __init__(
-        self, rate: Rate, clock: Seconds = time.monotonic, callers: int = MAX_CALLERS, stores: Stores | None = None
-    ) -> None:
+    def __init__(self, rate: Rate, clock: Seconds = time.monotonic, stores: Stores | None = None) -> None:
         self.rate = rate
         self._clock = clock
-        self._stores = OwnStores(callers) if stores is None else stores
-
-    @property
-    def remembered(self) -> int:
-        """How many callers are."""
-        return self._stores.remembered
+        self._lock = threading.Lock()
+        self._stores = OwnStores(MAX_CALLERS) if stores is None else stores
 
     def wait(self, caller: str) -> float:
         """Seconds until the caller is let in; 0 if it would be now. Takes nothing."""
-        with self._stores.held():
-            return self._wait(self._store(caller, self._clock()))
+        with self._lock:
+            now = self._clock()
+            return self._wait(self._stores.full_at(caller, now), now)
 
     def take(self, caller: str, cost: float = 1.0) -> float:
         """Take the cost, or nothing of it.
@@ -87,25 +85,17 @@ class Buckets:
         """
         if not 0 <= cost < math.inf:
             raise ValueError("a cost is a number from 0 up")
-        with self._stores.held():
+        with self._lock:
             now = self._clock()
-            store = self._store(caller, now)
-            wait = self._wait(store)
+            wait = self._wait(self._stores.full_at(caller, now), now)
             if not wait:
-                self._stores.put(caller, store - cost, now)
+                self._stores.take(caller, now, cost / self.rate.per_second)
             return wait
 
-    def _store(self, caller: str, now: float) -> float:
-        known = self._stores.get(caller)
-        if known is None:
-            return self.rate.burst
-        store, then = known
-        store = min(self.rate.burst, store + max(0.0, now - then) * self.rate.per_second)
-        self._stores.put(caller, store, now)
-        return store
-
-    def _wait(self, store: float) -> float:
-        missing = _UNIT - store
+    def _wait(self, full_at: float | None, now: float) -> float:
+        if full_at is None:
+            return 0.0
+        missing = _UNIT - self.rate.burst + (full_at - now) * self.rate.per_second
         return missing / self.rate.per_second if missing > _GRACE else 0.0
 
 
@@ -116,9 +106,8 @@ class Limits:
         requests: a second; None: any number.
         megapixels: a second, of the images sent; None: any number.
         failures: requests without a valid key that an address is told 401 for, before it is told 429.
-        clock: seconds.
-        callers: how many are remembered of each.
-        stores: where the contents are kept, COUNTED of them; None: here.
+        clock: seconds that never go back.
+        stores: where it is counted, COUNTED of them; None: here.
     """
 
     def __init__(
@@ -127,14 +116,13 @@ class Limits:
         megapixels: Rate | None = None,
         failures: Rate = Rate(per_second=0.2, burst=10),
         clock: Seconds = time.monotonic,
-        callers: int = MAX_CALLERS,
         stores: Sequence[Stores] | None = None,
     ) -> None:
         of_requests, of_megapixels, of_failures = stores or (None,) * COUNTED
-        self._requests = None if requests is None else Buckets(requests, clock, callers, of_requests)
-        self._megapixels = None if megapixels is None else Buckets(megapixels, clock, callers, of_megapixels)
+        self._requests = None if requests is None else Buckets(requests, clock, of_requests)
+        self._megapixels = None if megapixels is None else Buckets(megapixels, clock, of_megapixels)
         # Of its own: a flood of addresses makes no caller with a key forgotten.
-        self._failures = Buckets(failures, clock, callers, of_failures)
+        self._failures = Buckets(failures, clock, of_failures)
 
     def request(self, caller: str) -> float:
         """Take one request, unless the caller has to wait for that or still owes megapixels.

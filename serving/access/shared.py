@@ -1,119 +1,153 @@
 """What callers have used up, in memory that several processes share: a caller has one rate, whoever answers it.
 
-    tables = SharedTables(count=3)              # in the owner
-    Process(target=work, args=(tables,))        # multiprocessing's; the child has the same memory
-    tables.stores[0].put("caller", 4.5, now)
+    tables = SharedTables(count=3, processes=4)         # in the owner
+    Process(target=work, args=(tables, 2))              # multiprocessing's; the child has the same memory
+    requests, megapixels, failures = tables.stores(2)   # of the third process
 
-A table has a fixed number of places, eight to a set; a caller's set is told by a keyed hash of its name, so that nobody
-chooses whom to displace, and of nine in a set the one that was not put for longest is forgotten. The lock is one of the
-kernel's on the memory itself: of a process that is killed it goes away, and what was half written is a count of one
-caller. Its holder makes no call that waits.
+Nobody waits for another process here, whatever that does: each writes in a table of its own, and reads all of them. Of
+a caller a process writes down how many seconds of its rate it has let it take, ever; and how many seconds, as far as it
+knows, the caller's bucket was full and nothing flowed in. All that was taken, and the longest of the latter, make the
+moment at which the bucket is full again. So nothing that was taken is lost, whoever else writes at the same time: of
+processes that let a caller in at the very same moment each may count one request that another has no room for.
+
+A table has a fixed number of places, eight to a set. A caller's set is told by a keyed hash of its name, so that nobody
+chooses whom to displace; of nine in a set the one that did not ask this process for longest is forgotten. A process
+that takes the place of one that died goes on in its table.
 """
 
-import fcntl
+import math
 import mmap
 import os
 import secrets
-import struct
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 from multiprocessing import reduction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _WAYS: Final = 8
-# Twice as many places as callers that a process remembers by itself: sets fill unevenly.
-_SETS: Final = 2_500
-# Hash, what was in store, when that was so; a place that was never used is all zeros.
-_PLACE: Final = struct.Struct("=16sdd")
-_TABLE_BYTES: Final = _SETS * _WAYS * _PLACE.size
+_SETS: Final = 1_250
+# Of a place: whose it is (0: nobody's), and in seconds what was taken, how long it was full, when it was asked for.
+_MARK, _TAKEN, _IDLE, _ASKED = range(4)
+_FIELDS: Final = 4
+_OWN: Final = _WAYS * _FIELDS
+_TABLE_BYTES: Final = _SETS * _OWN * 8
 _KEY_BYTES: Final = 16
-_EMPTY: Final = bytes(_KEY_BYTES)
+_MARK_BYTES: Final = 6  # a float holds it
 
 
 class SharedTables:
-    """Several tables in one piece of memory, about 640 KB each. Pickled only on the way to a child process.
+    """The tables of all processes in one piece of memory, 320 KB each. Pickled only on the way to a child process.
 
     Args:
-        count: how many tables.
-
-    Attributes:
-        stores: one a table.
+        count: how many tables each process has.
+        processes: how many there are.
     """
 
-    def __init__(self, count: int) -> None:
-        self._attach(_memory(count * _TABLE_BYTES), count, secrets.token_bytes(_KEY_BYTES))
+    def __init__(self, count: int, processes: int) -> None:
+        size = count * processes * _TABLE_BYTES
+        self._attach(_memory(size), count, processes, secrets.token_bytes(_KEY_BYTES))
 
-    def _attach(self, descriptor: int, count: int, key: bytes) -> None:
-        self._descriptor, self._count, self._key = descriptor, count, key
-        memory = mmap.mmap(descriptor, count * _TABLE_BYTES)
-        self.stores = tuple(SharedStores(descriptor, memory, number, key) for number in range(count))
+    def _attach(self, descriptor: int, count: int, processes: int, key: bytes) -> None:
+        self._descriptor, self._count, self._processes, self._key = descriptor, count, processes, key
+        self._memory = mmap.mmap(descriptor, count * processes * _TABLE_BYTES)
+
+    def stores(self, process: int) -> "tuple[SharedStores, ...]":
+        """What a process counts in, one a table; there is one process of a number at a time.
+
+        Args:
+            process: its number, from 0.
+        """
+        size = self._processes * _TABLE_BYTES
+        parts = [memoryview(self._memory)[at * size : (at + 1) * size].cast("d") for at in range(self._count)]
+        return tuple(SharedStores(part, process, self._processes, self._key) for part in parts)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _attached, (reduction.DupFd(self._descriptor), self._count, self._key)
+        return _attached, (reduction.DupFd(self._descriptor), self._count, self._processes, self._key)
+
+    def __del__(self) -> None:
+        # The memory itself stays for as long as somebody has it.
+        os.close(self._descriptor)
 
 
 class SharedStores:
-    """One table; `serving.access.stores.Stores`, but that which caller is forgotten is found in its set alone."""
+    """One process's way into a table of all; `serving.access.stores.Stores`.
 
-    def __init__(self, descriptor: int, memory: mmap.mmap, number: int, key: bytes) -> None:
-        self._descriptor, self._memory, self._key = descriptor, memory, key
-        self._number, self._start = number, number * _TABLE_BYTES
-        # The kernel's locks are a process's: they keep out no other thread.
-        self._lock = threading.Lock()
+    Args:
+        numbers: (_SETS, processes, _WAYS, _FIELDS), flat and shared.
+        process: whose places in it are written.
+        processes: how many there are.
+        key: of the hash, the same in all processes.
+    """
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Against other threads and processes."""
-        with self._lock:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, self._number)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._number)
+    def __init__(self, numbers: "memoryview[float]", process: int, processes: int, key: bytes) -> None:
+        self._numbers, self._own, self._set = numbers, process * _OWN, processes * _OWN
+        self._key = key
 
-    def get(self, caller: str) -> tuple[float, float] | None:
+    def full_at(self, caller: str, now: float) -> float | None:
         """As of `Stores`."""
-        mark = self._mark(caller)
-        for place in self._set(mark):
-            found, store, then = _PLACE.unpack_from(self._memory, place)
-            if found == mark:
-                return store, then
-        return None
+        mark, first = self._find(caller)
+        numbers, places = self._places(mark, first)
+        if not places:
+            return None
+        for place in places:
+            if self._own <= place < self._own + _OWN:
+                # Who keeps asking is not forgotten first, though it is refused.
+                self._numbers[first + place + _ASKED] = now
+        return _taken(numbers, places) + _idle(numbers, places)
 
-    def put(self, caller: str, store: float, then: float) -> None:
+    def take(self, caller: str, now: float, seconds: float) -> None:
         """As of `Stores`."""
-        mark = self._mark(caller)
-        best, oldest = -1, float("inf")
-        for place in self._set(mark):
-            found, _, seen = _PLACE.unpack_from(self._memory, place)
-            if found == mark:
-                best = place
-                break
-            age = float("-inf") if found == _EMPTY else seen
-            if best < 0 or age < oldest:
-                best, oldest = place, age
-        _PLACE.pack_into(self._memory, best, mark, store, then)
+        mark, first = self._find(caller)
+        numbers, places = self._places(mark, first)
+        mine = [place for place in places if self._own <= place < self._own + _OWN]
+        at = first + (mine[0] if mine else self._forget_one(numbers, mark, first))
+        self._numbers[at + _IDLE] = max(_idle(numbers, places), now - _taken(numbers, places))
+        self._numbers[at + _TAKEN] += seconds
+        self._numbers[at + _ASKED] = now
 
     @property
     def remembered(self) -> int:
-        """As of `Stores`."""
-        table = self._memory[self._start : self._start + _TABLE_BYTES]
-        return sum(mark != _EMPTY for mark, _, _ in _PLACE.iter_unpack(table))
+        """As of `Stores`; by this process."""
+        starts = range(self._own, len(self._numbers), self._set)
+        return sum(mark != 0 for start in starts for mark in self._numbers[start : start + _OWN : _FIELDS].tolist())
 
-    def _mark(self, caller: str) -> bytes:
-        return blake2b(caller.encode(), digest_size=_KEY_BYTES, key=self._key).digest()
+    def _forget_one(self, numbers: list[float], mark: float, first: int) -> int:
+        """Make an own place of a set the caller's, with nothing in it, and return which."""
+        own = range(self._own, self._own + _OWN, _FIELDS)
+        place = min(own, key=lambda at: (numbers[at] != 0, numbers[at + _ASKED]))
+        # Nobody's, until all that belongs to it is there.
+        for field, value in ((_MARK, 0.0), (_TAKEN, 0.0), (_IDLE, -math.inf), (_MARK, mark)):
+            self._numbers[first + place + field] = value
+        return place
 
-    def _set(self, mark: bytes) -> range:
-        first = self._start + int.from_bytes(mark[:4], "big") % _SETS * _WAYS * _PLACE.size
-        return range(first, first + _WAYS * _PLACE.size, _PLACE.size)
+    def _find(self, caller: str) -> tuple[float, int]:
+        """The mark of a caller, and where its set begins."""
+        hashed = blake2b(caller.encode(), digest_size=_MARK_BYTES, key=self._key).digest()
+        mark = int.from_bytes(hashed, "big") or 1
+        return float(mark), mark % _SETS * self._set
+
+    def _places(self, mark: float, first: int) -> tuple[list[float], list[int]]:
+        """The numbers of a set, of all processes, and where in them a caller's begin."""
+        numbers = cast("list[float]", self._numbers[first : first + self._set].tolist())
+        marks = numbers[_MARK::_FIELDS]
+        if mark not in marks:
+            return numbers, []
+        return numbers, [at * _FIELDS for at, found in enumerate(marks) if found == mark]
 
 
-def _attached(descriptor: Any, count: int, key: bytes) -> SharedTables:
+def _taken(numbers: list[float], places: list[int]) -> float:
+    """Seconds of its rate that all processes have let a caller take."""
+    return sum(numbers[place + _TAKEN] for place in places)
+
+
+def _idle(numbers: list[float], places: list[int]) -> float:
+    """Seconds that a caller's bucket was full, as far as any process knows."""
+    return max((numbers[place + _IDLE] for place in places), default=-math.inf)
+
+
+def _attached(descriptor: Any, count: int, processes: int, key: bytes) -> SharedTables:
     tables = SharedTables.__new__(SharedTables)
-    tables._attach(descriptor.detach(), count, key)
+    tables._attach(descriptor.detach(), count, processes, key)
     return tables
 
 

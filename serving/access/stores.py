@@ -1,22 +1,17 @@
-"""What is in store of each caller, and since when: what buckets keep between two requests."""
+"""When the bucket of each caller is full again: all that buckets keep between two requests."""
 
-import threading
 from collections import OrderedDict
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 
 class Stores(Protocol):
-    """Remembers so many callers, and of more forgets the one that was not put for longest."""
+    """Remembers so many callers. Not for two threads at a time; nothing here waits."""
 
-    def held(self) -> AbstractContextManager[object]:
-        """Nobody else reads or writes meanwhile."""
+    def full_at(self, caller: str, now: float) -> float | None:
+        """When its bucket is full again, in seconds of the clock that says now; None: the caller is not remembered."""
 
-    def get(self, caller: str) -> tuple[float, float] | None:
-        """What was in store, and when that was so; None: the caller is not remembered."""
-
-    def put(self, caller: str, store: float, then: float) -> None:
-        """Remember it."""
+    def take(self, caller: str, now: float, seconds: float) -> None:
+        """Have it be full so much later, counted from now where it is full already."""
 
     @property
     def remembered(self) -> int:
@@ -27,25 +22,22 @@ class OwnStores:
     """Of this process: about 300 bytes a caller.
 
     Args:
-        callers: how many are remembered.
+        callers: how many are remembered; of more the one that did not ask for longest is forgotten.
     """
 
     def __init__(self, callers: int) -> None:
         self._callers = callers
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._known: OrderedDict[str, float] = OrderedDict()
 
-    def held(self) -> AbstractContextManager[object]:
-        """Against other threads."""
-        return self._lock
-
-    def get(self, caller: str) -> tuple[float, float] | None:
+    def full_at(self, caller: str, now: float) -> float | None:
         """As of `Stores`."""
+        if caller in self._known:
+            self._known.move_to_end(caller)
         return self._known.get(caller)
 
-    def put(self, caller: str, store: float, then: float) -> None:
+    def take(self, caller: str, now: float, seconds: float) -> None:
         """As of `Stores`."""
-        self._known[caller] = store, then
+        self._known[caller] = max(self._known.get(caller, now), now) + seconds
         self._known.move_to_end(caller)
         while len(self._known) > self._callers:
             self._known.popitem(last=False)

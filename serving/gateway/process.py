@@ -9,6 +9,7 @@ process.serve(listener)                 # until a signal ends it, or `stop`
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from resunet.memory import give_back_large_blocks
 from serving.access.gate import Gate
 from serving.access.keys import KeyStore, keys_path
 from serving.access.limits import Limits, Rate
-from serving.access.shared import SharedTables
+from serving.access.stores import Stores
 from serving.budget import WorkBudget
 from serving.engine import available_cores, default_threads
 from serving.gateway.app import make_app
@@ -57,7 +58,7 @@ class Process:
         serving: of the versions that answer.
         lead: follows the registry and the rollout.
         needs_keys: the gateway has had keys; without its file of them this process lets nobody in.
-        counted: what callers have used up of all processes; None: there is no other one.
+        counted: where it is counted what callers use up of all processes; None: there is no other one.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Process:
         serving: ServingSettings,
         lead: Leading,
         needs_keys: bool,
-        counted: SharedTables | None = None,
+        counted: Sequence[Stores] | None = None,
     ) -> None:
         give_back_large_blocks()
         records = RecordsSettings.load()
@@ -195,11 +196,10 @@ class Process:
         )
 
 
-def _gate(settings: GatewaySettings, keys: KeyStore, counted: SharedTables | None) -> Gate:
+def _gate(settings: GatewaySettings, keys: KeyStore, counted: Sequence[Stores] | None) -> Gate:
     """Who may ask, and how much of the whole gateway."""
     requests, megapixels = settings.requests_per_second, settings.megapixels_per_second
-    stores = None if counted is None else counted.stores
-    limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)), stores=stores)
+    limits = Limits(Rate(requests, max(1.0, 2 * requests)), Rate(megapixels, max(1.0, 10 * megapixels)), stores=counted)
     return Gate(keys, limits)
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ from typing import Any, Final, Literal
 from records.garbage import collect_seldom
 from resunet.errors import ResunetError, VersionError
 from serving.access.shared import SharedTables
+from serving.access.stores import Stores
 from serving.errors import BusyError
 from serving.gateway.log_lines import write_log
 from serving.gateway.owner import Health
@@ -72,8 +74,14 @@ def work(
     json_log: bool,
     needs_keys: bool,
     counted: SharedTables,
+    number: int,
 ) -> None:
-    """Be a worker until the owner is gone or a signal comes."""
+    """Be a worker until the owner is gone or a signal comes.
+
+    Args:
+        counted: what callers use up; this worker counts in the tables of its number.
+        number: from 0.
+    """
     collect_seldom()
     # The server raises the signal that ended it once more: unheeded, that would be the end before the log is closed.
     with ended_cleanly():
@@ -81,7 +89,7 @@ def work(
             signal.SIGINT, signal.SIG_IGN
         )  # of a terminal, for all of the group: the owner passes on what it means
         write_log(json_log)
-        worker = _Worker(owner, settings, serving, needs_keys, counted)
+        worker = _Worker(owner, settings, serving, needs_keys, counted.stores(number))
         threading.Thread(target=worker.obey, name="gateway-orders", daemon=True).start()
         worker.serve(listener)
 
@@ -95,7 +103,7 @@ class _Worker:
         settings: GatewaySettings,
         serving: ServingSettings,
         needs_keys: bool,
-        counted: SharedTables,
+        counted: Sequence[Stores],
     ) -> None:
         self._owner = owner
         self._sending = threading.Lock()

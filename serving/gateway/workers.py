@@ -110,7 +110,7 @@ class Workers:
     ) -> None:
         self._settings, self._serving, self._listener, self._keys = settings, serving, listener, keys
         self._context = multiprocessing.get_context("spawn")
-        self._counted = SharedTables(COUNTED)
+        self._counted = SharedTables(COUNTED, settings.workers)
         self._orders = itertools.count(1)
         self._workers: dict[int, _Worker] = {}
         self._live: dict[Lane, Path] = {}
@@ -227,6 +227,7 @@ class Workers:
                 self._json_log,
                 self._keys.look(),
                 self._counted,
+                number - 1,
             ),
             name=f"gateway-worker-{number}",
             daemon=True,
