@@ -29,6 +29,7 @@ MAX_CALLERS: Final = 10_000
 # What `Limits` counts: requests, megapixels, requests without a valid key.
 COUNTED: Final = 3
 _UNIT: Final = 1.0
+_SLOWEST, _FASTEST = 1e-9, 1e9
 # Who waited exactly as long as told is let in, whatever was lost in rounding.
 _GRACE: Final = 1e-6
 _MEGA: Final = 1e6
@@ -46,8 +47,8 @@ class Rate:
     burst: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.per_second < math.inf and _UNIT <= self.burst < math.inf):
-            raise SettingsError("a rate is more than 0 a second, with a burst of 1 or more: change the limit")
+        if not (_SLOWEST <= self.per_second <= _FASTEST and _UNIT <= self.burst < math.inf):
+            raise SettingsError("a rate is from 1e-9 to 1e9 a second, with a burst of 1 or more: change the limit")
 
 
 class Buckets:
@@ -66,13 +67,13 @@ class Buckets:
         self.rate = rate
         self._clock = clock
         self._lock = threading.Lock()
+        # So long before its bucket is full a caller is let in.
+        self._early = (rate.burst - _UNIT + _GRACE) / rate.per_second
         self._stores = OwnStores(MAX_CALLERS) if stores is None else stores
 
     def wait(self, caller: str) -> float:
         """Seconds until the caller is let in; 0 if it would be now. Takes nothing."""
-        with self._lock:
-            now = self._clock()
-            return self._wait(self._stores.full_at(caller, now), now)
+        return self._asked(lambda now: self._stores.full_at(caller, now))
 
     def take(self, caller: str, cost: float = 1.0) -> float:
         """Take the cost, or nothing of it.
@@ -85,18 +86,22 @@ class Buckets:
         """
         if not 0 <= cost < math.inf:
             raise ValueError("a cost is a number from 0 up")
-        with self._lock:
-            now = self._clock()
-            wait = self._wait(self._stores.full_at(caller, now), now)
-            if not wait:
-                self._stores.take(caller, now, cost / self.rate.per_second)
-            return wait
+        seconds = cost / self.rate.per_second
+        return self._asked(lambda now: self._stores.take(caller, now, seconds, now + self._early))
 
-    def _wait(self, full_at: float | None, now: float) -> float:
-        if full_at is None:
+    def _asked(self, full_at: Callable[[float], float | None]) -> float:
+        """Seconds to wait, of what is found out at a moment."""
+        with self._lock:
+            wait = self._wait(full_at)
+            # Nobody is refused for what is no longer so: this process may have stood still in between.
+            return wait and self._wait(full_at)
+
+    def _wait(self, full_at: Callable[[float], float | None]) -> float:
+        now = self._clock()
+        found = full_at(now)
+        if found is None or found <= now + self._early:
             return 0.0
-        missing = _UNIT - self.rate.burst + (full_at - now) * self.rate.per_second
-        return missing / self.rate.per_second if missing > _GRACE else 0.0
+        return found - now - (self.rate.burst - _UNIT) / self.rate.per_second
 
 
 class Limits:

@@ -10,8 +10,12 @@ class Stores(Protocol):
     def full_at(self, caller: str, now: float) -> float | None:
         """When its bucket is full again, in seconds of the clock that says now; None: the caller is not remembered."""
 
-    def take(self, caller: str, now: float, seconds: float) -> None:
-        """Have it be full so much later, counted from now where it is full already."""
+    def take(self, caller: str, now: float, seconds: float, latest: float) -> float | None:
+        """Have it be full so much later, counted from now where it is full already; what `full_at` was before.
+
+        Args:
+            latest: a bucket that is not full again by then is left as it is.
+        """
 
     @property
     def remembered(self) -> int:
@@ -35,12 +39,14 @@ class OwnStores:
             self._known.move_to_end(caller)
         return self._known.get(caller)
 
-    def take(self, caller: str, now: float, seconds: float) -> None:
+    def take(self, caller: str, now: float, seconds: float, latest: float) -> float | None:
         """As of `Stores`."""
-        self._known[caller] = max(self._known.get(caller, now), now) + seconds
-        self._known.move_to_end(caller)
-        while len(self._known) > self._callers:
-            self._known.popitem(last=False)
+        known = self.full_at(caller, now)
+        if known is None or known <= latest:
+            self._known[caller] = (now if known is None else max(known, now)) + seconds
+            while len(self._known) > self._callers:
+                self._known.popitem(last=False)
+        return known
 
     @property
     def remembered(self) -> int:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,76 @@ def test_a_flood_of_callers_takes_no_memory_and_displaces_nobody_who_keeps_askin
     assert 8_000 < stores.remembered <= 10_000
     assert buckets.take("caller 19999") > 0
     assert first.remembered == second.remembered == 0
+
+
+def test_a_debt_outlives_the_process_that_forgets_it(tables: SharedTables) -> None:
+    """A process that let a caller in for an hour, and meets too many others, takes nothing from what others know."""
+    clock = HandClock()
+    before, now = (Buckets(Rate(1, burst=2), clock, tables.stores(process)[0]) for process in range(2))
+    for _ in range(3600):
+        clock.seconds += 1
+        assert before.take("caller") == 0
+    assert now.take("caller", 60) == 0
+    for number in range(30_000):
+        before.take(f"another {number}")
+    # At its own word it would be let in at once.
+    assert now.take("caller") == pytest.approx(60) and before.take("caller") == pytest.approx(60)
+    clock.seconds += 60
+    assert before.take("caller") == 0 and now.take("caller") == pytest.approx(1)
+
+
+class Torn:
+    """Memory in whose reading somebody else writes, between one number and the next."""
+
+    def __init__(self, memory: "memoryview[float]", at: int, then: Callable[[], object]) -> None:
+        self.memory, self.at, self.then = memory, at, then
+
+    def __getitem__(self, place: Any) -> Any:
+        return self if isinstance(place, slice) and self._of(place) else self.memory[place]
+
+    def _of(self, place: slice) -> bool:
+        self.place = place
+        return True
+
+    def __setitem__(self, place: int, value: float) -> None:
+        self.memory[place] = value
+
+    def tolist(self) -> list[float]:
+        read = list[float]()
+        for offset, place in enumerate(range(self.place.start, self.place.stop)):
+            if offset == self.at:
+                self.at = -1
+                self.then()
+            read.append(self.memory[place])
+        return read
+
+
+@pytest.mark.parametrize("at", range(80))
+def test_who_is_read_while_another_process_forgets_and_writes_pays_for_itself_alone(
+    tables: SharedTables, at: int
+) -> None:
+    clock = HandClock()
+    rate, here, there = Rate(1, burst=3), tables.stores(0)[0], tables.stores(1)[0]
+    mine, other = Buckets(rate, clock, here), Buckets(rate, clock, there)
+    for _ in range(500):
+        clock.seconds += 2
+        assert mine.take("caller") == 0
+    assert other.take("caller") == 0
+    # All in the caller's set, so that it is forgotten there, and comes back.
+    first = there._find("caller")[1]
+    names = (f"another {number}" for number in range(10**6))
+    same = list(islice((name for name in names if there._find(name)[1] == first), 8))
+
+    def meanwhile() -> None:
+        for name in same:
+            clock.seconds += 1e-3
+            other.take(name)
+        other.take("caller")
+
+    here._numbers = Torn(here._numbers, at, meanwhile)  # type: ignore[assignment]
+    mine.take("caller")
+    # Four at most were taken just now, of a bucket that holds three.
+    assert 0 <= mine.wait("caller") <= 2 and 0 <= other.wait("caller") <= 2
 
 
 def test_who_is_not_remembered_is_not_made_so_by_asking(stores: Stores) -> None:
