@@ -5,7 +5,7 @@
     gate.charge(caller, pixels)             # once the images' size is known, before they are decoded
 
 The errors are in `serving.errors`, with their statuses, and `headers_of(error)` has what an answer adds to its headers.
-Nothing here waits; a call takes some microseconds and may run on the event loop.
+Nothing here waits; a call takes some microseconds (some tens beside other processes) and may run on the event loop.
 """
 
 import logging
