@@ -31,6 +31,7 @@ from sqlalchemy import Engine
 from records.drain import Drain
 from records.engines import make_engine
 from records.failures import FailureCounts
+from records.forks import Undivided
 from records.images import IN_LINE_BYTES, ImagePolicy
 from records.labels import Added, Label, add_label
 from records.rows import PredictionRow, answer_of, to_record
@@ -273,7 +274,7 @@ class InferenceLog:
                 self._stop.wait(_SYNC_RETRY_S)
 
     def _drain_loop(self) -> None:
-        failures = 0
+        failures, alone = 0, Undivided()
         while not self._stop.is_set():
             self._undrained.wait(ADOPT_INTERVAL_S)
             self._stop.wait(min(self._drain_interval_s * 2**failures, LONGEST_BACKOFF_S))
@@ -281,17 +282,20 @@ class InferenceLog:
                 break
             # Cleared before draining: a row that comes meanwhile asks for another round.
             self._undrained.clear()
-            drained = self._drained(first_failure=not failures)
-            # Also where rows are not drained: a disk that is full fails requests. Of a database that is back, at once.
-            self._failures.try_flush(self._engine, at_once=drained and failures > 0)
+            with alone:
+                drained = self._drained(first_failure=not failures)
+                # Also where rows are not drained: a disk that is full fails requests. Of a database that is back, at
+                # once.
+                self._failures.try_flush(self._engine, at_once=drained and failures > 0)
             if drained:
                 failures = 0
             else:
                 failures = min(failures + 1, 16)
                 self._undrained.set()
         # First of all: rows that are left outlive the process.
-        self._failures.try_flush(self._engine, at_once=True)
-        self._drained(first_failure=not failures)
+        with alone:
+            self._failures.try_flush(self._engine, at_once=True)
+            self._drained(first_failure=not failures)
 
     def _drained(self, first_failure: bool) -> bool:
         """Drain as the background does it: whatever goes wrong, the thread lives on and the rows wait."""

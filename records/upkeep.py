@@ -25,6 +25,7 @@ from sqlalchemy import Engine
 from records import tombstones
 from records.blobs import UndeletedError
 from records.engines import explained
+from records.forks import Undivided
 from records.quarantine import read_batches
 from records.settings import RecordsSettings
 from records.sketch_forgotten import drop_outdated, may_drop
@@ -143,11 +144,13 @@ class Upkeep:
                 self._stores.released.drop_unreleased(unreleased, now - _DAY)
 
     def run_until(self, stop: threading.Event, interval_s: float) -> None:
-        """Run rounds until it is stopped; whatever goes wrong, the next one tries again."""
-        failing = False
+        """Run rounds until it is stopped, none while the process forks; what goes wrong the next one tries again."""
+        failing, alone = False, Undivided()
         while True:
             try:
-                for line in self.run():
+                with alone:
+                    told = self.run()
+                for line in told:
                     _log.warning("%s", line)
                 failing = False
             except UndeletedError as error:
