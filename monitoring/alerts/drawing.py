@@ -7,18 +7,15 @@ It holds means and intervals, and no image.
 """
 
 import logging
-import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Engine
 
 from monitoring.alerts.policy import Policy
+from monitoring.alerts.scratch import Scratch
 from monitoring.pictures import DICE_PICTURE
 from monitoring.window import Window, span
 from records.watch.alerts import Alert, read_alerts
@@ -28,7 +25,7 @@ from records.watch.outbox import Waiting
 _log = logging.getLogger(__name__)
 
 
-class Drawing:
+class Drawing(Scratch):
     """Draws once for all who are told the same of an alert.
 
     Args:
@@ -36,21 +33,12 @@ class Drawing:
     """
 
     def __init__(self, engine: Engine, policies: Sequence[Policy]) -> None:
+        super().__init__()
         self._engine = engine
         self._settings = {policy.name: policy.when.measured_dice for policy in policies}
         self._alerts: dict[int | None, Alert] | None = None
         self._drawn = dict[tuple[int, datetime], Path | None]()
         self._one_at_a_time = threading.Lock()
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     def of(self, message: Waiting) -> Path | None:
         """The picture of the labels that a message was made from, as they are now; from any thread."""
@@ -78,9 +66,7 @@ class Drawing:
         found = read_dice(self._engine, alert.model_name, window.start, window.end)
         if alert.model_version not in {one.version for one in found.course}:
             return None
-        folder = self._folder / str(len(self._drawn))
-        folder.mkdir()
-        path = folder / DICE_PICTURE
+        path = self._new_folder() / DICE_PICTURE
         # Matplotlib takes a second to import, and most messages need none of it.
         from monitoring.dice_figure import draw_dice
 

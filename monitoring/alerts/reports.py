@@ -7,14 +7,12 @@
 A tracking server that does not answer costs the link, not the message.
 """
 
-import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from monitoring.alerts.scratch import Scratch
 from monitoring.pictures import PICTURES
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ class Report:
     picture: Path | None = None
 
 
-class Reports:
+class Reports(Scratch):
     """Looks each run up once.
 
     Args:
@@ -43,19 +41,10 @@ class Reports:
     """
 
     def __init__(self, client: "MlflowClient | None", tracking_uri: str = "") -> None:
+        super().__init__()
         self._client = client
         self._page = web_page(tracking_uri)
         self._found = dict[str, Report]()
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     def find(self, run_id: str) -> Report:
         """The report of a run."""
@@ -81,10 +70,8 @@ class Reports:
 
     def _picture(self, run_id: str, name: str) -> Path | None:
         assert self._client is not None
-        folder = self._folder / str(len(self._found))
-        folder.mkdir()
         try:
-            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+            return Path(self._client.download_artifacts(run_id, name, str(self._new_folder())))
         except Exception:
             return None
 

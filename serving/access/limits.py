@@ -29,7 +29,8 @@ MAX_CALLERS: Final = 10_000
 # What `Limits` counts: requests, megapixels, requests without a valid key.
 COUNTED: Final = 3
 _UNIT: Final = 1.0
-_SLOWEST, _FASTEST = 1e-9, 1e9
+# Units a second.
+SLOWEST, FASTEST = 1e-9, 1e9
 # Who waited exactly as long as told is let in, whatever was lost in rounding.
 _GRACE: Final = 1e-6
 _MEGA: Final = 1e6
@@ -47,7 +48,7 @@ class Rate:
     burst: float
 
     def __post_init__(self) -> None:
-        if not (_SLOWEST <= self.per_second <= _FASTEST and _UNIT <= self.burst < math.inf):
+        if not (SLOWEST <= self.per_second <= FASTEST and _UNIT <= self.burst < math.inf):
             raise SettingsError("a rate is from 1e-9 to 1e9 a second, with a burst of 1 or more: change the limit")
 
 

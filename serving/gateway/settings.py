@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from records.environment import EnvironmentSettings
+from serving.access.limits import FASTEST, SLOWEST
 
 
 class GatewaySettings(EnvironmentSettings):
@@ -40,7 +41,12 @@ class GatewaySettings(EnvironmentSettings):
     tls_key: Path | None = Field(default=None, description="its private key (PEM)")
     allow_public: bool = Field(default=False, description="listen on a public address although there are no keys")
     requests_per_second: float = Field(
-        default=1000.0, gt=0, description="of each key, or address without keys; of all processes together"
+        default=1000.0,
+        ge=SLOWEST,
+        le=FASTEST,
+        description="of each key, or address without keys; of all processes together",
     )
-    megapixels_per_second: float = Field(default=1000.0, gt=0, description="the same, of the images sent")
+    megapixels_per_second: float = Field(
+        default=1000.0, ge=SLOWEST, le=FASTEST, description="the same, of the images sent"
+    )
     log: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text in a terminal, else JSON")

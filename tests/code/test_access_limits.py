@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resunet.errors import SettingsError
-from serving.access.limits import Buckets, Limits, Rate
+from serving.access.limits import FASTEST, SLOWEST, Buckets, Limits, Rate
 from serving.access.stores import OwnStores
+from serving.gateway.settings import GatewaySettings
 
 RATES = st.builds(Rate, st.floats(0.01, 1000), st.floats(1, 1000))
 PAUSES = st.floats(0, 100)
@@ -145,3 +146,21 @@ def test_without_rates_nothing_is_counted_but_failures(clock: HandClock) -> None
     limits = Limits(failures=Rate(1, burst=3), clock=clock)
     assert {limits.request("caller") for _ in range(1000)} == {0} == {limits.pixels("caller", 10**9) for _ in range(9)}
     assert [limits.failure("address") > 0 for _ in range(5)] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_PER_SECOND", "MEGAPIXELS_PER_SECOND"])
+@pytest.mark.parametrize("value", ["1e-12", "1e10", "inf", "nan", "0"])
+def test_a_gateway_does_not_start_its_processes_with_a_rate_that_none_could_hold(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RESUNET_GATEWAY_{name}", value)
+    with pytest.raises(SettingsError, match=f"RESUNET_GATEWAY_{name} is not usable"):
+        GatewaySettings.load()
+
+
+@pytest.mark.parametrize("per_second", [SLOWEST, FASTEST])
+def test_every_rate_that_may_be_set_holds(clock: HandClock, per_second: float) -> None:
+    buckets = Buckets(Rate(per_second, burst=1), clock)
+    assert buckets.take("caller") == 0
+    clock.seconds += buckets.take("caller") or buckets.wait("caller")
+    assert buckets.take("caller") == 0

@@ -1,5 +1,6 @@
 """An alert on measured Dice goes out with a picture of the labels, which is drawn when it is sent."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -138,6 +139,17 @@ def test_odd_values_are_drawn(here: World, tmp_path: Path) -> None:
     found = Dice((*rounded, *many), (*rounded, *many))
     assert share(drawn(found, tmp_path, "$x^{$"), LIVE) > 1e-5
     assert share(drawn(Dice((), ()), tmp_path, "nobody"), MOVED) > 1e-4
+
+
+def test_where_the_disk_takes_no_folder_the_words_go_out(
+    here: World, mail: MailServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(here.sources, LABELS, Recipients({"RESUNET_NOTIFY": mail.url()}, 30.0).places, here.now)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with Reports(None) as reports, Drawing(here.engine, LABELS) as drawing:
+        to = Recipients({"RESUNET_NOTIFY": mail.url()}, 30.0)
+        assert deliver(here.engine, to, reports, lambda: here.now, draw=drawing.of) == Told(1, ())
+    assert attached(mail.get().message) == {}
 
 
 @pytest.mark.parametrize("lost", ["policy", "labels", "table"])
