@@ -13,7 +13,9 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from apprise.plugins.base import NotifyBase
 
 DEADLINE_S = 60
 PASSWORD = "hunter2"
@@ -70,6 +72,13 @@ class MailServer:
 
     def get(self) -> Mail:
         return self.inbox.get(timeout=DEADLINE_S)
+
+
+def send_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names is for the world outside; Apprise waits for seconds between two messages."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
 
 
 def _password(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: object) -> AuthResult:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from alert_scene import DAY, DAY_0, HOUR, drift, one_place, policies, world
-from apprise.plugins.base import NotifyBase
-from inboxes import take, webhook
+from inboxes import send_directly, take, webhook
 from sqlalchemy import make_url, text
 
 from monitoring.alerts.check import check
@@ -212,8 +211,7 @@ def test_a_database_that_dies_while_a_message_is_sent_has_it_sent_again(
     postgres: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At least once: whether the first one arrived is written nowhere."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
+    send_directly(monkeypatch)
     here = world(postgres_url)
     here.report(0, "drift")
     here.look(RULES, LATER)

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from alert_scene import DAY, DAY_0, HOUR, World, drift, policies, world
-from apprise.plugins.base import NotifyBase
-from inboxes import MailServer, mail_server
+from inboxes import MailServer, mail_server, send_directly
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from sqlalchemy import text
@@ -37,9 +36,7 @@ TEN_DAYS = timedelta(days=10)
 
 @pytest.fixture
 def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
+    send_directly(monkeypatch)
     with mail_server() as server:
         yield server
 

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from alert_scene import DAY, DAY_0, HOUR, World, drift, policies, world
-from apprise.plugins.base import NotifyBase
-from inboxes import PASSWORD, MailServer, Webhook, mail_server, take, webhook
+from inboxes import PASSWORD, MailServer, Webhook, mail_server, send_directly, take, webhook
 
 from monitoring.alerts.check import check
 from monitoring.alerts.policy import Policy
@@ -34,9 +33,7 @@ RUN = "0123456789abcdef0123456789abcdef"
 @pytest.fixture(autouse=True)
 def directly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that the environment names is for the world outside; Apprise spares no mail server of a test."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
+    send_directly(monkeypatch)
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from apprise.plugins.base import NotifyBase
-from inboxes import PASSWORD, MailServer, Webhook, mail_server, webhook
+from inboxes import PASSWORD, MailServer, Webhook, mail_server, send_directly, webhook
 from mlflow import MlflowClient
 from promotion_desk import POLICY, Desk, desk
 from pydantic import SecretStr
@@ -66,10 +65,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture(autouse=True)
 def directly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A proxy that the environment names is for the world outside; no message outlives its test."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    # Apprise spares mail servers: it waits for seconds between two messages.
-    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
+    send_directly(monkeypatch)
     yield
     finish()
 

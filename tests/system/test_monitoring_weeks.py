@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from alert_scene import policies
-from apprise.plugins.base import NotifyBase
 from drift_scene import Scene
-from inboxes import MailServer, mail_server
+from inboxes import MailServer, mail_server, send_directly
 from weeks_scene import EXPERIMENT, ROWS, Weeks, request
 
 from monitoring.tracking import find_version
@@ -37,9 +36,7 @@ def images(day: int) -> dict[str, float] | None:
 @pytest.fixture
 def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
     """A mail server; a proxy that the environment names is for the world outside."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
+    send_directly(monkeypatch)
     with mail_server() as server:
         yield server
 
