@@ -26,8 +26,10 @@ GETS: Final = (
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/resunet", "/v2/models/resunet/ready"),
     *("/v2/models/resunet/versions/1", "/v2/models/resunet/versions/1/ready"),
 )
-_INFER: Final = ("/v2/models/resunet/infer", "/v2/models/resunet/versions/1/infer")
-POSTS: Final = ("/segment", "/invocations", "/announce", *_INFER)
+INFERS: Final = ("/v2/models/resunet/infer", "/v2/models/resunet/versions/1/infer")
+LABELS: Final = "/labels"
+ROLLOUT: Final = ("/rollout", "/rollout/start", "/rollout/finish", "/rollout/abort")
+POSTS: Final = ("/segment", "/invocations", "/announce", *INFERS)
 _IMAGE_KINDS: Final = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/octet-stream")
 _ODD_TEXTS: Final = (
     "",
@@ -132,7 +134,7 @@ class Requests:
         pictures = [self._picture() for _ in range(self._rng.choice((1, 1, 3)))]
         given: dict[str, Any] = {"name": "image", "shape": [len(pictures)], "datatype": "BYTES"}
         asked: dict[str, Any] = {"id": "a", "inputs": [given], "parameters": {}}
-        path = self._rng.choice(_INFER)
+        path = self._rng.choice(INFERS)
         if self._rng.random() < 0.5:
             given["data"] = [self._text(one) for one in pictures]
             return self._post("protocol", path, "application/json", self._json(asked))
@@ -146,7 +148,9 @@ class Requests:
 
     def route(self) -> Sent:
         """Any route, by any method."""
-        path = self._rng.choice((*GETS, *POSTS, "/nowhere", "/%2e%2e/%00", "//health", "/health/", "/v2/models/%ff/x"))
+        path = self._rng.choice(
+            (*GETS, *POSTS, LABELS, *ROLLOUT, "/nowhere", "/%2e%2e/%00", "//health", "/health/", "/v2/models/%ff/x")
+        )
         method = self._rng.choice(("GET", "GET", "GET", "POST", *_METHODS))
         return self._sent("route", method, path, self._headers(), b"")
 

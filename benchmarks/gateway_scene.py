@@ -130,16 +130,17 @@ class Scene:
             MlflowClient(self.uri).transition_model_version_stage(model, version, stage, archive_existing_versions=True)
 
     @contextlib.contextmanager
-    def gateway(self, model: str, first: Ask, **more: str) -> Iterator[Gateway]:
+    def gateway(self, model: str, first: Ask, *flags: str, **more: str) -> Iterator[Gateway]:
         """One that follows a model with the inference log on; it has answered `first`, whose URL does not count.
 
         Args:
+            flags: of its command.
             more: variables of its environment.
         """
         port = free_port()
         started = time.perf_counter()
         process = start_group(
-            [sys.executable, "-m", "serving", "up", "-p", str(port)],
+            [sys.executable, "-m", "serving", "up", "-p", str(port), *flags],
             self._environment(model) | more,
             ROOT,
             self.folder / f"{model} gateway.log",

@@ -66,6 +66,10 @@ class LateError(ResunetError):
     """The server has already answered 504 for this request, or is about to: its work is stopped."""
 
 
+class SlowError(ResunetError):
+    """A request's body did not come in the time that a request has."""
+
+
 class UnauthorisedError(ResunetError):
     """A request without a valid API key.
 
@@ -116,6 +120,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ConflictError, 409),
     (UnsupportedError, 415),
     (NotAcceptableError, 406),
+    (SlowError, 408),
     (UnauthorisedError, 401),
     (ForbiddenError, 403),
     (LimitedError, 429),
@@ -137,4 +142,6 @@ def headers_of(error: Exception) -> dict[str, str]:
     """Headers that the answer to a failure adds to its own."""
     if isinstance(error, UnauthorisedError | ForbiddenError):
         return {"WWW-Authenticate": error.challenge}
+    if isinstance(error, SlowError):
+        return {"Connection": "close"}  # RFC 9110, section 15.5.9: of what may still come nobody reads
     return {"Retry-After": str(error.retry_after)} if isinstance(error, LimitedError) else {}

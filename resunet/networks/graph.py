@@ -38,12 +38,17 @@ class ServingGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, 3) uint8 → (N, C, H, W) float32 probabilities, (N, 64) float32 embedding."""
-        height, width = images.shape[1], images.shape[2]
-        stride = self.network.stride
+        return self.answer(images, *self.network.features(self.padded(images)))
+
+    def padded(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 → (N, 3, H', W') float32 as the network takes it, H' and W' multiples of its stride."""
+        height, width, stride = images.shape[1], images.shape[2], self.network.stride
         pixels = self.scaled(images.permute(0, 3, 1, 2).to(torch.float32))
-        padded = functional.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
-        logits, bridge = self.network.features(padded)
-        logits = logits[:, :, :height, :width]
+        return functional.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
+
+    def answer(self, images: Tensor, logits: Tensor, bridge: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of `padded(images)`: probabilities of the size of `images`, and the embedding."""
+        logits = logits[:, :, : images.shape[1], : images.shape[2]]
         probabilities = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
         return probabilities, bridge.mean(dim=(2, 3)) @ self.projection
 

@@ -58,7 +58,7 @@ class ServedStem(nn.Module):
 
     def forward(self, levels: Tensor) -> Tensor:
         """(N, inputs, H, W) centred grey levels → (N, outputs, H, W)."""
-        ones = torch.ones_like(levels[:, :1])
+        ones = levels[:, :1] * 0 + 1  # `ones_like` is exported as a constant of the size it was exported at
         seen = torch.cat([levels, levels, ones, ones], dim=1)
         hidden = functional.relu(functional.conv2d(seen, self.weight, padding=1))
         total: Tensor = self.second(hidden) + functional.conv2d(seen, self.projection)

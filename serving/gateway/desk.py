@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from serving.errors import BusyError, LateError, TooLargeError
+from serving.errors import BusyError, LateError, SlowError, TooLargeError
 from serving.scoring import largest_body_bytes, too_large_body
 
 T = TypeVar("T")
@@ -151,7 +151,8 @@ class Visit:
         Raises:
             TooLargeError: it is larger than any body may be.
             BusyError: the bodies of all requests are.
-            LateError: it did not come in time.
+            SlowError: it did not come in time.
+            LateError: the client is gone.
         """
         limit = self._desk.settings.body_bytes
         announced = self._request.headers.get("content-length", "")
@@ -167,7 +168,7 @@ class Visit:
                         raise TooLargeError(too_large_body(self._desk.settings.max_image_mb))
                     whole.write(part)
         except TimeoutError:
-            raise LateError("the request's body did not come in time; send it faster") from None
+            raise SlowError("the request's body did not come in time; send it faster") from None
         except ClientDisconnect:
             raise LateError("the client is gone") from None
         return whole.getvalue()

@@ -35,12 +35,13 @@ _MEANT: Final = {
     403: "The key lacks the scope that this needs.",
     404: "There is nothing of that name here.",
     406: "The answer does not come in that form.",
+    408: "The request's body did not come in the time that a request has.",
     409: "It cannot be done as things stand; the message says why.",
     413: "An image, the body, or all images together are larger than is taken.",
     415: "What was sent is of a kind that is not read.",
     429: "More than one caller may ask for at once.",
     503: "Nothing is live, or the server is busy: the same request may succeed later.",
-    504: "The server's time for a request is over, or its body did not come in time.",
+    504: "The server's time for a request is over.",
 }
 _RETRY: Final = {
     "Retry-After": {

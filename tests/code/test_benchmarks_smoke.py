@@ -24,6 +24,7 @@ TOLD = {
     "registry": ("promote, from stored evidence", "show", "with the gates, more", "audit verify"),
     "rollout": ("false aborts", "answers of the candidate until", "whole rollouts"),
     "gates": ("worse by the margin", "true difference", "one call on 300 images"),
+    "durability": ("without a row", "of 2 processes", "without the database"),
     "fuzz": ("spoilt requests", "crashes", "memory at most", "in the log"),
     "drift": ("false alarms", "Evidently, half"),
     "estimated_dice": ("mean abs. error", "90 %"),

@@ -121,7 +121,7 @@ _INFER: Final[dict[str, Any]] = {
     **_answers(
         "Masks, and what else is known of each image; with bytes behind the JSON where they were asked for.",
         {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": _TENSORS},
-        *(400, 401, 403, 404, 413, 429, 503, 504),
+        *(400, 401, 403, 404, 408, 413, 429, 503, 504),
         content={"application/octet-stream": BINARY},
         headers=dict(VERSION_HEADER),
     ),

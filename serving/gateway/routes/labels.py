@@ -57,7 +57,7 @@ _LABELLED: Final = {
     summary="Say what an answer was worth",
     response_class=Response,
     responses={
-        **refusals(400, 401, 403, 404, 409, 413, 429, 503, 504),
+        **refusals(400, 401, 403, 404, 408, 409, 413, 429, 503, 504),
         200: {
             "description": "The labels that the answer has now.",
             "content": {"application/json": {"schema": _LABELLED}},

@@ -62,7 +62,7 @@ _ANSWER: Final = {
     openapi_extra={"requestBody": {"content": _TABLE, "required": True}},
     response_class=Response,
     responses={
-        **refusals(400, 401, 403, 413, 415, 429, 503, 504),
+        **refusals(400, 401, 403, 408, 413, 415, 429, 503, 504),
         200: {"description": "A row an image: its mask, and what else is known.", "content": _ANSWER}
         | {"headers": dict(VERSION_HEADER)},
     },

@@ -61,7 +61,7 @@ _ASKED: Final = {
 }
 _DECISION: Final[dict[str, Any]] = {
     "response_class": Response,
-    "responses": {**refusals(400, 401, 403, 409, 413, 429, 503, 504), 200: _STATUS},
+    "responses": {**refusals(400, 401, 403, 408, 409, 413, 429, 503, 504), 200: _STATUS},
     "openapi_extra": _ASKED,
 }
 

@@ -84,7 +84,7 @@ _TOLD: Final = {
     "/segment",
     response_class=Response,
     responses={
-        **refusals(400, 401, 403, 406, 413, 415, 429, 503, 504),
+        **refusals(400, 401, 403, 406, 408, 413, 415, 429, 503, 504),
         200: {
             "description": "The mask, or what else was asked for.",
             "content": {"image/png": BINARY, "application/json": {"schema": _FOUND}},
