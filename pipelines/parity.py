@@ -21,7 +21,7 @@ from pipelines.export import tile_spec
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork
 from resunet.networks.graph import ServingGraph
-from serving.engine import Engine, Output, is_installed, open_engine
+from serving.engine import Engine, Output, has_bf16, is_installed, open_engine
 from serving.predictor import Predictor
 from serving.version import Calibration, EngineName, Precision, VersionSpec
 
@@ -151,15 +151,6 @@ def _predictor(network: SegmentationNetwork, classes: int, threshold: float, eng
         engines={},
     )
     return Predictor(spec, engine)
-
-
-def has_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 on this processor; elsewhere it would run a bf16 version in fp32."""
-    if not is_installed("openvino"):
-        return False
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def measure(

@@ -8,11 +8,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipelines.evidence.subject import Subject, Version
-from pipelines.parity import Runner, has_bf16, measure, torch_predictor
+from pipelines.parity import Runner, measure, torch_predictor
 from registry.evidence import EngineParity, Parity
 from resunet.errors import VersionError
 from resunet.networks import SegmentationNetwork, build_network
-from serving.engine import EngineChoice, choose_engine, is_installed, open_engine
+from serving.engine import EngineChoice, choose_engine, has_bf16, is_installed, open_engine
 from serving.predictor import Predictor
 from serving.version import WEIGHTS_FILE, EngineName, Precision
 

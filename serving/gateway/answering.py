@@ -4,7 +4,7 @@
         body = await visit.body()
         answering = Answering(parts, request, visit, caller)
         content = await answering.work(lambda live, call_with: …)
-    return Response(content, background=answering.after)
+    return Response(content, background=answering.after())
 
 Without a rollout this is the version that is live, and nothing more.
 """
@@ -25,7 +25,7 @@ from serving.gateway.desk import Visit
 from serving.gateway.fleet import LANES, Live, Way
 from serving.gateway.observed import note
 from serving.gateway.parts import Parts
-from serving.gateway.rollouts.twins import Twin
+from serving.gateway.rollouts.twins import Kept, Twin, Twins
 from serving.request import Options, Row
 from serving.rollout.cells import Answer
 from serving.scoring import RequestError
@@ -41,11 +41,11 @@ class _Judged:
 
     Attributes:
         confidence: of the answer.
-        mask: (H, W) uint8 of class indices, where the candidate is to be compared with it.
+        kept: for the candidate that is to be compared with it; None: it is not, or there was no room.
     """
 
     confidence: float
-    mask: NDArray[np.uint8] | None
+    kept: Kept | None
 
 
 class Answering:
@@ -101,11 +101,11 @@ class Answering:
         self._learn(ok=True)
         return answer
 
-    @property
     def after(self) -> BackgroundTask | None:
-        """What is to be done once the answer is sent."""
-        assigned = self._way.assigned
-        return BackgroundTask(self._offer) if assigned is not None and assigned.shadowed and self._rows else None
+        """What is to be done once the answer is sent, asked for once; no more is kept for it than there is room for."""
+        twins = [self._twin(done.kept, self._answer([done], ok=True)) for done in self._done if done.kept is not None]
+        self._rows, self._done = (), []
+        return BackgroundTask(_offer, self._parts.twins, twins) if twins else None
 
     def _make_call(self, options: Options) -> Call:
         if self._way.assigned is None:
@@ -117,9 +117,17 @@ class Answering:
         self._rows = tuple(rows)
 
     def _seen(self, done: Done) -> None:
+        kept = self._kept(self._rows[len(self._done)], done.prediction.mask)
+        self._done.append(_Judged(done.prediction.confidence, kept))
+
+    def _kept(self, row: Row, mask: NDArray[np.uint8] | None) -> Kept | None:
         assigned = self._way.assigned
-        mask = done.prediction.mask if assigned is not None and assigned.shadowed else None
-        self._done.append(_Judged(done.prediction.confidence, mask))
+        return self._parts.twins.keep(row, mask) if assigned is not None and assigned.shadowed else None
+
+    def _twin(self, kept: Kept, champion: Answer) -> Twin:
+        assigned, call = self._way.assigned, self._call_made
+        assert assigned is not None and call is not None  # where nothing is assigned nothing is kept
+        return Twin(assigned, kept, call.options, call.received, champion)
 
     def _learn(self, ok: bool) -> None:
         """Count what the version did; a request without an image says nothing about it."""
@@ -127,7 +135,9 @@ class Answering:
             return
         self._parts.fleet.seen.record(self._way.assigned, self._answer(self._done, ok))
         if not ok and len(self._done) < len(self._rows):  # how would the other one have done?
-            self._offer_one(self._rows[len(self._done)], Answer(ok=False), None)
+            kept = self._kept(self._rows[len(self._done)], None)
+            if kept is not None:
+                self._parts.twins.offer(self._twin(kept, Answer(ok=False)))
 
     def _answer(self, done: Sequence[_Judged], ok: bool) -> Answer:
         if not ok:
@@ -141,15 +151,11 @@ class Answering:
         status = error.get_http_status_code() if isinstance(error, RequestError) else status_of(error)
         return status in _FAILURES
 
-    async def _offer(self) -> None:
-        """Have the images answered again, for nobody."""
-        for row, done in zip(self._rows, self._done, strict=True):
-            self._offer_one(row, self._answer([done], ok=True), done.mask)
 
-    def _offer_one(self, row: Row, champion: Answer, mask: NDArray[np.uint8] | None) -> None:
-        assigned, call = self._way.assigned, self._call_made
-        if assigned is not None and assigned.shadowed and call is not None:
-            self._parts.twins.offer(Twin(assigned, row, call.options, call.received, champion, mask))
+async def _offer(twins: Twins, offered: list[Twin]) -> None:
+    """Have images answered again, for nobody."""
+    while offered:
+        twins.offer(offered.pop(0))
 
 
 def _named(parts: Parts, way: Way, version: str) -> Way:

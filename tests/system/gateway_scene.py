@@ -152,13 +152,16 @@ class GatewayScene:
         }
 
     @contextlib.contextmanager
-    def gateway(self, *options: str, trusting: ssl.SSLContext | None = None, **more: str) -> Iterator[Gateway]:
+    def gateway(
+        self, *options: str, port: int | None = None, trusting: ssl.SSLContext | None = None, **more: str
+    ) -> Iterator[Gateway]:
         """Start one, and end it with the block.
 
         Args:
+            port: that it listens at; None: any.
             trusting: knows its certificate; None: it has none.
         """
-        port = free_port()
+        port = port or free_port()
         log = self.folder / f"gateway {next(_numbers)}.log"
         command = [sys.executable, "-m", "serving", "up", "-p", str(port), *options]
         process = start_group(command, self.environment(**more), ROOT, log)

@@ -109,7 +109,7 @@ class Candidate:
         call = Call(options, twin.received, time.monotonic() + _ANSWERS_SECONDS, caller=None)
         started = time.perf_counter()
         try:
-            (done,) = self._service.answer([twin.row], call, _itself)
+            (done,) = self._service.answer([twin.kept.row], call, _itself)
         except (RecordsError, BusyError):
             raise
         except Exception as error:
@@ -155,7 +155,7 @@ def _answer_all(
             except (RecordsError, BusyError) as error:
                 _log.warning("a twin does not count: %s", error)
             else:
-                dice_of_both = agreement(twin.mask, mask)
+                dice_of_both = agreement(twin.kept.mask, mask)
                 seen.record_shadow(twin.assigned, twin.champion, answer, dice_of_both)
                 _log.info("twin", extra=_in_figures(twin, answer, dice_of_both))
         if time.monotonic() - told_at >= _TELLS_SECONDS and (evidence := seen.take()) is not None:
@@ -166,7 +166,7 @@ def _answer_all(
 
 def _in_figures(twin: Twin, answer: Answer, dice_of_both: float | None) -> dict[str, Any]:
     """What the log says of a request that both answered."""
-    figures: dict[str, Any] = {"request_id": twin.row.request_id}
+    figures: dict[str, Any] = {"request_id": twin.kept.row.request_id}
     if dice_of_both is not None:
         figures["dice"] = round(dice_of_both, 4)
     for name, one in (("champion", twin.champion), ("candidate", answer)):

@@ -210,9 +210,9 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 
         content, json_length = await answering.work(answer)
     if json_length is None:
-        return Response(content, 200, media_type="application/json", background=answering.after)
+        return Response(content, 200, media_type="application/json", background=answering.after())
     headers = {_LENGTH_HEADER: str(json_length)}
-    return Response(content, 200, headers, "application/octet-stream", answering.after)
+    return Response(content, 200, headers, "application/octet-stream", answering.after())
 
 
 def _infer(live: Live, asked: Asked, call: Call, parts: Parts) -> tuple[bytes, int | None]:

@@ -83,7 +83,7 @@ async def invocations(request: Request) -> Response:
             return parts.invocations(body, kind, scorer, scorer.metadata.get_input_schema())
 
         answer = await answering.work(score)
-    return Response(answer.response, answer.status, media_type=answer.mimetype, background=answering.after)
+    return Response(answer.response, answer.status, media_type=answer.mimetype, background=answering.after())
 
 
 @router.get(

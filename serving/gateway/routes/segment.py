@@ -121,7 +121,7 @@ async def segment(request: Request) -> Response:
 
         content, headers = await answering.work(answer)
     headers |= {"Content-Length": str(content.size), "Vary": "Accept"}
-    return StreamingResponse(_pieces(content), 200, headers, content.media_type, answering.after)
+    return StreamingResponse(_pieces(content), 200, headers, content.media_type, answering.after())
 
 
 def _segment(live: Live, row: Row, call: Call, wanted: Wanted) -> tuple[Body, dict[str, str]]:
