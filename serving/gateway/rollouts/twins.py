@@ -5,9 +5,9 @@
     kept = twins.keep(row, mask)        # None: there is no room, and the image is left out
     twins.offer(Twin(assigned, kept, options, received, champion))      # at once
 
-Nothing here waits for that process, and nothing holds more than `HELD_BYTES` for it, whether a twin is on its way or its
-request is still being answered: a candidate that is slow, hangs or dies, and a client that reads slowly, cost requests
-that are not answered twice, and no answer.
+Nothing here waits for that process, and nothing holds more than `HELD_BYTES` for it, whether a twin is on its way or
+its request is still being answered: a candidate that is slow, hangs or dies, and a client that reads slowly, cost
+requests that are not answered twice, and no answer.
 """
 
 import logging
