@@ -142,6 +142,4 @@ def headers_of(error: Exception) -> dict[str, str]:
     """Headers that the answer to a failure adds to its own."""
     if isinstance(error, UnauthorisedError | ForbiddenError):
         return {"WWW-Authenticate": error.challenge}
-    if isinstance(error, SlowError):
-        return {"Connection": "close"}  # RFC 9110, section 15.5.9: of what may still come nobody reads
     return {"Retry-After": str(error.retry_after)} if isinstance(error, LimitedError) else {}

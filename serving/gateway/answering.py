@@ -71,7 +71,8 @@ class Answering:
         note(request, "version", self.live.service.identity.version)
         self._call = parts.call(request, visit, caller)
         self._rows: Sequence[Row] = ()
-        self._done: list[_Judged] = []
+        # None: it failed, and whatever a thread still does for it counts no more.
+        self._done: list[_Judged] | None = []
         self._call_made: Call | None = None
         self._took_ms = 0.0
 
@@ -92,9 +93,12 @@ class Answering:
         started = time.perf_counter()
         try:
             answer = await self._visit.work(lambda: job(self.live, self._make_call))
-        except Exception as error:
-            if self._blames_version(error):
+        except BaseException as error:
+            if isinstance(error, Exception) and self._blames_version(error):
                 self._learn(ok=False)
+            # The error and the call refer to this, and it to them: what is kept here would stay until the garbage
+            # collector comes round.
+            self._rows, self._done = (), None
             raise
         finally:
             self._took_ms = (time.perf_counter() - started) * 1000
@@ -103,8 +107,9 @@ class Answering:
 
     def after(self) -> BackgroundTask | None:
         """What is to be done once the answer is sent, asked for once; no more is kept for it than there is room for."""
-        twins = [self._twin(done.kept, self._answer([done], ok=True)) for done in self._done if done.kept is not None]
-        self._rows, self._done = (), []
+        done = self._done or []
+        twins = [self._twin(one.kept, self._answer([one], ok=True)) for one in done if one.kept is not None]
+        self._rows, self._done = (), None
         return BackgroundTask(_offer, self._parts.twins, twins) if twins else None
 
     def _make_call(self, options: Options) -> Call:
@@ -117,8 +122,9 @@ class Answering:
         self._rows = tuple(rows)
 
     def _seen(self, done: Done) -> None:
-        kept = self._kept(self._rows[len(self._done)], done.prediction.mask)
-        self._done.append(_Judged(done.prediction.confidence, kept))
+        rows, mine = self._rows, self._done
+        if mine is not None and len(mine) < len(rows):
+            mine.append(_Judged(done.prediction.confidence, self._kept(rows[len(mine)], done.prediction.mask)))
 
     def _kept(self, row: Row, mask: NDArray[np.uint8] | None) -> Kept | None:
         assigned = self._way.assigned
@@ -131,11 +137,12 @@ class Answering:
 
     def _learn(self, ok: bool) -> None:
         """Count what the version did; a request without an image says nothing about it."""
-        if self._way.assigned is None or (ok and not self._done):
+        done = self._done or []
+        if self._way.assigned is None or (ok and not done):
             return
-        self._parts.fleet.seen.record(self._way.assigned, self._answer(self._done, ok))
-        if not ok and len(self._done) < len(self._rows):  # how would the other one have done?
-            kept = self._kept(self._rows[len(self._done)], None)
+        self._parts.fleet.seen.record(self._way.assigned, self._answer(done, ok))
+        if not ok and len(done) < len(self._rows):  # how would the other one have done?
+            kept = self._kept(self._rows[len(done)], None)
             if kept is not None:
                 self._parts.twins.offer(self._twin(kept, Answer(ok=False)))
 

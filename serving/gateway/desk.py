@@ -42,7 +42,7 @@ class DeskSettings:
         threads: requests that are worked on at a time.
         waiting: requests that wait for a thread.
         label_threads, label_waiting: the same of labels, which are beside them.
-        request_seconds: after so long a request is answered 504.
+        request_seconds: after so long a request is answered 504, or 408 where its body has not come.
         max_image_mb: images of a request have at most so many MB; its body follows from it.
         held_bytes: of the bodies of all requests together; at least one body of the largest size.
     """

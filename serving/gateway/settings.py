@@ -24,7 +24,9 @@ class GatewaySettings(EnvironmentSettings):
     workers: int = Field(default=1, ge=1, le=64, description="processes that answer; each has its own engine")
     poll_seconds: float = Field(default=5.0, gt=0, description="a change in the registry is followed within it")
     stop_when_archived: bool = Field(default=False, description="with nothing live, answer nothing any more")
-    request_seconds: float = Field(default=60.0, gt=0, description="after so long a request is answered 504")
+    request_seconds: float = Field(
+        default=60.0, gt=0, description="after so long it is answered 504, or 408 without its body"
+    )
     threads: int = Field(default=0, ge=0, description="requests that are worked on at a time; 0: cores + 4")
     waiting: int = Field(default=64, ge=0, description="requests that wait for a thread; more are answered 503")
     batch: int = Field(default=1, ge=1, le=64, description="images of one size that are run together at most; 1: none")

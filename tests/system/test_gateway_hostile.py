@@ -315,7 +315,7 @@ def test_a_request_above_its_time_is_late_and_its_thread_is_free(hasty: Gateway)
 def test_a_body_that_does_not_come_is_late(hasty: Gateway) -> None:
     with connected(hasty, half_sent()) as connection:
         status, answer = answer_of(connection)
-        assert status == 408 and b"did not come in time" in answer and b"\r\nconnection: close\r\n" in answer.lower()
+        assert status == 408 and b"did not come in time" in answer
     assert comes_to_rest(hasty)
 
 

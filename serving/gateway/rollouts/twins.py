@@ -5,9 +5,9 @@
     kept = twins.keep(row, mask)        # None: there is no room, and the image is left out
     twins.offer(Twin(assigned, kept, options, received, champion))      # at once
 
-Nothing here waits for that process, and nothing holds more than `HELD_BYTES` for it, whether a twin is on its way or
-its request is still being answered: a candidate that is slow, hangs or dies, and a client that reads slowly, cost
-requests that are not answered twice, and no answer.
+Nothing here waits for that process, and all images together hold no more than `HELD_BYTES` for it (beside one that is
+larger, half of it), whether a twin is on its way or its request is still being answered: a candidate that is slow,
+hangs or dies, and a client that reads slowly, cost requests that are not answered twice, and no answer.
 """
 
 import logging
@@ -28,6 +28,8 @@ from serving.rollout.assignment import Assigned
 from serving.rollout.cells import Answer
 
 HELD_BYTES: Final = 64_000_000
+# Of a twin, beside its image and its mask.
+_OBJECTS_BYTES: Final = 2_000
 _RETRY_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Kept:
     @property
     def held_bytes(self) -> int:
         """Roughly what it takes."""
-        return len(self.row.data) + (0 if self.mask is None else self.mask.nbytes)
+        return _OBJECTS_BYTES + len(self.row.data) + (0 if self.mask is None else self.mask.nbytes)
 
 
 @dataclass(frozen=True)
