@@ -173,6 +173,7 @@ class Durability:
 
     def _gateway(self, name: str, *flags: str) -> contextlib.AbstractContextManager[Gateway]:
         own = {"RESUNET_INFERENCE_LOG": self._postgres.url, "RESUNET_HOME": str(self._scene.folder / name)}
+        own["TMPDIR"] = str(self._scene.folder)  # who is killed clears nothing away
         return self._scene.gateway(MODEL, self._first, *flags, **own)
 
     def _at(self, gateway: Gateway) -> Ask:
