@@ -25,7 +25,7 @@ from serving.errors import BusyError, LimitedError, UnauthorisedError
 from serving.gateway.desk import DeskSettings, Visit
 from serving.gateway.fleet import Fleet, Way
 from serving.gateway.forms import Form, read_form
-from serving.gateway.rollouts.twins import Twin, Twins
+from serving.gateway.rollouts.twins import Kept, Twin, Twins
 from serving.gateway.routes import segment
 from serving.request import Row
 from serving.rollout.assignment import Assigned, Epoch
@@ -136,12 +136,13 @@ def test_during_a_rollout_no_pixels_outlive_the_work_on_them(
 
     monkeypatch.setattr(service, "decode", watched)
     monkeypatch.setattr(Fleet, "way", shadowed)
+    monkeypatch.setattr(Twins, "keep", lambda twins, row, mask: Kept(row, mask))
     monkeypatch.setattr(Twins, "offer", offer)
     answer = http.post("/invocations", json={"dataframe_split": {"columns": ["image"], "data": [[ENCODED], [ENCODED]]}})
     until(lambda: len(offered) == 2)
     assert held == [0, 0] and len(pixels) == 2
     masks = [decode_mask(base64.b64decode(row["mask"])) for row in answer.json()["predictions"]]
-    assert all(((twin.mask > 0) == (mask > 0)).all() for twin, mask in zip(offered, masks, strict=True))
+    assert all(((twin.kept.mask > 0) == (mask > 0)).all() for twin, mask in zip(offered, masks, strict=True))
 
 
 @pytest.mark.parametrize("form", ["segment", "split", "tensors"])
