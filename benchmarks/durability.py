@@ -46,6 +46,7 @@ from serving.pyfunc import VERSION_ARTIFACT
 MODEL: Final = "small"
 CLIENTS: Final = 8
 KILLS, AWAY_SECONDS = 20, 60.0
+MOST_AWAY_SECONDS: Final = 3600.0
 LEAST, MOST = 20, 200  # answers between a start and a kill
 _STANDS_SECONDS: Final = 120.0
 _DELIVERY_SECONDS: Final = 300.0
@@ -214,6 +215,8 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed (0)")
     options = parser.parse_args(given)
+    if options.kills < 1 or not 0 < options.away <= MOST_AWAY_SECONDS:
+        parser.error(f"there is something to see from 1 kill and above 0 s away on, up to {MOST_AWAY_SECONDS:.0f} s")
     kills, away, most = (1, 1.0, LEAST) if options.smoke else (options.kills, options.away, MOST)
     console = Console()
     quiet()

@@ -266,6 +266,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="another one makes other requests")
     options = parser.parse_args(given)
+    if options.requests < 1:
+        parser.error("send at least 1 request: nothing proves nothing")
     count = SMOKE_REQUESTS if options.smoke else options.requests
     console, rng = Console(), random.Random(options.seed)
     quiet()

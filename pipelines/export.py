@@ -45,6 +45,9 @@ def export_graph(network: SegmentationNetwork, classes: int, path: Path) -> None
         network: trained; it is copied, brought to the CPU, to float32 and to evaluation mode.
         classes: output channels; 1 is binary (sigmoid), more are softmax over the classes.
         path: file to write.
+
+    Raises:
+        RuntimeError: the file would not answer as the network does; there is none then.
     """
     graph = ServedGraph(network, classes)
     images = torch.zeros(2, *_SIZE, 3, dtype=torch.uint8)
@@ -115,7 +118,7 @@ class _Around(_Part):
 
 
 def _exported(part: nn.Module, inputs: dict[str, Tensor], outputs: list[str], *, dynamic: bool) -> onnx.ModelProto:
-    """A part of the graph; dynamic: with free sizes, wherever the example has one that no class or channel has."""
+    """A part of the graph; dynamic: every size is free but those of channels and classes."""
     free = {
         name: dict.fromkeys((0, 1, 2) if name == "images" else (0, 2, 3), torch.export.Dim.DYNAMIC) for name in inputs
     }
