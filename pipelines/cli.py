@@ -217,8 +217,8 @@ def pins(
 @app.command()
 def demo(
     data: Data = "",
-    minutes: Annotated[float, typer.Option(help="Training time on a data folder of your own.")] = 2.0,
-    epochs: Annotated[int, typer.Option(help="Length of the training on synthetic nuclei.")] = 30,
+    minutes: Annotated[float, typer.Option(help="Training time at most; more gives a better network.")] = 1.5,
+    epochs: Annotated[int, typer.Option(help="Epochs on synthetic nuclei, if they fit into the minutes.")] = 30,
     width: Annotated[int, typer.Option(help="Channels of the network's first level; fewer are quicker.")] = 16,
     keep_open: Annotated[bool | None, typer.Option(help="Leave the UI up at the end (default: on a terminal).")] = None,
 ) -> None:

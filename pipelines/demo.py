@@ -74,8 +74,9 @@ def demo(data: Path | None, minutes: float, epochs: int, width: int, console: Co
 
     Args:
         data: the data set's folder; None makes synthetic nuclei.
-        minutes: training time on a data set of one's own.
-        epochs: of training on synthetic nuclei, which so gives the same version every time.
+        minutes: training time at most.
+        epochs: of training on synthetic nuclei at most; where they fit into the minutes, every demo on a machine trains
+            the same version.
         width: of the network.
         console: where the summary goes.
         keep_open: leave the UI up until interrupted.
@@ -100,8 +101,8 @@ def demo(data: Path | None, minutes: float, epochs: int, width: int, console: Co
             "train, evaluate, register",
             "pipelines",
             *("train", "--data", str(chosen), "--groups", str(place.groups(chosen)), "--model-name", model),
-            *("--width", str(width)),
-            *(("--epochs", str(epochs)) if data is None else ("--max-minutes", str(minutes))),
+            *("--width", str(width), "--max-minutes", str(minutes)),
+            *(("--epochs", str(epochs)) if data is None else ()),
         )
         client = MlflowClient(tracking_uri=tracking)
         number = max(read_model(client, model).versions, key=int)

@@ -66,7 +66,7 @@ def test_the_demo_goes_the_whole_path_and_sees_the_shift(tmp_path: Path) -> None
     home = tmp_path / "a home"
     (tmp_path / "policy.yaml").write_text(POLICY)
     ran = subprocess.run(
-        [sys.executable, "-m", "pipelines", "demo", "--epochs", "6", "--width", "8", "--no-keep-open"],
+        [sys.executable, "-m", "pipelines", "demo", "--epochs", "4", "--width", "8", "--no-keep-open"],
         cwd=PROJECT,
         env=_environment(home) | {"RESUNET_POLICY": str(tmp_path / "policy.yaml")},
         capture_output=True,
@@ -75,6 +75,8 @@ def test_the_demo_goes_the_whole_path_and_sees_the_shift(tmp_path: Path) -> None
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    # However slow a machine is, the demo is not.
+    assert "--max-minutes 1.5 --epochs 4" in ran.stdout
     summary = ran.stdout[ran.stdout.index("What you have now") :]
     assert re.search(r"resunet 1, in Production", summary)
     dice = re.search(r"Dice on the test split\W+([0-9.]+)", summary)
