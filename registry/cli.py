@@ -1,21 +1,21 @@
 """`python -m registry`: promote, roll back and look at the versions of a model."""
 
+# Only what `--help` needs is imported here: MLflow takes seconds.
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry import signing, tables
-from registry.checking import check as run_check
-from registry.connection import tracking
-from registry.desk import open_desk
-from registry.gates import find_gate, known_gates
+from registry import tables
 from registry.people import Actor as Asking
-from registry.policy import load_policy
 from registry.reports import cli as reports
 from registry.reports.audit_cli import app as audit
 from registry.settings import RegistrySettings
-from registry.versions import model_names, read_model
+
+if TYPE_CHECKING:
+    from registry.desk import Desk
 
 BLOCKED = 3
 
@@ -28,6 +28,15 @@ Name = Annotated[str, typer.Argument(help="registered model, such as resunet")]
 Version = Annotated[str, typer.Argument(help="version number")]
 Reason = Annotated[str, typer.Option(help="why; kept in the records")]
 Actor = Annotated[str, typer.Option(help="who decides", default_factory=tables.local_actor, show_default="you")]
+
+
+@contextmanager
+def _desk() -> Iterator["Desk"]:
+    from registry.connection import tracking
+    from registry.desk import open_desk
+
+    with tracking() as client:
+        yield open_desk(client)
 
 
 @app.command()
@@ -45,9 +54,11 @@ def check(
 
     Example: python -m registry check resunet 7 --stage Production
     """
+    from registry.checking import check as run_check
+
     console = tables.make_console()
-    with tracking() as client:
-        judgement = run_check(open_desk(client), name, version, stage, Asking(actor), console, measure, data)
+    with _desk() as desk:
+        judgement = run_check(desk, name, version, stage, Asking(actor), console, measure, data)
     tables.say_judgement(console, judgement)
     if not judgement.allowed:
         raise typer.Exit(BLOCKED)
@@ -68,8 +79,8 @@ def promote(
 
     Example: python -m registry promote resunet 3 Production --reason "trained on the new stain"
     """
-    with tracking() as client:
-        change = open_desk(client).promote(name, version, stage, Asking(actor), reason, override)
+    with _desk() as desk:
+        change = desk.promote(name, version, stage, Asking(actor), reason, override)
     tables.say_change(tables.make_console(), change)
 
 
@@ -83,16 +94,16 @@ def rollback(
     ] = "",
 ) -> None:
     """Put back the version that was live before this one."""
-    with tracking() as client:
-        change = open_desk(client).rollback(name, Asking(actor), reason, version or None)
+    with _desk() as desk:
+        change = desk.rollback(name, Asking(actor), reason, version or None)
     tables.say_change(tables.make_console(), change)
 
 
 @app.command()
 def archive(name: Name, version: Version, actor: Actor, reason: Reason = "") -> None:
     """Take a version out of use; when it is the live one, nothing is live afterwards."""
-    with tracking() as client:
-        change = open_desk(client).archive(name, version, Asking(actor), reason)
+    with _desk() as desk:
+        change = desk.archive(name, version, Asking(actor), reason)
     tables.say_change(tables.make_console(), change)
 
 
@@ -105,8 +116,8 @@ def approve(
     reason: Reason = "",
 ) -> None:
     """Say that you looked at a version and agree; for the gate `approved`, on a server that asks for passwords."""
-    with tracking() as client:
-        change = open_desk(client).approve(name, version, stage, Asking(actor), reason)
+    with _desk() as desk:
+        change = desk.approve(name, version, stage, Asking(actor), reason)
     tables.say_change(tables.make_console(), change)
 
 
@@ -117,6 +128,10 @@ def status(
     mend: Annotated[bool, typer.Option(help="let aliases follow stages, write down unrecorded moves")] = False,
 ) -> None:
     """Show where every version stands, and what does not fit together."""
+    from registry.connection import tracking
+    from registry.desk import open_desk
+    from registry.versions import model_names, read_model
+
     console = tables.make_console()
     with tracking() as client:
         desk = open_desk(client)
@@ -139,6 +154,8 @@ def policy(
     file: Annotated[Path | None, typer.Argument(help="a policy; default: the one that holds here")] = None,
 ) -> None:
     """Read a policy, name the line of a mistake, and print what holds."""
+    from registry.policy import load_policy
+
     found = load_policy(file or RegistrySettings.load().policy)
     tables.say_policy(tables.make_console(), found)
 
@@ -146,6 +163,8 @@ def policy(
 @app.command()
 def gates() -> None:
     """List the gates that a policy can name, and their settings."""
+    from registry.gates import find_gate, known_gates
+
     tables.make_console().print(tables.gates_table([gate for name in known_gates() if (gate := find_gate(name))]))
 
 
@@ -154,6 +173,8 @@ def keygen(
     folder: Annotated[Path, typer.Argument(help="where the two keys go; nothing is overwritten")],
 ) -> None:
     """Make a key pair to sign versions with."""
+    from registry import signing
+
     private, public = signing.keygen(folder)
     console = tables.make_console()
     console.print(f"private key: {private}  (readable by you alone; keep it secret)", markup=False, soft_wrap=True)

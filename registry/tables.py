@@ -2,17 +2,19 @@
 
 import getpass
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from registry.changes import Change, Status
-from registry.gates import Gate, Judged
-from registry.judgement import Judgement
-from registry.policy import Policy
-from registry.versions import ModelState, VersionRow
+if TYPE_CHECKING:
+    # They load MLflow, which takes seconds that `--help` has not.
+    from registry.changes import Change, Status
+    from registry.gates import Gate, Judged
+    from registry.judgement import Judgement
+    from registry.policy import Policy
+    from registry.versions import ModelState, VersionRow
 
 _STYLES = {"pass": "green", "fail": "red", "undecided": "yellow", "not_applicable": "dim"}
 
@@ -31,7 +33,7 @@ def local_actor() -> str:
         return "unknown"
 
 
-def say_change(console: Console, change: Change) -> None:
+def say_change(console: Console, change: "Change") -> None:
     """Print verdicts, what moved, and the notices."""
     if change.judged:
         console.print(verdict_table(change.judged))
@@ -47,7 +49,7 @@ def say_notices(console: Console, notices: Sequence[str]) -> None:
         console.print(notice, style="yellow", markup=False, soft_wrap=True)
 
 
-def say_judgement(console: Console, judgement: Judgement) -> None:
+def say_judgement(console: Console, judgement: "Judgement") -> None:
     """Print what every gate says, then the answer."""
     console.print(verdict_table(judgement.judged))
     beside = f" beside version {judgement.champion}" if judgement.champion else ""
@@ -63,7 +65,7 @@ def say_judgement(console: Console, judgement: Judgement) -> None:
     console.print(f"policy {judgement.policy_digest}", style="dim", soft_wrap=True)
 
 
-def verdict_table(judged: Sequence[Judged]) -> Table:
+def verdict_table(judged: "Sequence[Judged]") -> Table:
     """One row a gate; what to do is said of those that did not pass."""
     table = Table("gate", "verdict", "evidence", "what to do")
     for one in judged:
@@ -75,7 +77,7 @@ def verdict_table(judged: Sequence[Judged]) -> Table:
     return table
 
 
-def say_policy(console: Console, policy: Policy) -> None:
+def say_policy(console: Console, policy: "Policy") -> None:
     """Print the rules of each stage, and the hash that decisions note."""
     for stage, rules in policy.stages.items():
         table = Table("gate", "settings", "fail", "undecided", "not applicable", title=stage)
@@ -89,7 +91,7 @@ def say_policy(console: Console, policy: Policy) -> None:
     console.print(f"policy {policy.digest}", style="dim", soft_wrap=True)
 
 
-def gates_table(gates: Sequence[Gate[Any]]) -> Table:
+def gates_table(gates: "Sequence[Gate[Any]]") -> Table:
     """One row a gate that a policy can name."""
     table = Table("gate", "asks", "settings", "reads")
     for gate in gates:
@@ -101,7 +103,7 @@ def gates_table(gates: Sequence[Gate[Any]]) -> Table:
     return table
 
 
-def status_table(found: Status, shown: ModelState) -> Table:
+def status_table(found: "Status", shown: "ModelState") -> Table:
     """One row a version, the newest first.
 
     Args:
@@ -116,7 +118,7 @@ def status_table(found: Status, shown: ModelState) -> Table:
     return table
 
 
-def _facts(row: VersionRow) -> tuple[str, str, str, str]:
+def _facts(row: "VersionRow") -> tuple[str, str, str, str]:
     tags = row.tags
     try:
         dice = f"{float(tags['dice']):.4f}"

@@ -1,21 +1,23 @@
 """`python -m registry audit`: who decided what, when and why."""
 
+# Only what `--help` needs is imported here: MLflow takes seconds.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from records.audit import Wanted
 from registry import tables
-from registry.connection import tracking_uri
 from registry.reports.audit import audit_table, parse_head, parse_moment, write_csv, write_json
-from registry.reports.opening import open_trail
 from resunet.errors import RecordsError, SettingsError
+
+if TYPE_CHECKING:
+    from registry.reports.reader import Trail
 
 # More rows than this are more than anybody reads on a screen.
 SCREEN: Final = 200
@@ -63,9 +65,9 @@ def list_rows(
     )
     exports = bool(csv_file or json_file)
     newest = (None if exports else SCREEN) if last is None else last or None
-    with tracking_uri() as uri:
+    with _trail() as trail:
         # One more than wanted says whether any is left out.
-        rows = open_trail(uri).rows(wanted, None if newest is None else newest + 1)
+        rows = trail.rows(wanted, None if newest is None else newest + 1)
     left_out = newest is not None and len(rows) > newest
     rows = rows[-newest:] if left_out and newest is not None else rows
     for target, write in ((csv_file, write_csv), (json_file, write_json)):
@@ -91,8 +93,8 @@ def verify(
     """Check that no row was changed, removed, added or moved; exit code 2 where one was."""
     console = tables.make_console()
     kept = parse_head(noted) if noted else None
-    with tracking_uri() as uri:
-        chain = open_trail(uri).verify(kept)
+    with _trail() as trail:
+        chain = trail.verify(kept)
     if chain.broken is not None:
         raise RecordsError(
             f"the chain of decisions is broken at row {chain.broken.seq}: {chain.broken.why}. "
@@ -104,6 +106,15 @@ def verify(
     if head is not None:
         again = f"--noted {head.seq}:{head.row_hash}"
         console.print(f"keep that outside of the database, and give it next time: {again}", style="dim", soft_wrap=True)
+
+
+@contextmanager
+def _trail() -> Iterator["Trail"]:
+    from registry.connection import tracking_uri
+    from registry.reports.opening import open_trail
+
+    with tracking_uri() as uri:
+        yield open_trail(uri)
 
 
 @contextmanager

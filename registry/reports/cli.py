@@ -1,22 +1,37 @@
 """`show`, `compare` and `changelog` of `python -m registry`."""
 
+# Only what `--help` needs is imported here: MLflow takes seconds.
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import TypeAdapter
 from rich.console import Console
 
 from registry import tables
-from registry.connection import tracking
-from registry.reports.opening import open_reader
 from registry.settings import RegistrySettings
 from resunet.errors import SettingsError, StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from registry.reports.reader import Reader
 
 Name = Annotated[str, typer.Argument(help="registered model, such as resunet")]
 Version = Annotated[str, typer.Argument(help="version number")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+@contextmanager
+def _reading() -> Iterator[tuple["MlflowClient", "Reader"]]:
+    from registry.connection import tracking
+    from registry.reports.opening import open_reader
+
+    with tracking() as client:
+        yield client, open_reader(client)
 
 
 def show(
@@ -35,8 +50,8 @@ def show(
     from registry.reports.show import show as gather
     from registry.reports.show_table import say_version
 
-    with tracking() as client:
-        shown = gather(client, open_reader(client), name, version, files)
+    with _reading() as (client, reader):
+        shown = gather(client, reader, name, version, files)
     if as_json:
         typer.echo(TypeAdapter(Shown).dump_json(shown, indent=1).decode())
     else:
@@ -73,8 +88,8 @@ def compare(
     if html is not None and not html.parent.is_dir():
         raise SettingsError(f"--html: there is no folder {html.parent}; make it, or write elsewhere")
     with (
-        tracking() as client,
-        gather(client, open_reader(client), name, first, second, settings.trust) as (found, old, new),
+        _reading() as (client, reader),
+        gather(client, reader, name, first, second, settings.trust) as (found, old, new),
     ):
         if html is not None:
             with Console(stderr=True).status("drawing images where they differ most"):
@@ -98,8 +113,8 @@ def changelog(
     """
     from registry.reports.changelog import changelog as write
 
-    with tracking() as client:
-        typer.echo(write(client, open_reader(client), name, since), nl=False)
+    with _reading() as (client, reader):
+        typer.echo(write(client, reader, name, since), nl=False)
 
 
 def _write(path: Path, text: str) -> None:

@@ -115,3 +115,18 @@ def test_a_wrong_option_is_typers_to_tell() -> None:
     assert ran.returncode == 2
     assert "No such option" in ran.stderr
     assert "foreseen" not in ran.stderr
+
+
+def test_help_comes_without_what_takes_seconds_to_load() -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from pipelines.console import app\n"
+        "for words in sys.argv[1:]:\n"
+        "    shown = CliRunner().invoke(app, [*words.split(), '--help'])\n"
+        "    assert shown.exit_code == 0 and 'Usage:' in shown.output, (words, shown.output)\n"
+        "    assert 'Exit code: 0' in shown.output or not words.startswith('monitoring'), words\n"
+        "print(sorted({'mlflow', 'evidently', 'pandas', 'torch'} & set(sys.modules)))\n"
+    )
+    asked = ["", "pipelines train", "registry promote", "registry show", "registry audit list", "serving up"]
+    asked += ["monitoring report", "monitoring schedule", "monitoring jobs", "records upgrade", "status"]
+    done = subprocess.run([sys.executable, "-c", program, *asked], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -292,6 +292,7 @@ def test_a_sigstore_of_ones_own_that_is_away_signs_nothing(no_workload: None, mo
 
 
 def test_importing_the_registry_loads_neither_torch_nor_the_signing_library() -> None:
-    code = "import sys, registry.cli; print([m for m in ('torch', 'model_signing') if m in sys.modules])"
+    heavy = ("torch", "model_signing")
+    code = f"import sys, registry.checking, registry.desk; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
