@@ -1,18 +1,22 @@
 """The environment that `mlflow models serve` builds for a version: its size, and whether torch is in it.
 
-    python -m benchmarks.environment            # installs it from the package index, 1 to 3 minutes
-    python -m benchmarks.environment --smoke    # lists what would be installed
+    python -m benchmarks.environment                        # from the package index, 1 to 3 minutes
+    python -m benchmarks.environment --env-manager uv
+    python -m benchmarks.environment --smoke                # lists what would be installed
 
-It is built in a temporary folder, from the requirements that are logged with every version, and deleted.
+MLflow itself builds it, as it does before it serves: with virtualenv, its default, which needs pyenv, or with uv. It
+lies in a temporary folder, is made of the requirements that are logged with every version, and is deleted.
 """
 
+import argparse
 import importlib.metadata
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,19 +24,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.rounds import arguments
 from serving.requirements import model_requirements
 
 LIMIT_MB = 900
 LARGEST = 8
+# What each of MLflow's managers calls.
+NEEDS = {"virtualenv": "pyenv", "uv": "uv"}
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
-def build(folder: Path, requirements: Sequence[str]) -> None:
-    """Make a virtual environment with the requirements in it."""
-    venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    subprocess.run([*command, *requirements], check=True)
+def build(root: Path, requirements: Sequence[str], manager: str) -> Path:
+    """Have MLflow build the environment of a model with these requirements, and return its folder in `root`."""
+    # Not needed to list requirements, and they take seconds.
+    import mlflow
+
+    from pipelines.register import MODEL_CODE
+
+    model = root / "model"
+    mlflow.pyfunc.save_model(model, python_model=str(MODEL_CODE), pip_requirements=list(requirements))
+    command = [sys.executable, "-m", "mlflow", "models", "prepare-env", "-m", str(model), "--env-manager", manager]
+    subprocess.run(command, check=True, env={**os.environ, "MLFLOW_ENV_ROOT": str(root / "environments")})
+    (interpreter,) = (root / "environments").rglob("bin/python")
+    return interpreter.parent.parent
 
 
 def site_packages(folder: Path) -> Path:
@@ -61,21 +74,27 @@ def smoke(requirements: Sequence[str], console: Console) -> int:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Build, weigh, delete, and say whether the figure holds."""
-    options = arguments(__doc__, given)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env-manager", choices=list(NEEDS), default="virtualenv", help="of `mlflow models serve`")
+    parser.add_argument("--smoke", action="store_true", help="builds nothing; only looks for torch in the requirements")
+    options = parser.parse_args(given)
     console = Console()
     requirements = model_requirements(PYPROJECT)
     if options.smoke:
         return smoke(requirements, console)
+    needed = NEEDS[options.env_manager]
+    if shutil.which(needed) is None:
+        parser.error(f"--env-manager {options.env_manager} needs {needed} on PATH, as `mlflow models serve` does")
     with tempfile.TemporaryDirectory(prefix="resunet-environment-") as name:
-        folder = Path(name) / "environment"
         started = time.perf_counter()
-        build(folder, requirements)
+        folder = build(Path(name), requirements, options.env_manager)
         seconds = time.perf_counter() - started
         size, installed = megabytes(folder), packages(folder)
         parts = sorted(((megabytes(part), part.name) for part in site_packages(folder).iterdir()), reverse=True)
     torch_free = "torch" not in installed
     small = size < LIMIT_MB
-    table = Table("", "", "must be", title=f"Environment of a version, built in {seconds:.0f} s")
+    title = f"Environment of a version, built by {options.env_manager} in {seconds:.0f} s"
+    table = Table("", "", "must be", title=title)
     table.add_row("size", f"{size:.0f} MB", f"< {LIMIT_MB} MB {'✓' if small else '✗'}")
     table.add_row("torch", "absent" if torch_free else "present", f"absent {'✓' if torch_free else '✗'}")
     table.add_row("packages", str(len(installed)), "")
