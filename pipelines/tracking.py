@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 EVALUATION_EXPERIMENT = "resunet-evaluation"
 WORKING_TREE_TAG = "git_working_tree"
 RESUMED_TAG = "environment.resumed"
+# A server needs it where the log is in PostgreSQL; a training never does, and its extra is seldom installed.
+_DRIVER = "psycopg"
+
+
+class _WithoutDriver(logging.Filter):
+    """Drops MLflow's warning that packages are missing, where only the driver is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        listed = [line for line in record.getMessage().splitlines() if line.startswith(" - ")]
+        return not listed or not all(line.startswith(f" - {_DRIVER} (current: uninstalled,") for line in listed)
+
+
+_WITHOUT_DRIVER = _WithoutDriver()
 
 
 def quiet() -> None:
@@ -41,6 +54,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Its thread complains of a server that is away, of which the training tells in its own words.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.utils.requirements_utils").addFilter(_WITHOUT_DRIVER)
 
 
 def prefer_project_run(experiment: str) -> None:
