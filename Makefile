@@ -4,6 +4,7 @@ BIN := .venv/bin
 DATA ?=
 PORT ?= 5000
 SHELL := /bin/bash
+PACKAGES := benchmarks monitoring pipelines records registry resunet serving
 comma := ,
 # Azure's storage emulator, for the test of an artifact store there.
 AZURITE := azurite@3.35.0
@@ -56,6 +57,7 @@ imports: .venv/.test
 # Two files run at a time, on one thread each where they compute: threads that spin slow the other one down. All folders
 # in one go: each would be collected anew, and one core would wait at the end of each.
 test: lint types imports
+	$(BIN)/python -m compileall -qq -j 0 $(PACKAGES)  # else hundreds of processes would, one by one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 clean:

@@ -103,7 +103,7 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
     script = "set -o pipefail\n" + f"\necho '{MARK}'\n".join("\n".join(block.commands) for block in blocks)
     script = re.sub("500[01]|8000", lambda found: ports[found[0]], script)
     assert "-P epochs=20" in script
-    script = script.replace("-P epochs=20", "-P epochs=6 -P width=8")  # enough for every gate
+    script = script.replace("-P epochs=20", "-P epochs=6 -P width=8 -P crop=96")  # enough for every gate
     script = script.replace("make server", f"make server PORT={ports['5000']}")
     # Wait for the server's word, as a person would have.
     waiting = 'until grep -q "MLflow is at" "$OUTPUT"; do sleep 0.5; done\nexport MLFLOW_TRACKING_URI'

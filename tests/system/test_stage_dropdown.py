@@ -112,17 +112,18 @@ def test_the_drop_down_is_refused_with_the_gates_name_and_after_the_check_the_sa
     assert checked.returncode == 0, checked.stdout + checked.stderr
     page.reload()
     use_stages(page)
-    choose(page, "Production")
-    sync_api.expect(page.locator(".mlflow-stage-transition-dropdown")).to_contain_text(
-        "Production", timeout=DEADLINE_MS
-    )
+    for stage in ("Staging", "Production"):
+        choose(page, stage)
+        shown = page.locator(".mlflow-stage-transition-dropdown")
+        sync_api.expect(shown).to_contain_text(stage, timeout=DEADLINE_MS)
     # The dialog's box that archives what was there is off, as it comes.
     assert client.get_model_version(name, before).current_stage == "Archived"
     assert client.get_model_version_by_alias(name, "champion").version == version
-    assert desk.rows()[-3:] == [
+    assert desk.rows()[-4:] == [
         ("refuse", version, "None", "Production"),
+        ("promote", version, "None", "Staging"),
         ("displace", before, "Production", "Archived"),
-        ("promote", version, "None", "Production"),
+        ("promote", version, "Staging", "Production"),
     ]
     image = base64.b64encode(encode(draw(48, 64))).decode()
     body = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
