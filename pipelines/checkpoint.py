@@ -61,9 +61,12 @@ def claimed(path: Path) -> Iterator[None]:
     """Keep the run of this checkpoint from every other process until the block ends.
 
     Raises:
-        SettingsError: another process has it.
+        SettingsError: another process has it, or its folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{path.parent} cannot be made ({error.strerror}); set RESUNET_HOME") from error
     lock = FileLock(path.with_suffix(".lock"), timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()

@@ -49,6 +49,7 @@ def train(
     from pipelines.settings import FitSettings
     from pipelines.train import TrainOptions
     from pipelines.train import train as run
+    from serving.handover import ended_cleanly
 
     fit = FitSettings.checked(
         architecture=architecture,
@@ -66,7 +67,8 @@ def train(
         memory_budget_mb=memory_budget_mb,
         workers=workers,
     )
-    run(TrainOptions(data, where, groups, slices, folds, model_name, parent, resume, fit), Console())
+    with ended_cleanly():  # so that the run is marked as ended
+        run(TrainOptions(data, where, groups, slices, folds, model_name, parent, resume, fit), Console())
 
 
 @app.command()
@@ -217,9 +219,13 @@ def pins(
 @app.command()
 def demo(
     data: Data = "",
-    minutes: Annotated[float, typer.Option(help="Training time at most; more gives a better network.")] = 1.5,
-    epochs: Annotated[int, typer.Option(help="Epochs on synthetic nuclei, if they fit into the minutes.")] = 30,
-    width: Annotated[int, typer.Option(help="Channels of the network's first level; fewer are quicker.")] = 16,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, max=10_000, help="Training time at most; more gives a better network.")
+    ] = 1.5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on synthetic nuclei, if they fit into the minutes.")] = 30,
+    width: Annotated[
+        int, typer.Option(min=1, max=256, help="Channels of the network's first level; fewer are quicker.")
+    ] = 16,
     keep_open: Annotated[bool | None, typer.Option(help="Leave the UI up at the end (default: on a terminal).")] = None,
 ) -> None:
     """Run the whole path: data, training, promotion, serving, live images, drift report."""

@@ -279,7 +279,16 @@ def parse_where(expression: str) -> dict[str, frozenset[str]]:
 
 def _list(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[str]]:
     taken, ignored = [], []
-    for path in sorted(folder.iterdir(), key=lambda p: p.name):
+    try:
+        found = sorted(folder.iterdir(), key=lambda p: p.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
+    for path in found:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            # Neither a report nor a manifest could name it.
+            raise DataError(f"{folder} holds a file whose name is not UTF-8, {path.name!r}: rename it") from None
         wanted = path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
         if wanted:
             taken.append(path)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,6 +21,8 @@ from resunet.errors import ResunetError
 
 # They hold a version against the one that is live.
 COMPARISONS: Final = frozenset({"champion", "slices", "performance"})
+# How long a command may take to end when it is told to.
+_ENDS_SECONDS: Final = 20.0
 # Exit code of `registry check` where a gate blocks.
 BLOCKED_EXIT: Final = 3
 
@@ -39,7 +42,7 @@ class Steps:
         """
         self.console.rule(f"[bold]{title}", align="left")
         self.console.print(f"python -m {module} {shlex.join(arguments)}", style="dim", markup=False, soft_wrap=True)
-        code = subprocess.run([sys.executable, "-m", module, *arguments], env=self.variables, check=False).returncode
+        code = _run([sys.executable, "-m", module, *arguments], self.variables)
         if code not in allowed:
             raise ResunetError(f"the step “{title}” ended with exit code {code}; what it printed is above")
         return code
@@ -47,6 +50,19 @@ class Steps:
     def say(self, sentence: str) -> None:
         """Tell what the demo does that is no command."""
         self.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+
+
+def _run(command: list[str], variables: dict[str, str]) -> int:
+    """Run a command; where this process is told to end meanwhile, the command is told so too, and ends its own way."""
+    with subprocess.Popen(command, env=variables) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDS_SECONDS)
+            process.kill()
+            raise
 
 
 def promote_in_demo(steps: Steps, client: MlflowClient, model: str, number: str) -> str:

@@ -134,7 +134,9 @@ def check_strays(found: Findings) -> Iterator[Problem]:
         what = f"rows of {stray.table} for images that are not there"
         to_do = "correct their names or remove the rows"
         if lost:
-            what = f"no row of {stray.table} that gives a group names an image: what belongs together would be split"
+            some = "a row" if stray.fits else "no row"
+            names = "names an image wrongly" if stray.fits else "names an image"
+            what = f"{some} of {stray.table} that gives a group {names}: what belongs together would be split"
         if lost and stray.by_mend:
             to_do = "it was written for another folder: give another file, remove it, or run prepare with --mend"
         yield Problem(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.splits import PIXELS_PREFIX, SPLITS, key_of, split_of
+from pipelines.tables import read_lines
 from resunet.errors import DataError
 
 GROUPS_FILE = "groups.csv"
@@ -166,23 +167,20 @@ def read_groups(path: Path) -> dict[str, str]:
     Raises:
         DataError: it is not such a table, or gives a file two groups.
     """
-    if not path.is_file():
-        return {}
     rows: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if reader.fieldnames is None or not {"file", "group"} <= set(reader.fieldnames):
+    columns: list[str] = []
+    for line, cells in read_lines(path):
+        if not columns:
+            columns = cells
+            if not {"file", "group"} <= set(columns):
                 raise DataError(f"{path}: columns 'file' and 'group' are needed")
-            for row in reader:
-                file = (row["file"] or "").strip().replace("\\", "/").removeprefix("images/")
-                group = (row["group"] or "").strip()
-                if not file or not group:
-                    raise DataError(f"{path}, line {reader.line_num}: a file and its group are needed")
-                if rows.setdefault(file, group) != group:
-                    raise DataError(f"{path}, line {reader.line_num}: {file} already has another group")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it as such") from None
+            continue
+        row = dict(zip(columns, cells, strict=True))
+        file, group = row["file"].replace("\\", "/").removeprefix("images/"), row["group"]
+        if not file or not group:
+            raise DataError(f"{path}, line {line}: a file and its group are needed")
+        if rows.setdefault(file, group) != group:
+            raise DataError(f"{path}, line {line}: {file} already has another group")
     return rows
 
 
@@ -192,19 +190,23 @@ def write_groups(path: Path, rows: Mapping[str, str]) -> None:
     Raises:
         DataError: its folder cannot be written to.
     """
+    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as stream:
+            part = Path(stream.name)
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["file", "group"])
             writer.writerows([f"images/{file}", rows[file]] for file in sorted(rows))
             stream.flush()
             os.fsync(stream.fileno())
-        Path(stream.name).chmod(0o644)
-        Path(stream.name).replace(path)
+        part.chmod(0o644)
+        part.replace(path)
     except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
         raise DataError(
-            f"{path} cannot be written ({error.strerror}); for a folder that is read-only give --groups"
+            f"{path} cannot be written ({error.strerror}): give --groups a file in another folder"
         ) from None

@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -117,12 +118,14 @@ class PreparedReport:
         Raises:
             DataError: its folder cannot be written to.
         """
+        part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{os.getpid()}")
             part.write_text(self.to_json(), encoding="utf-8")
             part.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                part.unlink()
             raise DataError(
                 f"the report cannot be written to {path} ({error.strerror}); give another place with --report, "
                 "or set RESUNET_HOME"

@@ -23,14 +23,16 @@ class FitSettings(BaseModel):
     epochs: int = Field(
         0, ge=0, description="each image is seen once an epoch, as one crop; 0: what the other limits say, else 100"
     )
-    max_minutes: float = Field(0, ge=0, description="plan the run for this long; 0: by epochs alone")
+    max_minutes: float = Field(
+        0, ge=0, allow_inf_nan=False, description="plan the run for this long; 0: by epochs alone"
+    )
     max_steps: int = Field(0, ge=0, description="stop after this many steps; 0: no such limit")
     schedule: str = Field("", description="knots of an earlier run, to repeat it exactly")
     crop: int = Field(160, ge=16, le=2048, description="side of a training crop, pixels")
     batch_size: int = Field(8, ge=1, le=1024)
-    seed: int = Field(0, ge=0)
-    learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule")
-    weight_decay: float = Field(0.01, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    learning_rate: float = Field(4e-3, gt=0, allow_inf_nan=False, description="peak of the schedule")
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
     clip_norm: float = Field(
         1.0, gt=0, description="largest norm of the gradient that AdamW is given, not of the kernels'"
     )

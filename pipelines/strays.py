@@ -1,7 +1,7 @@
 """Rows of `metadata.csv` and `groups.csv` that name no image of the data set.
 
-What is left of an image that was removed does no harm. A table of groups of which no row fits any image does: its
-names are wrong or it belongs to another folder, and what it should keep together would be split unseen.
+What is left of an image that was removed does no harm. A table of groups of which no row fits any image does, or one
+that misspells an image's name: what it should keep together would be split unseen.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,6 +21,7 @@ class Strays:
         groups: those of them that give a group, and which.
         fits: whether any row of the table that gives a group names an image.
         hint: what may be wrong with the names; empty if nothing is seen.
+        misspelt: whether a row that gives a group is seen to mean an image that is there.
     """
 
     table: str
@@ -28,15 +29,17 @@ class Strays:
     groups: Mapping[str, str]
     fits: bool
     hint: str
+    misspelt: bool = False
 
     def loses_groups(self, mended: bool) -> bool:
-        """Whether training would ignore every group of the table.
+        """Whether training would ignore every group of the table, or one that is meant for an image that is there.
 
         Args:
             mended: near-duplicates have just been looked for anew; groups that `--mend` itself named after pixels
                 of other images are then no loss.
         """
-        return bool(self.groups) and not self.fits and not (mended and self.by_mend)
+        lost = self.misspelt or (bool(self.groups) and not self.fits)
+        return lost and not (mended and self.by_mend)
 
     @property
     def by_mend(self) -> bool:
@@ -55,12 +58,14 @@ def find_strays(table: str, groups: Mapping[str, str], images: Collection[str]) 
     files = tuple(sorted(file for file in groups if file not in images))
     if not files:
         return None
+    given = {file: groups[file] for file in files if groups[file]}
     return Strays(
         table,
         files,
-        groups={file: groups[file] for file in files if groups[file]},
+        groups=given,
         fits=any(group and file in images for file, group in groups.items()),
-        hint=_hint(files, images),
+        hint=_hint(list(given), images) or _hint(files, images),
+        misspelt=bool(_hint(list(given), images)),
     )
 
 

@@ -1,7 +1,7 @@
 """The tables beside a data set's images: `metadata.csv` and `classes.txt`."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,24 +44,55 @@ def read_metadata(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     Raises:
         DataError: it is no such table, or says two things of a file.
     """
-    if not path.is_file():
-        return {}, []
     rows: dict[str, dict[str, str]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = [column.strip() for column in reader.fieldnames or []]
-            reader.fieldnames = columns
+    columns: list[str] = []
+    for line, cells in read_lines(path):
+        if not columns:
+            columns = cells
             if "file" not in columns or len(set(columns)) < len(columns):
                 raise DataError(f"{path}: a column 'file' and no column twice is needed; its columns: {columns}")
-            for row in reader:
-                kept = {column: (row[column] or "").strip() for column in columns}
-                name = kept["file"].replace("\\", "/").removeprefix("images/")
-                if rows.setdefault(name, kept) != kept:
-                    raise DataError(f"{path}, line {reader.line_num}: a second row for {name} says otherwise")
+            if wrong := [column for column in columns if column != "group" and column.lower() == "group"]:
+                raise DataError(
+                    f"{path}: its column '{wrong[0]}' has to be called 'group', or something else than that"
+                )
+            continue
+        kept = dict(zip(columns, cells, strict=True))
+        name = kept["file"].replace("\\", "/").removeprefix("images/")
+        if rows.setdefault(name, kept) != kept:
+            raise DataError(f"{path}, line {line}: a second row for {name} says otherwise")
+    return rows, columns
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of a CSV table, line by line, its header first; none if it is not there.
+
+    Yields:
+        the number of the line, and its cells without the blanks around them, as many as the header has.
+
+    Raises:
+        DataError: it is not CSV text in UTF-8, cannot be read, is empty, or a line has other cells than the header.
+    """
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            header = next(reader, [])
+            if not header:
+                raise DataError(f"{path} is empty: its first line names the columns")
+            yield reader.line_num, [cell.strip() for cell in header]
+            for cells in filter(None, reader):
+                surplus = "".join(cells[len(header) :]).strip()
+                if len(cells) < len(header) or surplus:
+                    raise DataError(
+                        f"{path}, line {reader.line_num} has {len(cells)} cells where the header has {len(header)}: "
+                        'put text with a comma in it between "quotes"'
+                    )
+                yield reader.line_num, [cell.strip() for cell in cells[: len(header)]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it as such") from None
-    return rows, columns
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
 
 
 def choose_slices(

@@ -6,14 +6,18 @@ with tracked_run("resunet-training", name="resunet-1a2b", lost=what_to_do) as ru
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Final
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.tracking import prefer_project_run
 from pipelines.tracking_errors import TRACKING_FAILURES, TrackingError, reason
+
+_RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @contextmanager
@@ -38,19 +42,27 @@ def tracked_run(
         the run's id.
 
     Raises:
-        TrackingError: the tracking server is away, hangs or refuses; whatever the block logs ends so.
+        TrackingError: the tracking server is away, hangs or refuses, and so its database; whatever the block logs
+            ends so where it is a server.
     """
     mlflow.enable_system_metrics_logging()
     try:
-        if resume:
-            # Its experiment is its own, which need not be the one that a new run would go to.
-            check(MlflowClient().get_run(resume))
-            run = mlflow.start_run(run_id=resume, log_system_metrics=True)
-        else:
-            prefer_project_run(experiment)
-            run = mlflow.start_run(run_name=name, log_system_metrics=True)
+        # Nothing is lost yet: whoever has not started the server is not kept waiting for minutes.
+        with nullcontext() if _RETRIES in os.environ else _patience(retries=2):
+            if resume:
+                # Its experiment is its own, which need not be the one that a new run would go to.
+                check(MlflowClient().get_run(resume))
+                run = mlflow.start_run(run_id=resume, log_system_metrics=True)
+            else:
+                prefer_project_run(experiment)
+                run = mlflow.start_run(run_name=name, log_system_metrics=True)
     except TRACKING_FAILURES as error:
         raise TrackingError(f"cannot log to the tracking server: {reason(error)}") from error
+    except SQLAlchemyError as error:
+        raise TrackingError(
+            f"cannot log to the tracking database: {reason(error)}. If another command was making it, start this one "
+            "again; else see whether MLFLOW_TRACKING_URI is right"
+        ) from error
     run_id = str(run.info.run_id)
     try:
         yield run_id
@@ -73,13 +85,23 @@ def tracked_run(
 
 def _end_failed() -> None:
     """Mark the run as failed, if the server hears it at once: whoever waits for the error has waited enough."""
-    hasty = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-    before = {name: os.environ.get(name) for name in hasty}
-    os.environ.update(hasty)
-    with suppress(*TRACKING_FAILURES):
+    with _patience(retries=0, seconds=5), suppress(*TRACKING_FAILURES):
         mlflow.end_run("FAILED")
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+
+
+@contextmanager
+def _patience(retries: int, seconds: int | None = None) -> Iterator[None]:
+    """How often MLflow asks a server that does not answer, and how long it waits for an answer; its own: minutes."""
+    asked = {_RETRIES: str(retries)}
+    if seconds is not None:
+        asked["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(seconds)
+    before = {name: os.environ.get(name) for name in asked}
+    os.environ.update(asked)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -196,10 +196,15 @@ def _check_resumed(run: Run, options: TrainOptions, data: PreparedData) -> None:
     """A checkpoint knows neither its data nor its parent; going on with others would falsify the run."""
     fingerprint = run.data.tags.get("dataset_fingerprint")
     parent, slices = (run.data.params.get(name, "") for name in ("parent", "slices"))
+    model = run.data.params.get("model_name", options.model_name)
     if fingerprint != data.fingerprint:
         raise SettingsError(
             f"run {run.info.run_id} was trained on other data than {data.root.name} holds now; give the same --data, "
             "--where and --groups, or start a new run"
+        )
+    if model != options.model_name:
+        raise SettingsError(
+            f"run {run.info.run_id} trains a version of {model}; give --model-name {model}, or start a new run"
         )
     if parent != options.parent:
         raise SettingsError(

@@ -2,20 +2,28 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from dataset_factory import add, group_in, make, picture, write
+from mlflow.entities import Param, Run, RunData, RunInfo, RunTag
 
 from pipelines.checkpoint import claimed
 from pipelines.cli import app
+from pipelines.data_step import PreparedData
 from pipelines.export import WHOLE_SIDE_UNTILEABLE
 from pipelines.servers import free_port
+from pipelines.train import TrainOptions, _check_resumed
 from records.console import run
+from resunet.errors import SettingsError
 
 PROJECT = Path(__file__).resolve().parents[2]
 Refused = Callable[..., str]
@@ -64,6 +72,8 @@ def data(tmp_path: Path) -> str:
         (("--precision", "fp16"), ("precision", "bf16", "fp16")),
         (("--learning-rate", "0"), ("learning_rate", "greater than")),
         (("--epochs", "-1"), ("epochs", "greater than")),
+        (("--max-minutes", "inf"), ("max_minutes", "finite")),
+        (("--seed", "99999999999999999999999"), ("seed", "less than")),
         (("--schedule", "twice"), ("schedule", "0:0,100:0.09")),
         (("--model-name", "a/b"), ("model_name", "a/b")),
         (("--model-name", " "), ("model_name",)),
@@ -131,7 +141,6 @@ def test_a_tracking_server_that_does_not_answer_is_named(data: str, tmp_path: Pa
         env={
             **os.environ,
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
             "RESUNET_HOME": str(tmp_path / "home"),
             "OMP_NUM_THREADS": "1",
         },
@@ -209,3 +218,36 @@ def test_evaluate_takes_slices() -> None:
     command = [sys.executable, "-m", "pipelines", "evaluate", "--help"]
     variables = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
     assert "--slices" in subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True).stdout
+
+
+def test_a_run_is_resumed_as_a_version_of_its_own_model_alone(tmp_path: Path) -> None:
+    began = Run(
+        RunInfo("0123abcd", "1", "ada", "RUNNING", 0, None, "active"),
+        RunData(
+            params=[Param("model_name", "mine"), Param("parent", ""), Param("slices", "")],
+            tags=[RunTag("dataset_fingerprint", "sha256:a")],
+        ),
+    )
+    data = cast(PreparedData, SimpleNamespace(fingerprint="sha256:a", root=tmp_path))
+    _check_resumed(began, TrainOptions(model_name="mine"), data)
+    with pytest.raises(SettingsError, match="0123abcd trains a version of mine; give --model-name mine"):
+        _check_resumed(began, TrainOptions(model_name="other"), data)
+
+
+def test_a_training_that_is_told_to_end_leaves_through_its_own_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[bool] = []
+
+    def told_to_end(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            cleared.append(True)
+
+    monkeypatch.setattr("pipelines.train.train", told_to_end)
+    monkeypatch.setattr(sys, "argv", ["pipelines", "train"])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    assert ended.value.code == 128 + signal.SIGTERM and cleared
+    assert signal.getsignal(signal.SIGTERM) == before

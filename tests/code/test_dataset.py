@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,11 @@ def test_the_smallest_and_the_widest_image_are_accepted(tmp_path: Path, height: 
     add(tmp_path, "a", picture(0, height, width))
     rgb, mask = load(read_dataset(tmp_path).samples[0])
     assert rgb.shape[:2] == mask.shape == (height, width)
+
+
+def test_a_name_that_no_report_could_hold_is_refused_before_any_work(tmp_path: Path) -> None:
+    make(tmp_path)
+    image = tmp_path / "images" / "p000.png"
+    image.rename(image.with_name(os.fsdecode(b"\xff.png")))
+    with pytest.raises(DataError, match=r"whose name is not UTF-8, .*: rename it"):
+        read_dataset(tmp_path)

@@ -1,9 +1,12 @@
 """The demo on one data folder does not stand in the way of the demo on another, nor a version of itself."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from pipelines.demo import Workplace, model_of
 from pipelines.demo_promotion import COMPARISONS, way_on
@@ -79,3 +82,26 @@ def test_commands_and_server_agree_on_the_records_whatever_is_set(tmp_path: Path
     assert place.variables["RESUNET_HOME"] == str(tmp_path / "home")
     assert place.variables["RESUNET_DATABASE"] == f"sqlite:///{tmp_path / 'home' / 'records.db'}"
     assert place.variables["RESUNET_DATA"] == ""
+
+
+def test_a_demo_that_is_told_to_end_lets_the_command_under_way_end_its_own_way(tmp_path: Path) -> None:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    step = (
+        "import signal, sys, time; from pathlib import Path\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"
+        f"Path({str(begun)!r}).touch()\n"
+        f"try: time.sleep(60)\nfinally: Path({str(ended)!r}).touch()\n"
+    )
+    demo = (
+        "import os, signal, sys; from pipelines.demo_promotion import _run\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"_run([sys.executable, '-c', {step!r}], dict(os.environ))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", demo])
+    try:
+        until(begun.exists, lambda: "the step did not begin", 60)
+        process.terminate()
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+    assert ended.exists()

@@ -16,7 +16,7 @@ from pipelines.manifest import pixel_digest
 from pipelines.prepare import PreparedReport, prepare
 from pipelines.problems import Problem
 from pipelines.splits import key_of, split_of
-from resunet.errors import SettingsError
+from resunet.errors import DataError, SettingsError
 
 
 def changed(rgb: np.ndarray) -> np.ndarray:
@@ -292,3 +292,52 @@ def test_the_report_names_every_stray_row(tmp_path: Path) -> None:
     write(tmp_path / "groups.csv", "file,group\np001,slide\n")
     fields = json.loads(prepare(tmp_path).to_json())
     assert fields["refused"] and fields["problems"][0]["files"] == ["p001"]
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("metadata.csv", "p000.png,nice, field 0,patient0"),
+        ("metadata.csv", "p000.png,patient0"),
+        ("groups.csv", "p000.png,a group, of two"),
+        ("groups.csv", "p000.png"),
+    ],
+)
+def test_a_line_with_other_cells_than_the_header_is_refused_as_its_group_would_be_another(
+    tmp_path: Path, table: str, line: str
+) -> None:
+    make(tmp_path)
+    header = "file,note,group" if table == "metadata.csv" else "file,group"
+    write(tmp_path / table, f"{header}\n{line}\n")
+    with pytest.raises(DataError, match=rf"{table}, line 2 has \d cells where the header has \d"):
+        prepare(tmp_path)
+
+
+def test_cells_that_are_empty_beyond_the_header_are_a_spreadsheets(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "metadata.csv", "file,note,group\np000.png,nice,patient0,,\n\n")
+    (first,) = [sample for sample in read_dataset(tmp_path).samples if sample.file == "images/p000.png"]
+    assert first.group == "patient0"
+
+
+def test_a_column_that_is_nearly_called_group_is_asked_about(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "metadata.csv", "file,Group\np000.png,1\n")
+    with pytest.raises(DataError, match="its column 'Group' has to be called 'group'"):
+        prepare(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "groups.csv"])
+def test_a_table_that_is_no_file_is_refused(tmp_path: Path, table: str) -> None:
+    make(tmp_path)
+    (tmp_path / table).mkdir()
+    with pytest.raises(DataError, match=rf"{table} cannot be read \(Is a directory\)"):
+        prepare(tmp_path)
+
+
+def test_a_group_of_a_misspelt_image_is_not_lost_although_other_rows_fit(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "groups.csv", "file,group\np000.png,a\np001.PNG,a\n")
+    report = prepare(tmp_path)
+    (problem,) = [one for one in report.problems if one.check == "groups without image"]
+    assert problem.severity == "refuse" and "p001.png, not p001.PNG" in problem.what_to_do

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -189,11 +188,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
 
 @pytest.fixture
 def demos(server: GuardedServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Demos:
-    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], variables: dict[str, str]) -> int:
         assert command[:3] == [sys.executable, "-m", "registry"]
-        return typed(env, *command[3:])
+        return typed(variables, *command[3:]).returncode
 
-    monkeypatch.setattr(demo_promotion, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(demo_promotion, "_run", run)
     return Demos(server, request.node.name)
 
 
