@@ -4,18 +4,22 @@ with tracked_run("resunet-training", name="resunet-1a2b", lost=what_to_do) as ru
     mlflow.log_params({"width": 16})
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Final
 
 import mlflow
+from alembic.util import CommandError
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.tracking import prefer_project_run
 from pipelines.tracking_errors import TRACKING_FAILURES, TrackingError, reason
+from records.settings import RecordsSettings
 
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -48,7 +52,7 @@ def tracked_run(
     mlflow.enable_system_metrics_logging()
     try:
         # Nothing is lost yet: whoever has not started the server is not kept waiting for minutes.
-        with nullcontext() if _RETRIES in os.environ else _patience(retries=2):
+        with _alone(), nullcontext() if _RETRIES in os.environ else _patience(retries=2):
             if resume:
                 # Its experiment is its own, which need not be the one that a new run would go to.
                 check(MlflowClient().get_run(resume))
@@ -58,10 +62,9 @@ def tracked_run(
                 run = mlflow.start_run(run_name=name, log_system_metrics=True)
     except TRACKING_FAILURES as error:
         raise TrackingError(f"cannot log to the tracking server: {reason(error)}") from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError, OSError) as error:
         raise TrackingError(
-            f"cannot log to the tracking database: {reason(error)}. If another command was making it, start this one "
-            "again; else see whether MLFLOW_TRACKING_URI is right"
+            f"cannot log to the tracking database: {reason(error)}. Is MLFLOW_TRACKING_URI right?"
         ) from error
     run_id = str(run.info.run_id)
     try:
@@ -81,6 +84,19 @@ def tracked_run(
             f"run {run_id} is complete, but the tracking server went away before it could be marked as finished "
             f"({reason(error)})"
         ) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other commands of this home waiting: two that make the tables of one SQLite file leave them half made."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    folder = RecordsSettings.load().home.absolute() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"tracking-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"):
+        yield
 
 
 def _end_failed() -> None:

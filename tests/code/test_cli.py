@@ -251,3 +251,25 @@ def test_a_training_that_is_told_to_end_leaves_through_its_own_clean_up(monkeypa
         run(app)
     assert ended.value.code == 128 + signal.SIGTERM and cleared
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_two_that_begin_on_a_database_that_is_not_there_both_have_their_run(tmp_path: Path) -> None:
+    begin = (
+        "from pipelines.tracked_run import tracked_run\n"
+        "with tracked_run('experiment', name='run', lost=str) as run: print('began', run)\n"
+    )
+    own = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'new.db'}", "RESUNET_HOME": str(tmp_path / "home")}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin],
+            cwd=PROJECT,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert len({out for out, _ in told}) == 2
