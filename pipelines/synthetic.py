@@ -8,6 +8,7 @@ machine and library versions give the same bits.
 """
 
 import csv
+import hashlib
 import json
 import shutil
 import tempfile
@@ -30,6 +31,8 @@ from resunet.images import MAX_SIDE, MIN_SIDE
 
 Stain = Literal["fluorescence", "histology", "mixed"]
 RECIPE_FILE: Final = "synthetic.json"
+# What was drawn, as `sha256sum -c` reads it: whatever else is found in the folder is somebody's own.
+DIGESTS_FILE: Final = "synthetic.sha256"
 # Raised when the same seed begins to give other images.
 _GENERATOR: Final = 1
 # Nuclei per pixel of an image of ordinary density, and by how much images of each kind differ from it.
@@ -127,11 +130,12 @@ def generate(
 ) -> None:
     """Write a data set folder of synthetic images, in place of another that this wrote before.
 
-    `metadata.csv` has the slice columns `stain` and `density`; `synthetic.json` says how to draw it again. A
-    folder that was drawn in this very way is left as it is, a `groups.csv` in it always.
+    `metadata.csv` has the slice columns `stain` and `density`; `synthetic.json` says how to draw it again,
+    `synthetic.sha256` what was drawn. A folder that was drawn in this very way is left as it is, a `groups.csv` in
+    it always.
 
     Raises:
-        DataError: the folder holds something else, or cannot be written.
+        DataError: the folder holds something else, a file that was changed since, or cannot be written.
         SettingsError: no image was asked for, or more than a million.
     """
     knobs = knobs or Knobs()
@@ -144,6 +148,7 @@ def generate(
         with FileLock(root.parent / f".{root.name}.lock"):
             if root.exists() and not (root / RECIPE_FILE).is_file() and any(root.iterdir()):
                 raise DataError(f"{root} holds something that was not generated here; choose another folder")
+            _refuse_own_files(root, recipe, count)
             if not _is_drawn(root, recipe, count):
                 _replace(root, recipe, count, seed, knobs, console)
     except OSError as error:
@@ -151,9 +156,41 @@ def generate(
 
 
 def _is_drawn(root: Path, recipe: str, count: int) -> bool:
-    there = (root / RECIPE_FILE).is_file() and (root / RECIPE_FILE).read_text("utf-8").strip() == recipe
-    folders = (root / "images", root / "masks")
-    return there and all(folder.is_dir() and len(list(folder.iterdir())) == count for folder in folders)
+    there = (root / RECIPE_FILE).is_file() and (root / RECIPE_FILE).read_text("utf-8", "replace").strip() == recipe
+    return there and all((root / name).is_file() for name in _names(count))
+
+
+def _names(count: int) -> list[str]:
+    return [METADATA_FILE, *(f"{part}/{index:06d}.png" for part in ("images", "masks") for index in range(count))]
+
+
+def _refuse_own_files(root: Path, recipe: str, count: int) -> None:
+    """Refuse a folder of which a file would be lost, or be taken for one that was drawn."""
+    kept = {root / DIGESTS_FILE, root / GROUPS_FILE}
+    found = [path for path in sorted(root.rglob("*")) if path.is_symlink() or not (path in kept or path.is_dir())]
+    listing = root / DIGESTS_FILE
+    if found and not listing.is_file():
+        # Earlier releases kept no digests; the names are known of a folder that would stay as it is.
+        names = {RECIPE_FILE, *_names(count)} if _is_drawn(root, recipe, count) else set()
+        if {_name(root, path) for path in found} == names:
+            return
+        raise DataError(f"{root} has no {DIGESTS_FILE}, so what is yours in it is unknown; choose another folder")
+    lines = listing.read_text("utf-8", "replace").splitlines() if found else []
+    drawn = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for path in found:
+        digest = drawn.get(_name(root, path))
+        if digest is None or path.is_symlink() or not path.is_file():
+            raise DataError(f"{path} was not drawn here and would be lost; move it, or choose another folder")
+        if _sha256(path) != digest:
+            raise DataError(f"{path} was changed since it was drawn; move it, or choose another folder")
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _replace(root: Path, recipe: str, count: int, seed: int, knobs: Knobs, console: Console | None) -> None:
@@ -161,6 +198,10 @@ def _replace(root: Path, recipe: str, count: int, seed: int, knobs: Knobs, conso
         new = Path(folder) / "new"
         _write(new, count, seed, knobs, console)
         (new / RECIPE_FILE).write_text(recipe + "\n", encoding="utf-8")
+        lines = [f"{_sha256(new / name)}  {name}\n" for name in (RECIPE_FILE, *_names(count))]
+        (new / DIGESTS_FILE).write_text("".join(lines), encoding="utf-8")
+        # Drawing takes its time: something may have been put there since.
+        _refuse_own_files(root, recipe, count)
         if (root / GROUPS_FILE).is_file():
             shutil.copyfile(root / GROUPS_FILE, new / GROUPS_FILE)
         if root.exists():

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.dataset import load, read_dataset
 from pipelines.prepare import prepare
-from pipelines.synthetic import Knobs, draw, draw_described, generate
+from pipelines.synthetic import Drawing, Knobs, draw, draw_described, generate
 from resunet.errors import DataError, SettingsError
 
 SMALL = Knobs(size=(64, 96))
@@ -77,6 +77,59 @@ def test_a_folder_of_something_else_is_never_written_over(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="choose another folder"):
         generate(tmp_path, 2, knobs=SMALL)
     assert files(tmp_path) == {"thesis.txt": b"mine"}
+
+
+def test_files_that_were_added_or_changed_are_named_and_never_lost(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+
+    def refused(name: str, content: bytes, words: str) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+        before = files(root)
+        for seed in (0, 1):
+            with pytest.raises(DataError, match=rf"{name} was {words}.*; move it, or choose another folder"):
+                generate(root, 3, seed, SMALL)
+        assert files(root) == before
+
+    generate(root, 3, knobs=SMALL)
+    drawn = files(root)
+    for name in ("images/mine.png", "masks/mine.png", "thesis.txt", "notes/thesis.txt"):
+        refused(name, b"mine", "not drawn here")
+        (root / name).unlink()
+    (root / "notes").rmdir()
+    for name in ("metadata.csv", "images/000001.png", "synthetic.json"):
+        refused(name, drawn[name] + b"mine", "changed since")
+        (root / name).write_bytes(drawn[name])
+    generate(root, 3, knobs=SMALL)
+    assert files(root) == drawn
+
+
+def test_what_is_put_into_the_folder_while_it_is_drawn_anew_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "set"
+    generate(root, 2, knobs=SMALL)
+
+    def draw_slowly(rng: np.random.Generator, knobs: Knobs) -> Drawing:
+        (root / "images/mine.png").write_bytes(b"mine")
+        return draw_described(rng, knobs)
+
+    monkeypatch.setattr("pipelines.synthetic.draw_described", draw_slowly)
+    with pytest.raises(DataError, match=r"mine\.png was not drawn here"):
+        generate(root, 2, 1, SMALL)
+    assert (root / "images/mine.png").read_bytes() == b"mine"
+
+
+def test_a_folder_of_an_earlier_release_is_used_as_it_is_and_not_replaced(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    generate(root, 3, knobs=SMALL)
+    (root / "synthetic.sha256").unlink()
+    before = files(root)
+    generate(root, 3, knobs=SMALL)
+    for count in (2, 4):
+        with pytest.raises(DataError, match=r"has no synthetic\.sha256, .* choose another folder"):
+            generate(root, count, knobs=SMALL)
+    assert files(root) == before
 
 
 @pytest.mark.parametrize("stain", ["fluorescence", "histology"])
