@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
+from pipelines.locks import lock_in_writable_folder
 from pipelines.progress import progress_bar
 from resunet.errors import DataError, SettingsError
 
@@ -84,7 +85,7 @@ def download(
         raise SettingsError("the address must begin with http:// or https://")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(destination.with_name(destination.name + ".lock"), timeout=0):
+        with lock_in_writable_folder(destination.with_name(destination.name + ".lock"), timeout=0):
             if destination.exists():
                 return _already_there(destination, wanted)
             transfer = _Transfer(url, destination, timeout, max_bytes, console)

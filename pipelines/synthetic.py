@@ -18,11 +18,11 @@ from typing import Final, Literal, get_args
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
 
 from pipelines.groups import GROUPS_FILE
+from pipelines.locks import lock_in_writable_folder
 from pipelines.progress import progress_bar
 from pipelines.synthetic_stains import fluorescence, histology, lay_out
 from pipelines.tables import METADATA_FILE
@@ -145,7 +145,7 @@ def generate(
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         # Two trainings may ask for it at once; the second must not take it away from under the first.
-        with FileLock(root.parent / f".{root.name}.lock"):
+        with lock_in_writable_folder(root.parent / f".{root.name}.lock"):
             if root.exists() and not (root / RECIPE_FILE).is_file() and any(root.iterdir()):
                 raise DataError(f"{root} holds something that was not generated here; choose another folder")
             _refuse_own_files(root, recipe, count)

@@ -1,11 +1,14 @@
 import csv
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pipelines.dataset import load, read_dataset
 from pipelines.prepare import prepare
@@ -77,6 +80,25 @@ def test_a_folder_of_something_else_is_never_written_over(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="choose another folder"):
         generate(tmp_path, 2, knobs=SMALL)
     assert files(tmp_path) == {"thesis.txt": b"mine"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder that even root cannot write to")
+@pytest.mark.parametrize("words", [["synthesize"], ["download", "--url", "http://127.0.0.1:9/x.zip"]])
+def test_a_folder_that_cannot_be_written_is_told_at_once(words: list[str]) -> None:
+    command = [sys.executable, "-m", "pipelines", *words, "/proc/x"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2 and "cannot be written (No such file or directory)" in " ".join(ran.stderr.split())
+
+
+def test_a_folder_that_another_process_draws_is_waited_for(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(tmp_path / ".set.lock"):
+            drawing = pool.submit(generate, tmp_path / "set", 1, knobs=SMALL)
+            with pytest.raises(TimeoutError):
+                drawing.result(timeout=0.3)
+            assert not (tmp_path / "set").exists()
+        drawing.result(timeout=60)
+    assert (tmp_path / "set").is_dir()
 
 
 def test_files_that_were_added_or_changed_are_named_and_never_lost(tmp_path: Path) -> None:
