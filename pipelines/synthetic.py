@@ -136,11 +136,13 @@ def generate(
 
     Raises:
         DataError: the folder holds something else, a file that was changed since, or cannot be written.
-        SettingsError: no image was asked for, or more than a million.
+        SettingsError: no image was asked for, or more than a million, or the seed is negative.
     """
     knobs = knobs or Knobs()
     if not 1 <= count <= 1_000_000:
         raise SettingsError(f"count must be from 1 to 1,000,000, not {count}")
+    if seed < 0:
+        raise SettingsError(f"seed must be 0 or more, not {seed}")
     recipe = json.dumps({"generator": _GENERATOR, "count": count, "seed": seed, "knobs": asdict(knobs)}, indent=2)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)

@@ -232,6 +232,12 @@ def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
         generate(tmp_path / "set", 0)
 
 
+def test_a_negative_seed_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="seed must be 0 or more, not -1"):
+        generate(tmp_path / "set", 1, seed=-1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_metadata_describes_each_image(tmp_path: Path) -> None:
     generate(tmp_path / "set", 5, knobs=SMALL)
     with (tmp_path / "set/metadata.csv").open() as stream:
