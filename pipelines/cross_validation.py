@@ -37,11 +37,14 @@ def cut_folds(data: PreparedData, folds: int) -> list[list[Sample]]:
     """
     usable = data.manifest[data.manifest["split"] != "test"]
     samples = {sample.file: sample for sample in data.dataset.samples}
-    parts: list[list[Sample]] = [[] for _ in range(folds)]
-    for path, key in joined_keys(usable, data.report.pairs).items():
-        parts[fold_of(key, folds)].append(samples[path])
-    if any(not part for part in parts):
+    keys = joined_keys(usable, data.report.pairs)
+    # More folds than keys cannot be filled, and may be more than memory holds.
+    filled = {fold_of(key, folds) for key in keys.values()}
+    if len(filled) < folds:
         raise DataError(f"folds: {len(usable)} images do not fill {folds} folds; ask for fewer")
+    parts: list[list[Sample]] = [[] for _ in range(folds)]
+    for path, key in keys.items():
+        parts[fold_of(key, folds)].append(samples[path])
     return parts
 
 

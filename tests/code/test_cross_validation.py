@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,18 @@ def test_more_folds_than_the_images_fill_are_refused(tmp_path: Path) -> None:
     data = prepare_data(str(make(tmp_path / "data")))
     with pytest.raises(DataError, match="do not fill 500 folds"):
         cut_folds(data, 500)
+
+
+def test_folds_by_the_million_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    data = prepare_data(str(make(tmp_path / "data")))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="do not fill 1000000 folds"):
+            cut_folds(data, 1_000_000)
+        # A million lists would be 64 MB.
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_folds_are_nested_runs_and_the_test_split_is_never_read(tracking_uri: str, tmp_path: Path) -> None:
