@@ -19,7 +19,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -29,7 +28,7 @@ from rich.console import Console
 from pipelines.download import ChecksumError, download, record, record_file, recorded
 from pipelines.progress import progress_bar
 from pipelines.tables import METADATA_FILE
-from resunet.errors import DataError, ImageError, SettingsError
+from resunet.errors import DataError, ImageError
 from resunet.images import decode_image, decode_mask
 
 # The data set's own site, the Broad Institute's. This project has verified no checksum of what it serves.
@@ -78,10 +77,6 @@ def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console:
     _refuse_full(folder)
     archive = folder.with_name(folder.name + ".zip")
     known = sha256 or recorded(archive)
-    if known is None and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("127.0.0.1", "localhost"):
-        raise SettingsError(
-            "on the way of an http:// address anyone can change what arrives; give https:// or the --sha256"
-        )
     try:
         download(url, known, archive, console)
     except ChecksumError as error:

@@ -24,6 +24,7 @@ import httpx
 from filelock import Timeout
 from rich.console import Console
 
+from pipelines.addresses import check_address, check_trusted
 from pipelines.locks import lock_in_writable_folder
 from pipelines.progress import progress_bar
 from resunet.errors import DataError, SettingsError
@@ -63,7 +64,8 @@ def download(
 
     Args:
         url: http or https.
-        sha256: 64 hexadecimal digits, of the whole file; None takes what comes.
+        sha256: 64 hexadecimal digits, of the whole file; None takes what comes, but over https alone: every
+            address on the way, redirects too, or one of this machine.
         destination: the file to write.
         attempts: how often to try when the connection breaks; each goes on where the last stopped.
         timeout: seconds without a byte after which a connection counts as broken.
@@ -74,21 +76,22 @@ def download(
         The destination.
 
     Raises:
-        SettingsError: the address or the checksum is none.
+        SettingsError: the address or the checksum is none, or the address cannot be trusted without a checksum.
         ChecksumError: it is not the file that was meant.
         DataError: it cannot be fetched, or there is no room for it.
     """
     wanted = None if sha256 is None else sha256.strip().lower()
     if wanted is not None and not _CHECKSUM.fullmatch(wanted):
         raise SettingsError("the checksum must be 64 hexadecimal digits (sha256)")
-    if not url.startswith(("http://", "https://")):
-        raise SettingsError("the address must begin with http:// or https://")
+    check_address(url)
+    if wanted is None:
+        check_trusted(httpx.Request("GET", url))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with lock_in_writable_folder(destination.with_name(destination.name + ".lock"), timeout=0):
             if destination.exists():
                 return _already_there(destination, wanted)
-            transfer = _Transfer(url, destination, timeout, max_bytes, console)
+            transfer = _Transfer(url, destination, timeout, max_bytes, console, wanted is not None)
             return _fetch(transfer, wanted, destination, attempts, pause)
     except Timeout:
         raise DataError(f"{destination.name} is being downloaded by another process; wait for it") from None
@@ -153,7 +156,8 @@ def _fetch(
             pause(min(30.0, 2.0 ** (attempt - 1)))
             attempt += 1
             continue
-        except (httpx.RequestError, httpx.InvalidURL) as error:
+        # Names of hosts that cannot be encoded, redirects to them among these, are told as a UnicodeError.
+        except (httpx.RequestError, httpx.InvalidURL, UnicodeError) as error:
             raise DataError(
                 f"{destination.name} cannot be downloaded ({type(error).__name__}); check the address"
             ) from None
@@ -175,12 +179,21 @@ def _fetch(
 class _Transfer:
     """One file on its way: the partial file, and the requests that lengthen it."""
 
-    def __init__(self, url: str, destination: Path, timeout: float, max_bytes: int, console: Console | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        destination: Path,
+        timeout: float,
+        max_bytes: int,
+        console: Console | None,
+        vouched: bool,
+    ) -> None:
         self.part = destination.with_name(destination.name + ".part")
         self._note = destination.with_name(destination.name + ".part.json")
         self._url, self._name = url, destination.name
         self._address = hashlib.sha256(url.encode()).hexdigest()
         self._timeout, self._max_bytes, self._console = timeout, max_bytes, console
+        self._vouched = vouched
 
     @property
     def arrived(self) -> int:
@@ -204,8 +217,10 @@ class _Transfer:
             headers["Range"] = f"bytes={self.arrived}-"
             if validator is not None:
                 headers["If-Range"] = validator
+        # Called before each request, those that follow a redirect too.
+        hooks: dict[str, list[Callable[..., None]]] = {"request": [] if self._vouched else [check_trusted]}
         with (
-            httpx.Client(follow_redirects=True, timeout=self._timeout) as client,
+            httpx.Client(follow_redirects=True, timeout=self._timeout, event_hooks=hooks) as client,
             client.stream("GET", self._url, headers=headers) as response,
         ):
             self._take(response)

@@ -14,6 +14,7 @@ class Site:
     Attributes:
         break_after: bytes of the body after which each of the next answers breaks off, one entry an answer.
         statuses: status codes of the next answers in place of the file.
+        redirects: where the next answers send to in place of the file, one entry an answer.
         requests: the Range header of each request so far.
     """
 
@@ -23,6 +24,7 @@ class Site:
     lengths: bool = True
     break_after: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    redirects: list[str] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
     url: str = ""
 
@@ -34,6 +36,12 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.site
         wanted = self.headers.get("Range")
         site.requests.append(wanted)
+        if site.redirects:
+            self.send_response(302)
+            self.send_header("Location", site.redirects.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if site.statuses:
             self.send_response(site.statuses.pop(0))
             self.send_header("Content-Length", "0")

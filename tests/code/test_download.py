@@ -161,6 +161,31 @@ def test_an_address_or_checksum_that_is_none_is_refused(url: str, sha256: str, t
         download(url, sha256, tmp_path / "file.zip")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[bad", "http://", "https://user@/x.zip", "http://x:port/", "http://xn--/", "http://\n"]
+)
+def test_an_address_that_cannot_be_read_is_told_in_a_sentence(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"the address (is malformed|names no host).*; correct --url"):
+        download(url, SHA256, tmp_path / "file.zip")
+
+
+def test_a_checksum_vouches_for_whatever_a_redirect_leads_to(site: Site, tmp_path: Path) -> None:
+    far = "http://127.0.0.2:9/x.zip"
+    site.redirects = [far, far]
+    with pytest.raises(DataError, match="ConnectError"):
+        download(site.url, SHA256, tmp_path / "file.zip", attempts=1)
+    with pytest.raises(SettingsError, match=r"http:// address .* --sha256"):
+        download(site.url, None, tmp_path / "file.zip", attempts=1)
+
+
+def test_a_host_whose_name_cannot_be_asked_for_is_told_in_a_sentence(site: Site, tmp_path: Path) -> None:
+    far = f"http://{'a' * 70}.invalid/x.zip"
+    for url, redirects in ((far, []), (site.url, [far]), (site.url, ["http://xn--/"])):
+        site.redirects = redirects
+        with pytest.raises(DataError, match=r"check the address|run it again"):
+            download(url, SHA256, tmp_path / "file.zip", attempts=1)
+
+
 def test_two_downloads_of_one_file_do_not_write_over_each_other(site: Site, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / "file.zip.lock"),

@@ -180,7 +180,19 @@ def test_a_record_that_is_no_checksum_is_not_passed_over(site: Site, tmp_path: P
 def test_an_address_that_anyone_can_answer_needs_a_checksum(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"http:// address .* --sha256"):
         obtain(tmp_path / "set", "http://example.org/a.zip")
+    assert not list(tmp_path.iterdir())
     assert ADDRESS.startswith("https://") and ADDRESS.endswith("BBBC038/stage1_train.zip")
+
+
+def test_every_address_that_a_redirect_leads_to_is_trusted_by_the_same_rule(site: Site, tmp_path: Path) -> None:
+    elsewhere = site.url.replace("127.0.0.1", "127.0.0.2")
+    site.redirects = [site.url, elsewhere]
+    with pytest.raises(SettingsError, match=r"http:// address \(127\.0\.0\.2\) .* --sha256"):
+        obtain(tmp_path / "set", site.url)
+    # The redirect to this very machine was followed; the one to another was not asked.
+    assert len(site.requests) == 2 and not (tmp_path / "set.zip").exists()
+    site.redirects = [site.url]
+    assert obtain(tmp_path / "set", site.url) == 2
 
 
 def test_the_masks_of_an_archive_are_those_of_its_images(site: Site, tmp_path: Path) -> None:
