@@ -10,6 +10,7 @@ folder. Nothing is unpacked: members are read in memory, and only a checked id b
 import csv
 import errno
 import lzma
+import os
 import re
 import struct
 import tempfile
@@ -76,23 +77,28 @@ def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console:
     folder = folder.resolve()
     _refuse_full(folder)
     archive = folder.with_name(folder.name + ".zip")
-    known = sha256 or recorded(archive)
+    # Read even where a checksum is given: a file that is none is somebody's own, and is not written over.
+    first = recorded(archive)
+    known = sha256 or first
+    there = archive.exists()
     try:
         download(url, known, archive, console)
     except ChecksumError as error:
         if sha256:
             raise
-        first = record_file(archive)
         raise DataError(
-            f"{error}. {first} holds the checksum of the first download; remove it to trust another"
+            f"{error}. {record_file(archive)} holds the checksum of the first download; remove it to trust another"
         ) from None
     try:
         count = convert(archive, folder, console)
     except ArchiveError as error:
         if known is not None:
             raise ArchiveError(f"{error}. It has the checksum that was asked for: the address serves it so") from None
-        aside = archive.with_name(archive.name + ".damaged")
-        archive.replace(aside)
+        if there:
+            raise ArchiveError(
+                f"{error}. It was there before and was left as it is; move it, or choose another folder"
+            ) from None
+        aside = _set_aside(archive)
         raise ArchiveError(f"{error}. It was set aside as {aside.name}; run it again to download it anew") from None
     found = record(archive)
     if console is not None:
@@ -105,6 +111,17 @@ def obtain(folder: Path, url: str = ADDRESS, sha256: str | None = None, console:
                 soft_wrap=True,
             )
     return count
+
+
+def _set_aside(archive: Path) -> Path:
+    """Rename an archive to `.damaged`, or to the first `.damaged-2`, `.damaged-3`, … that nothing has."""
+    aside = archive.with_name(archive.name + ".damaged")
+    number = 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = archive.with_name(f"{archive.name}.damaged-{number}")
+    archive.rename(aside)
+    return aside
 
 
 def convert(archive: Path, root: Path, console: Console | None = None) -> int:

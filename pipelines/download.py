@@ -124,7 +124,7 @@ def recorded(destination: Path) -> str | None:
         return None
     found = path.read_text(encoding="utf-8", errors="replace")[:64]
     if not _CHECKSUM.fullmatch(found):
-        raise DataError(f"{path} holds no checksum; remove it, or give --sha256")
+        raise DataError(f"{path} holds no checksum; move it, or choose another folder")
     return found
 
 
@@ -226,7 +226,13 @@ class _Transfer:
             self._take(response)
 
     def _known_validator(self) -> str | None:
-        """Of the partial file; one of another address, or without a note, is dropped."""
+        """Of the partial file; one of another address is dropped.
+
+        Raises:
+            DataError: there is no note of it, as there is from the first byte of whatever was begun here.
+        """
+        if self.part.exists() and not self._note.exists():
+            raise DataError(f"{self.part} was not begun here and would be lost; move it, or choose another folder")
         try:
             part = _Part(**json.loads(self._note.read_text("utf-8")))
         except (OSError, ValueError, TypeError):

@@ -117,6 +117,13 @@ def test_a_part_of_another_address_is_not_used(site: Site, tmp_path: Path) -> No
     assert site.requests == [None, None]
 
 
+def test_a_part_that_somebody_else_began_is_not_lost(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "file.zip.part").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"file\.zip\.part was not begun here .*; move it"):
+        download(site.url, SHA256, tmp_path / "file.zip")
+    assert (tmp_path / "file.zip.part").read_bytes() == b"mine" and site.requests == []
+
+
 def test_a_file_with_another_checksum_is_not_kept(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Nothing was kept") as caught:
         download(site.url, "0" * 64, tmp_path / "file.zip")

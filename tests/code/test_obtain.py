@@ -91,6 +91,24 @@ def test_an_archive_that_is_refused_leaves_an_empty_folder_empty(site: Site, tmp
         convert(tmp_path / "set.zip.damaged", tmp_path / "set")
 
 
+def test_an_archive_that_was_there_before_is_left_where_it_is(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"set\.zip .* was left as it is; move it, or choose another folder"):
+        obtain(tmp_path / "set", site.url)
+    assert (tmp_path / "set.zip").read_bytes() == b"mine" and site.requests == []
+    assert {path.name for path in tmp_path.iterdir()} == {"set.zip", "set.zip.lock"}
+
+
+def test_an_archive_is_set_aside_beside_those_that_were_before(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "set.zip.damaged").write_bytes(b"mine")
+    for number in (2, 3):
+        site.body, site.etag = b"PK no zip" * number, f'"v{number}"'
+        with pytest.raises(DataError, match=rf"set aside as set\.zip\.damaged-{number};"):
+            obtain(tmp_path / "set", site.url)
+        assert (tmp_path / f"set.zip.damaged-{number}").read_bytes() == site.body
+    assert (tmp_path / "set.zip.damaged").read_bytes() == b"mine"
+
+
 def flipped(body: bytes, place: int) -> bytes:
     return body[:place] + bytes([body[place] ^ 0xFF]) + body[place + 1 :]
 
@@ -171,8 +189,10 @@ def test_a_checksum_that_is_given_is_not_excused_by_the_first_download(site: Sit
 
 def test_a_record_that_is_no_checksum_is_not_passed_over(site: Site, tmp_path: Path) -> None:
     (tmp_path / "set.zip.sha256").write_text("mine\n")
-    with pytest.raises(DataError, match="holds no checksum; remove it"):
-        obtain(tmp_path / "set", site.url)
+    for given in (None, SHA256):
+        with pytest.raises(DataError, match="holds no checksum; move it"):
+            obtain(tmp_path / "set", site.url, given)
+    assert (tmp_path / "set.zip.sha256").read_text() == "mine\n"
     (tmp_path / "file").write_bytes(b"x")
     assert record(tmp_path / "file") == recorded(tmp_path / "file") == hashlib.sha256(b"x").hexdigest()
 
