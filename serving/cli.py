@@ -1,5 +1,6 @@
 """`python -m serving`: look at a version the way a server does, and serve one that was verified first."""
 
+import errno
 import os
 import statistics
 import time
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from resunet.errors import SettingsError
 from resunet.images import read_image
 from resunet.masks import encode_png
 from serving.access.cli import app as keys
@@ -57,9 +59,35 @@ def predict(
     threshold: Annotated[float | None, typer.Option(help="binary versions: 0 to 1")] = None,
 ) -> None:
     """Segment one image file without a server."""
+    _check_mask(image, mask)
     prediction = Predictor.load(version, engine).predict(read_image(image), threshold)
-    mask.write_bytes(encode_png(prediction.mask))
+    try:
+        mask.write_bytes(encode_png(prediction.mask))
+    except OSError as error:
+        raise _unwritable(mask, error.strerror) from error
     Console().print(f"{mask}: {prediction.width} x {prediction.height}, confidence {prediction.confidence:.3f}")
+
+
+def _check_mask(image: Path, mask: Path) -> None:
+    """Find out before the work, not after it, that a mask cannot be written, or would be written over the image."""
+    if mask.suffix.lower() != ".png":
+        raise SettingsError(f"the mask is written as PNG: name it something.png, not {str(mask)!r}")
+    try:
+        # Links are followed; two names of one file count as well.
+        if image.exists() and mask.exists() and image.samefile(mask):
+            raise SettingsError(f"the mask {mask} is the image itself, which would be lost: name another file")
+        if mask.is_dir():
+            raise _unwritable(mask, "it is a folder")
+        if not mask.parent.is_dir():
+            raise _unwritable(mask, f"there is no folder {mask.parent}")
+    except OSError as error:
+        raise _unwritable(mask, error.strerror) from error
+    if not os.access(mask if mask.exists() else mask.parent, os.W_OK):
+        raise _unwritable(mask, os.strerror(errno.EACCES))
+
+
+def _unwritable(mask: Path, why: str | None) -> SettingsError:
+    return SettingsError(f"the mask {mask} cannot be written: {why}. Name a .png in a folder that you may write to")
 
 
 @app.command()

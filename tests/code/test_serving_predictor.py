@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from version_factory import draw, make_spec, write_version
+from version_factory import draw, encode, make_spec, write_version
 
 from resunet.confidence import apply_confidence_map, apply_temperature, soft_dice
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import SettingsError, VersionError
+from resunet.images import read_mask
 from resunet.tiling import tiles
+from serving.cli import predict
 from serving.engine import available_cores, choose_engine, default_threads, has_bf16, open_engine
 from serving.errors import TooLargeError, status_of
 from serving.golden import check_golden
@@ -279,3 +281,34 @@ def test_who_shares_a_machine_says_how_many_threads_compute(
     assert default_threads() == (threads or available_cores())
     monkeypatch.setenv("OMP_NUM_THREADS", "10000")
     assert default_threads() == available_cores()
+
+
+def test_a_mask_that_would_cost_the_image_or_cannot_be_written_is_refused_before_the_model_is_loaded(
+    tmp_path: Path,
+) -> None:
+    image, nowhere = tmp_path / "a.png", tmp_path / "no version"
+    image.write_bytes(encode(draw(32, 32)))
+    before = image.read_bytes()
+    (tmp_path / "link.png").symlink_to(image)
+    (tmp_path / "twin.png").hardlink_to(image)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "sub").mkdir()
+    for mask in (image, tmp_path / "sub" / ".." / "a.png", tmp_path / "link.png", tmp_path / "twin.png"):
+        with pytest.raises(SettingsError, match="is the image itself, which would be lost"):
+            predict(image, mask, nowhere)
+    for name, why in (("folder.png", "it is a folder"), ("away/m.png", "no folder"), ("a.png/m.png", "no folder")):
+        with pytest.raises(SettingsError, match=f"cannot be written: .*{why}"):
+            predict(image, tmp_path / name, nowhere)
+    for name in ("m.jpg", "m"):
+        with pytest.raises(SettingsError, match=r"written as PNG: name it something\.png"):
+            predict(image, tmp_path / name, nowhere)
+    assert image.read_bytes() == before and not (tmp_path / "m.jpg").exists()
+
+
+def test_a_mask_is_written_beside_the_image(version: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(draw(32, 32)))
+    predict(tmp_path / "a.png", tmp_path / "m.PNG", version, "onnxruntime")
+    assert read_mask(tmp_path / "m.PNG").shape == (32, 32)
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    with pytest.raises(SettingsError, match=r"full\.png cannot be written: No space left on device"):
+        predict(tmp_path / "a.png", tmp_path / "full.png", version, "onnxruntime")
