@@ -90,12 +90,13 @@ def report(
     from monitoring.lifeline import CLOSING_S, end_with_starter
     from monitoring.live import routes_of
     from monitoring.window import Window as TimeWindow
-    from monitoring.window import parse_duration, parse_moment
+    from monitoring.window import parse_duration, parse_end
 
     _stop_politely()
     if tied:
         end_with_starter(CLOSING_S)
-    end = parse_moment(until) if until is not None else datetime.now(UTC)
+    now = datetime.now(UTC)
+    end = now if until is None else parse_end(until, now)
     asked = TimeWindow.ending(end, parse_duration(window))
     routes = routes_of(route)
     if out is not None:

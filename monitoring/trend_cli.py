@@ -50,12 +50,12 @@ def trend(
     from monitoring.tracking import find_version
     from monitoring.trend import TrendQuestion, run_trend
     from monitoring.trend_words import trend_table
-    from monitoring.window import last_end, parse_duration, parse_moment
+    from monitoring.window import last_end, parse_duration, parse_end
     from records.settings import RecordsSettings
     from records.watch.reports import Kind
 
-    length = parse_duration(window)
-    end = last_end(datetime.now(UTC), length) if until is None else parse_moment(until)
+    length, now = parse_duration(window), datetime.now(UTC)
+    end = last_end(now, length) if until is None else parse_end(until, now)
     client, settings = MlflowClient(), MonitoringSettings.load()
     watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
     question = TrendQuestion(

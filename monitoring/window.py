@@ -18,6 +18,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # A Monday: weeks begin with it.
 _ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 _LONGEST = timedelta(days=3650)
+# By which the clock of who asks may be ahead.
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,21 @@ def parse_moment(text: str) -> datetime:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise SettingsError(f"{text!r} is not a date and time: write it like 2026-03-01T12:00:00Z") from error
+
+
+def parse_end(text: str, now: datetime) -> datetime:
+    """Read the end of a window that is over: `parse_moment`, up to now.
+
+    Args:
+        now: aware.
+
+    Raises:
+        SettingsError: the text is not a date, or is one in the future: rows of the window are still to come.
+    """
+    end = parse_moment(text)
+    if end > now + _CLOCKS_DIFFER:
+        raise SettingsError(
+            f"--until {end.isoformat()} is in the future: a window that is not over has no verdict. Name a moment up "
+            "to now, or leave --until out"
+        )
+    return end

@@ -37,6 +37,8 @@ NO_VERSION: Final = "no version"
 # A week of hourly windows; and what is looked at for them, where others end at the same hours.
 _MOST_REPORTS: Final = 168
 _MOST_READ: Final = 1000
+# By which the clock of who made a report may be ahead.
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
 # Of an alert's row: how it is kept, and nothing to be told.
 _UNTOLD: Final = frozenset({"course", "revision"})
 _T = TypeVar("_T")
@@ -91,7 +93,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Drift:
-    """Reports on windows: the last one, and those like it whose window ended in the span, the oldest first.
+    """Reports on windows: the last one that saw an image, and those like it that ended in the span, the oldest first.
 
     Like it are windows of the same length and routes: verdicts on others are no course.
     """
@@ -219,7 +221,7 @@ def read_overview(
         rollout=told_of(rollout, "none was begun here: python -m serving rollout start"),
         traffic=told(lambda log: read_traffic(log, model_name, span), ""),
         drift=told(lambda log: _drift(log, model_name, span), "no report yet: python -m monitoring report"),
-        trend=told(lambda log: _trend(log, model_name), "no trend yet: python -m monitoring trend"),
+        trend=told(lambda log: _trend(log, model_name, span), "no trend yet: python -m monitoring trend"),
         dice=told(
             lambda log: _dice(log, model_name, span),
             "no image of these days has an audit's label yet: python -m monitoring pick",
@@ -282,10 +284,10 @@ def _unreadable(engine: Engine) -> Told[Any] | None:
 
 
 def _drift(engine: Engine, model_name: str, span: Span) -> Drift | None:
-    found = _reports(engine, model_name, _MOST_READ, "window", "window by hand")
+    found = _reports(engine, model_name, span.now, _MOST_READ, "window", "window by hand")
     if not found:
         return None
-    last = found[0]
+    last = _last(found)
 
     def like_it(report: WindowReport) -> bool:
         same_length = report.window_end - report.window_start == last.window_end - last.window_start
@@ -294,14 +296,28 @@ def _drift(engine: Engine, model_name: str, span: Span) -> Drift | None:
     return Drift(last, tuple(reversed([report for report in found if like_it(report)][:_MOST_REPORTS])))
 
 
-def _trend(engine: Engine, model_name: str) -> WindowReport | None:
-    return next(iter(_reports(engine, model_name, 1, "trend", "trend by hand")), None)
+def _trend(engine: Engine, model_name: str, span: Span) -> WindowReport | None:
+    found = _reports(engine, model_name, span.now, _MOST_REPORTS, "trend", "trend by hand")
+    return _last(found) if found else None
 
 
-def _reports(engine: Engine, model_name: str, limit: int, *kinds: Kind) -> Sequence[WindowReport]:
-    """Those of the kind with the newest window: a schedule's, or what a person asked for by hand since."""
-    read = [latest_reports(engine, model_name, limit=limit, kind=kind) for kind in kinds]
-    return max((found for found in read if found), key=lambda found: found[0].window_end, default=())
+def _reports(engine: Engine, model_name: str, now: datetime, limit: int, *kinds: Kind) -> Sequence[WindowReport]:
+    """Those of the kind with the newest window: a schedule's, or what a person asked for by hand since.
+
+    A window that is not over says nothing yet.
+    """
+    over = now + _CLOCKS_DIFFER
+    read = [latest_reports(engine, model_name, limit=limit, before=over, kind=kind) for kind in kinds]
+    return max((found for found in read if found), key=lambda found: _weight(_last(found)), default=())
+
+
+def _last(found: Sequence[WindowReport]) -> WindowReport:
+    """The newest with a verdict of its own: one on no image at all takes nothing back of what was seen before."""
+    return next((report for report in found if report.rows), found[0])
+
+
+def _weight(report: WindowReport) -> tuple[bool, datetime]:
+    return report.rows > 0, report.window_end
 
 
 def _dice(engine: Engine, model_name: str, span: Span) -> Dice | None:

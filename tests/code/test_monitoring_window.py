@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
-from monitoring.window import Window, parse_duration, parse_moment
+from monitoring.cli import app
+from monitoring.window import Window, parse_duration, parse_end, parse_moment
 from resunet.errors import SettingsError
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,21 @@ def test_a_window_ends_where_it_is_told() -> None:
 def test_a_window_before_the_calendar_is_refused() -> None:
     with pytest.raises(SettingsError, match="cannot end at"):
         Window.ending(parse_moment("0002-01-01"), parse_duration("3650d"))
+
+
+@pytest.mark.parametrize("later", [timedelta(days=-400), timedelta(0), timedelta(seconds=60)])
+def test_a_window_that_is_over_can_be_asked_for(later: timedelta) -> None:
+    assert parse_end((NOW + later).isoformat(), NOW) == NOW + later
+
+
+@pytest.mark.parametrize("text", ["2026-03-02T12:01:01Z", "2026-03-02T21:30", "2099-01-01T00:00:00+00:00"])
+def test_an_end_in_the_future_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"is in the future.*leave --until out"):
+        parse_end(text, NOW)
+
+
+@pytest.mark.parametrize("command", ["report", "trend"])
+def test_no_command_looks_at_a_window_that_is_not_over(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitoring.cli._stop_politely", lambda: None)
+    done = CliRunner().invoke(app, [command, "--until", "2999-01-01"])
+    assert isinstance(done.exception, SettingsError) and "is in the future" in str(done.exception)

@@ -15,7 +15,7 @@ from records.engines import make_engine
 from records.log_database import open_log
 from records.settings import RecordsSettings
 from records.watch.overview import NO_LOG, Overview, Stage, Stages, as_json, log_to_read, read_overview
-from records.watch.reports import add_report, latest_reports
+from records.watch.reports import Kind, add_report, latest_reports
 from records.watch.traffic import MOST_BUCKETS, Span
 from resunet.errors import StoreError
 
@@ -69,6 +69,28 @@ def test_a_report_by_hand_is_told_where_it_is_newer(
     add_report(week, by_hand)
     seen = look(week, tmp_path / "home").drift.value
     assert seen is not None and seen.last.verdict == verdict
+
+
+@pytest.mark.parametrize("kind", ["window", "window by hand", "trend", "trend by hand"])
+def test_a_window_that_is_not_over_or_holds_no_image_hides_no_verdict(week: Engine, tmp_path: Path, kind: Kind) -> None:
+    drawn = latest_reports(week, "resunet", limit=1)[0]
+    add_report(week, replace(drawn, kind="trend"))
+    empty = replace(drawn, kind=kind, verdict="too few rows", rows=0)
+    add_report(week, replace(empty, window_end=datetime(2099, 1, 1, tzinfo=UTC), rows=3))
+    for hours in (1, 2, 12):
+        add_report(week, replace(empty, window_start=drawn.window_start + hours * HOUR, window_end=NOW - hours * HOUR))
+    seen = look(week, tmp_path / "home")
+    assert seen.drift.value is not None and seen.drift.value.last == drawn
+    assert seen.trend.value == replace(drawn, kind="trend")
+    assert {"the last window shows drift: version 7", "windows follow a trend: version 7"} < set(seen.concerns)
+
+
+def test_where_no_window_ever_held_an_image_that_is_told(week: Engine, tmp_path: Path) -> None:
+    drawn = latest_reports(week, "resunet", limit=1)[0]
+    empty = replace(drawn, model_name="idle", verdict="too few rows", rows=0)
+    add_report(week, empty)
+    seen = read_overview(week, tmp_path, "idle", NOW, WEEK, lambda: Stages(None, None), lambda: None)
+    assert seen.drift.value is not None and seen.drift.value.last == empty
 
 
 def test_the_course_is_of_windows_like_the_last_one(week: Engine, tmp_path: Path) -> None:
