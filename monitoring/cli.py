@@ -104,21 +104,19 @@ def report(
 
     # One line a file is for notebooks.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
     from monitoring.answer import Question, too_few
     from monitoring.drift import Rule
     from monitoring.live import open_log
     from monitoring.parts.words import tables
     from monitoring.report import Places, run_report
     from monitoring.settings import MonitoringSettings
-    from monitoring.tracking import find_version
+    from monitoring.tracking import connect, find_version
     from monitoring.words import drift_table, summary
     from records.images import ImageStore
     from records.sealing import open_keyring
     from records.settings import RecordsSettings
 
-    settings, records, client = MonitoringSettings.load(), RecordsSettings.load(), MlflowClient()
+    settings, records, client = MonitoringSettings.load(), RecordsSettings.load(), connect(patient=counts)
     watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
     question = Question(
         version=watched,

@@ -1,5 +1,6 @@
 """What monitoring asks of MLflow: which version is watched, its reference, and a run that never stays open.
 
+client = connect()
 version = find_version(client, "resunet", stage="Production")
 reference = read_reference(version, folder)
 with report_run(client, "resunet-monitoring", "resunet 3", tags) as run:
@@ -8,6 +9,7 @@ with report_run(client, "resunet-monitoring", "resunet 3", tags) as run:
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 import warnings
@@ -65,6 +67,22 @@ def explained_tracking() -> Iterator[None]:
         raise TrackingError(
             f"MLflow did not do it: {first}. Check MLFLOW_TRACKING_URI and that its server is up"
         ) from None
+
+
+def connect(*, patient: bool = False) -> MlflowClient:
+    """A client of the server that MLFLOW_TRACKING_URI names.
+
+    Args:
+        patient: wait minutes for a server that is away, as MLflow does: for what nobody sits before, and restarts of
+            the server may meet. What MLFLOW_HTTP_REQUEST_MAX_RETRIES says holds in any case.
+
+    Raises:
+        TrackingError: the address makes no sense.
+    """
+    if not patient:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    with explained_tracking():
+        return MlflowClient()
 
 
 def find_version(

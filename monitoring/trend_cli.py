@@ -43,11 +43,9 @@ def trend(
 
     Exit code: 0 no trend, 3 a trend, 2 too few windows with enough rows, or an error.
     """
-    from mlflow import MlflowClient
-
     from monitoring.live import open_log, routes_of
     from monitoring.settings import MonitoringSettings
-    from monitoring.tracking import find_version
+    from monitoring.tracking import connect, find_version
     from monitoring.trend import TrendQuestion, run_trend
     from monitoring.trend_words import trend_table
     from monitoring.window import last_end, parse_duration, parse_end
@@ -56,7 +54,7 @@ def trend(
 
     length, now = parse_duration(window), datetime.now(UTC)
     end = last_end(now, length) if until is None else parse_end(until, now)
-    client, settings = MlflowClient(), MonitoringSettings.load()
+    client, settings = connect(patient=counts), MonitoringSettings.load()
     watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
     question = TrendQuestion(
         watched,

@@ -13,6 +13,7 @@ from registry.people import Actor as Asking
 from registry.reports import cli as reports
 from registry.reports.audit_cli import app as audit
 from registry.settings import RegistrySettings
+from resunet.errors import SettingsError
 
 if TYPE_CHECKING:
     from registry.desk import Desk
@@ -170,12 +171,14 @@ def gates() -> None:
 
 @app.command()
 def keygen(
-    folder: Annotated[Path, typer.Argument(help="where the two keys go; nothing is overwritten")],
+    folder: Annotated[str, typer.Argument(help="where the two keys go; nothing is overwritten")],
 ) -> None:
     """Make a key pair to sign versions with."""
     from registry import signing
 
-    private, public = signing.keygen(folder)
+    if not folder.strip():  # a shell's variable that is not set, say: as a path it would be the working folder
+        raise SettingsError("say where the two keys go: the name of the folder is empty")
+    private, public = signing.keygen(Path(folder))
     console = tables.make_console()
     console.print(f"private key: {private}  (readable by you alone; keep it secret)", markup=False, soft_wrap=True)
     console.print(f"public key:  {public}  (promotion trusts it by RESUNET_TRUSTED_KEY)", markup=False, soft_wrap=True)

@@ -33,16 +33,19 @@ def keygen(folder: Path) -> tuple[Path, Path]:
         the paths of the private and of the public key.
 
     Raises:
-        SettingsError: one of the two is there already; a key is never overwritten.
+        SettingsError: one of the two is there already, a key is never overwritten; or they cannot be written there.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    folder.mkdir(parents=True, exist_ok=True)
     private, public = folder / PRIVATE_KEY_FILE, folder / PUBLIC_KEY_FILE
-    for path in (private, public):
-        if path.exists() or path.is_symlink():
-            raise SettingsError(f"{path} exists; keys are never overwritten, choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (private, public):
+            if path.exists() or path.is_symlink():
+                raise SettingsError(f"{path} exists; keys are never overwritten, choose another folder")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     key = ec.generate_private_key(ec.SECP256R1())
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -51,10 +54,17 @@ def keygen(folder: Path) -> tuple[Path, Path]:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     for path, content, mode in ((private, secret, 0o600), (public, open_half, 0o644)):
-        # O_EXCL: of two commands at once one wins; the mode is there before the first byte is.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
+        try:
+            # O_EXCL: of two commands at once one wins; the mode is there before the first byte is.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
     return private, public
+
+
+def _unwritable(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"no keys can be written to {folder}: {error.strerror}. Name a folder that you may write to")
 
 
 def sign(root: Path, signer: Signer | Path) -> Path:

@@ -116,12 +116,11 @@ def performance(
     Exit code: 0 measured, 2 there are no labels that count (with --windows 0), or an error.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
     from monitoring.performance.report import PerformanceQuestion, log_figures, measure_window, write_files
     from monitoring.performance.rounds import measure_round
     from monitoring.performance.words import notes, performance_table
     from monitoring.settings import MonitoringSettings
+    from monitoring.tracking import connect
     from resunet.errors import SettingsError
 
     groupings = tuple(part.strip() for part in by.split(",") if part.strip())
@@ -136,7 +135,7 @@ def performance(
     engine, stores = _open()
     try:
         if windows is not None:
-            mlflow = MlflowClient()
+            mlflow = connect(patient=True)
             found = measure_round(
                 question, window, windows, engine=engine, client=mlflow, experiment=settings.experiment
             )
@@ -153,7 +152,7 @@ def performance(
     console.print(performance_table(done.measured, done.headline))
     for note in notes(done.weighing):
         console.print(note, markup=False)
-    runs = log_figures(done, MlflowClient(), settings.experiment)
+    runs = log_figures(done, connect(), settings.experiment)
     console.print(f"MLflow experiment {settings.experiment}, run {', '.join(runs)}", markup=False, soft_wrap=True)
     if out is not None:
         console.print(f"files: {out}", markup=False, soft_wrap=True)
@@ -188,17 +187,15 @@ def pick(
     import secrets
     import tempfile
 
-    from mlflow import MlflowClient
-
     from monitoring.performance.export import LABELS_FILE
     from monitoring.performance.pick import PickQuestion
     from monitoring.performance.pick import pick as run
     from monitoring.performance.version_files import reference_space
     from monitoring.performance.words import pick_table
-    from monitoring.tracking import find_version
+    from monitoring.tracking import connect, find_version
 
     asked, routes = _window(window, until), _routes(route)
-    client = MlflowClient()
+    client = connect()
     watched = find_version(client, model, version=None if version is None else str(version), stage=stage)
     question = PickQuestion(watched, asked, n, random, routes, secrets.randbits(32) if seed is None else seed)
     engine, stores = _open()

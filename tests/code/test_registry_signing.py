@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from local_sigstore import LocalSigstore
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from pipelines.servers import free_port
 from records.digests import verify_digests, write_digests
 from records.trust import Trust
+from registry.cli import app
 from registry.signing import SIGNATURE_FILE, Signer, SigningSettings, check_private_key, keygen, sign, verify
 from resunet.errors import SettingsError, StoreError, VersionError
 
@@ -134,6 +136,20 @@ def test_the_private_key_is_private_and_never_overwritten(tmp_path: Path) -> Non
         keygen(tmp_path / "keys")
     assert not private.exists()
     assert public.read_bytes() == before[1]
+
+
+def test_a_folder_that_takes_no_keys_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/foo")):
+        with pytest.raises(SettingsError, match=r"no keys can be written to .*Name a folder"):
+            keygen(folder)
+    monkeypatch.chdir(tmp_path)
+    for name in ("", " "):
+        told = CliRunner().invoke(app, ["keygen", name]).exception
+        assert isinstance(told, SettingsError) and "is empty" in str(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert CliRunner().invoke(app, ["keygen", "."]).exit_code == 0  # who says so means it
+    assert len(list(tmp_path.glob("*.pem"))) == 2
 
 
 @pytest.mark.parametrize("half", ["missing", "swapped", "junk"])
