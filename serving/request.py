@@ -8,6 +8,8 @@
 A refusal names the row, counted from 0 as in the request, and the reason; never a value of the image column.
 """
 
+import base64
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,15 @@ _VALUES = (",", "[", "{", "\n")
 HOW_TO_SEND = (
     'send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of an image file>"]]}} as application/json'
 )
+DATA_URL = "image begins with data:…;base64, as a URL does: leave that out, and send the base64 text behind it alone"
+UNDECODED = (
+    "image arrived as base64 text, not as an image file: encode the file once, and send it in dataframe_split or "
+    "dataframe_records, which are decoded; inputs and instances are not"
+)
+# How a data URL begins that was taken for base64, which skips its signs; and how base64 text does.
+_DATA_URL_DECODED = base64.b64decode("data")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=\s]+")
+_BASE64_LOOKED_AT = 1024
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ def measure(rows: Sequence[Row]) -> list[int]:
         try:
             width, height = read_size(row.data)
         except ImageError as error:
-            raise RowError(row, error) from None
+            raise RowError(row, _sent_otherwise(row.data) or error) from None
         pixels += width * height
         costs.append(max(width * height, len(row.data) // _BYTES_A_PIXEL))
     if pixels > MAX_PIXELS:
@@ -192,6 +203,19 @@ def measure(rows: Sequence[Row]) -> list[int]:
             f"{MAX_PIXELS // 1_000_000}: send fewer at a time"
         )
     return costs
+
+
+def _sent_otherwise(data: bytes) -> ImageError | None:
+    """What is wrong with bytes that are no image, where they are one in another clothing."""
+    if data[:5].lower() == b"data:" or data.startswith(_DATA_URL_DECODED):
+        return ImageError(DATA_URL)
+    if _BASE64.fullmatch(data[:_BASE64_LOOKED_AT]):
+        try:
+            read_size(base64.decodebytes(data))
+        except (ValueError, ImageError):
+            return None
+        return ImageError(UNDECODED)
+    return None
 
 
 def decode(row: Row) -> NDArray[np.uint8]:

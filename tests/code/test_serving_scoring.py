@@ -11,7 +11,8 @@ import pytest
 from version_factory import ROOT, draw, encode, write_version
 
 from resunet.errors import RecordsError, SettingsError
-from serving.errors import BusyError, LateError
+from serving.errors import BusyError, LateError, RowError
+from serving.request import make_rows, measure
 from serving.requirements import model_requirements
 from serving.scoring import RequestError, as_request_error, explain
 
@@ -84,6 +85,10 @@ SECRET = base64.b64encode(GOOD).decode()
         ({"dataframe_split": {"columns": ["image"], "data": [[SECRET], [None]]}}, "row 1: image is missing"),
         ({"dataframe_records": [{"image": SECRET}, {"image": 3}]}, "row 1: image must be base64 text"),
         ({"dataframe_records": [{"image": SECRET[:-1]}]}, "row 0: image is not valid base64"),
+        (
+            {"dataframe_records": [{"image": SECRET}, {"image": f"data:image/png;base64,{SECRET}"}]},
+            "row 1: image begins with data:…;base64, as a URL does: leave that out",
+        ),
         ({"dataframe_records": [{"picture": SECRET}]}, "the column image is missing"),
         ({"dataframe_split": {"columns": ["image"], "data": [[SECRET, SECRET]]}}, "not a table"),
         (
@@ -99,6 +104,28 @@ def test_what_mlflow_cannot_read_is_explained_without_its_values(body: Any, mess
     text = explain(body if isinstance(body, str) else json.dumps(body), "application/json")
     assert message in text
     assert SECRET[20:32] not in text
+
+
+JPEG = base64.b64encode(encode(draw(32, 32), "JPEG"))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (SECRET.encode(), "row 0: image arrived as base64 text, not as an image file"),
+        (base64.encodebytes(GOOD), "row 0: image arrived as base64 text, not as an image file"),
+        (b"data:image/png;base64," + SECRET.encode(), "row 0: image begins with data:…;base64,"),
+        # As MLflow decodes it: what is no sign of base64 is skipped.
+        (base64.decodebytes(b"data:image/jpeg;base64," + JPEG), "row 0: image begins with data:…;base64,"),
+        (b"x" * 4000, "row 0: the file is not an image of an accepted format"),
+        (base64.b64encode(b"GIF89a" * 40), "row 0: the file is not an image of an accepted format"),
+    ],
+)
+def test_a_good_image_in_another_clothing_is_told_apart_from_what_is_none(data: bytes, told: str) -> None:
+    with pytest.raises(RowError) as refused:
+        measure(make_rows([data], {}, 1, 20))
+    assert str(refused.value).startswith(told)
+    assert SECRET[20:32] not in str(refused.value) and refused.value.status == 400
 
 
 def test_what_is_late_busy_or_unlogged_is_told_without_a_path() -> None:

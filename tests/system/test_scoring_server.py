@@ -182,7 +182,14 @@ def _hostile_images() -> Iterator[bytes]:
         (split(SECRET) | {"params": {"threshold": 1.5}}, "threshold must be a number between 0 and 1"),
         (split(SECRET) | {"params": {"threshold": SECRET}}, "threshold must be a number between 0 and 1"),
         ({"dataframe_split": {"columns": ["picture"], "data": [[SECRET]]}}, "the column image is missing"),
-        ({"inputs": [{"image": SECRET}]}, "row 0: "),
+        ({"inputs": [{"image": SECRET}]}, "row 0: image arrived as base64 text"),
+        ({"inputs": {"image": [SECRET]}}, "row 0: image arrived as base64 text"),
+        ({"instances": [{"image": SECRET}]}, "row 0: image arrived as base64 text"),
+        (split(base64.b64encode(SECRET.encode()).decode()), "row 0: image arrived as base64 text"),
+        *(
+            (split(f"data:image/{kind};base64,{SECRET}"), "row 0: image begins with data:…;base64,")
+            for kind in ("png", "jpeg")
+        ),
     ],
 )
 def test_a_refusal_names_the_row_and_the_reason(server: Server, body: Any, message: str) -> None:
