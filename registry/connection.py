@@ -7,13 +7,20 @@ with tracking() as client:
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from resunet.errors import SettingsError
+
+# What MLflow refuses before it asks a server, or in the place of one.
+_REFUSED: Final = frozenset(
+    {"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
+)
 
 
 @contextmanager
@@ -44,4 +51,14 @@ def tracking_uri() -> Iterator[str]:
         address = urlsplit(uri)
         server = f"{address.scheme}://{address.hostname}:{address.port}" if address.hostname else uri
         said = str(error).replace(address.password, "***") if address.password else str(error)
-        raise SettingsError(f"the tracking server {server} says: {said}. Is MLFLOW_TRACKING_URI right?") from error
+        doubt = ". Is MLFLOW_TRACKING_URI right?" if _doubtful(address.scheme, error) else ""
+        raise SettingsError(f"the tracking server {server} says: {said.rstrip('.')}{doubt}") from error
+
+
+def _doubtful(scheme: str, error: MlflowException) -> bool:
+    """Whether the address may be wrong: nobody answered, or who did is no MLflow; else it is what was asked for."""
+    if scheme.partition("+")[0] not in ("http", "https", *DATABASE_ENGINES):
+        return True
+    if isinstance(error, RestException):
+        return error.error_code in ("ENDPOINT_NOT_FOUND", "TEMPORARILY_UNAVAILABLE")
+    return error.error_code not in _REFUSED
