@@ -238,9 +238,10 @@ def _open() -> "tuple[Engine, Stores]":
 
 
 def _window(length: str, until: str | None) -> "TimeWindow":
-    from monitoring.window import Window, parse_duration, parse_moment
+    from monitoring.window import Window, parse_duration, parse_end
 
-    return Window.ending(parse_moment(until) if until is not None else datetime.now(UTC), parse_duration(length))
+    now = datetime.now(UTC)
+    return Window.ending(now if until is None else parse_end(until, now), parse_duration(length))
 
 
 def _over(asked: "TimeWindow", length: str, until: str | None) -> "TimeWindow":

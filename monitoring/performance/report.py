@@ -59,6 +59,11 @@ class PerformanceQuestion:
     picked: bool = False
     client: bool = False
 
+    @property
+    def answers(self) -> str:
+        """Whose answers are looked at, in words."""
+        return self.model if self.version is None else f"version {self.version} of {self.model}"
+
 
 @dataclass(frozen=True)
 class Performance:
@@ -134,7 +139,7 @@ def measure_window(question: PerformanceQuestion, engine: Engine) -> Performance
         client=question.client,
     )
     if not weighing.labelled.rows:
-        raise NoLabelsError(no_labels(question.model, question.window, weighing.labelled))
+        raise NoLabelsError(no_labels(question.answers, question.window, weighing.labelled))
     rows, pixels = weighing.labelled.rows, dict[str, PixelTable]()
     for version in sorted({row.model_version for row in rows}):
         mine = [place for place, row in enumerate(rows) if row.model_version == version]

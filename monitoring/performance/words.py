@@ -103,7 +103,11 @@ def pick_table(chosen: Sequence[Chosen], title: str) -> Table:
 
 
 def no_labels(model: str, window: Window, labelled: Labelled) -> str:
-    """Why there is nothing to measure, and what to do about it."""
+    """Why there is nothing to measure, and what to do about it.
+
+    Args:
+        model: whose answers were looked for, in words.
+    """
     where = f"the window {window}"
     if not labelled.answers:
         return (

@@ -205,7 +205,7 @@ def register(parent: typer.Typer) -> None:
 def _question(model: str, window: str, until: str | None, source: list[str] | None, group_by: str) -> "Question":
     from monitoring.quarantine.collect import GroupBy
     from monitoring.quarantine.custody import Question
-    from monitoring.window import Window, parse_duration, parse_moment
+    from monitoring.window import Window, parse_duration, parse_end
     from records.labels import SOURCES
     from resunet.errors import SettingsError
 
@@ -214,8 +214,8 @@ def _question(model: str, window: str, until: str | None, source: list[str] | No
         raise SettingsError(f"{wrong[0]!r} is no source of labels: choose from {', '.join(SOURCES)}")
     if group_by not in get_args(GroupBy):
         raise SettingsError(f"--group-by {group_by!r}: choose from {', '.join(get_args(GroupBy))}")
-    end = parse_moment(until) if until is not None else datetime.now(UTC)
-    asked = Window.ending(end, parse_duration(window))
+    now = datetime.now(UTC)
+    asked = Window.ending(now if until is None else parse_end(until, now), parse_duration(window))
     sources = cast("tuple[Source, ...]", tuple(dict.fromkeys(source or ("audit", "picked"))))
     return Question(model, asked, sources, cast(GroupBy, group_by))
 

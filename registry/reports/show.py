@@ -237,7 +237,9 @@ def _signature_of(files: FilesFound) -> str:
         return "not looked at: the files are damaged"
     if files.signer:
         return f"signed with {files.signer}, which is trusted"
-    return files.unsigned or "not looked at: RESUNET_TRUSTED_KEY names no key"
+    return files.unsigned or (
+        "not looked at: no key is trusted; RESUNET_TRUSTED_KEY names one, of a server with the gates in its environment"
+    )
 
 
 def find_lineage(measured: Sequence[Measured]) -> Lineage | None:

@@ -342,5 +342,9 @@ def test_a_window_without_labels_says_what_to_do(watched_lite: Scene) -> None:
         done = watched_lite.typed(*asked)
         assert done.code == 2 and told in done.err, done.err
     assert np.any(ANSWERED)
+    of_another = watched_lite.typed(*asked, "--version", "9")
+    assert of_another.code == 2 and "holds no answers of version 9 of" in of_another.err
+    early = watched_lite.typed("performance", "--until", "9999-01-01")
+    assert early.code == 2 and "is in the future" in early.err
     assert watched_lite.typed(*asked, "--route", "back door").code == 2
     assert watched_lite.typed(*asked, "--by", "hour").code == 2

@@ -66,6 +66,7 @@ def test_a_batch_is_collected_shown_released_and_taken_back(scene: Scene, typed:
         (("release", "{batch}", "--reason", "why not", "--by", " "), "a decision has a name and a reason"),
         (("collect", "--source", "nobody"), "'nobody' is no source of labels"),
         (("collect", "--group-by", "moon"), "--group-by 'moon': choose from"),
+        (("collect", "--until", "9999-01-01"), "is in the future"),
     ],
 )
 def test_wrong_words_are_told_in_a_sentence(typed: Typed, batch: str, words: tuple[str, ...], said: str) -> None:
