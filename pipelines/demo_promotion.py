@@ -57,11 +57,14 @@ def _run(command: list[str], variables: dict[str, str]) -> int:
     with subprocess.Popen(command, env=variables) as process:
         try:
             return process.wait()
-        except BaseException:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_ENDS_SECONDS)
-            process.kill()
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):  # of Ctrl-C the terminal has told it too
+                process.terminate()
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_ENDS_SECONDS)
+            finally:
+                process.kill()
             raise
 
 

@@ -12,11 +12,11 @@ from typing import Final
 
 import mlflow
 from alembic.util import CommandError
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines.locks import lock_in_writable_folder
 from pipelines.tracking import prefer_project_run
 from pipelines.tracking_errors import TRACKING_FAILURES, TrackingError, reason
 from records.settings import RecordsSettings
@@ -95,7 +95,7 @@ def _alone() -> Iterator[None]:
         return
     folder = RecordsSettings.load().home.absolute() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"tracking-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"):
+    with lock_in_writable_folder(folder / f"tracking-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"):
         yield
 
 

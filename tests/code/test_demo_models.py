@@ -1,5 +1,7 @@
 """The demo on one data folder does not stand in the way of the demo on another, nor a version of itself."""
 
+import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -84,24 +86,31 @@ def test_commands_and_server_agree_on_the_records_whatever_is_set(tmp_path: Path
     assert place.variables["RESUNET_DATA"] == ""
 
 
-def test_a_demo_that_is_told_to_end_lets_the_command_under_way_end_its_own_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("told", "whom"), [(signal.SIGTERM, "the demo"), (signal.SIGINT, "all of a terminal")])
+def test_a_demo_that_is_told_to_end_lets_the_command_under_way_end_its_own_way(
+    tmp_path: Path, told: signal.Signals, whom: str
+) -> None:
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     step = (
         "import signal, sys, time; from pathlib import Path\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"
         f"Path({str(begun)!r}).touch()\n"
-        f"try: time.sleep(60)\nfinally: Path({str(ended)!r}).touch()\n"
+        f"try: time.sleep(60)\nfinally: time.sleep(1); Path({str(ended)!r}).touch()\n"
     )
     demo = (
         "import os, signal, sys; from pipelines.demo_promotion import _run\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        f"_run([sys.executable, '-c', {step!r}], dict(os.environ))\n"
+        f"try: _run([sys.executable, '-c', {step!r}], dict(os.environ))\n"
+        "except KeyboardInterrupt: sys.exit(130)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", demo])
+    process = subprocess.Popen([sys.executable, "-c", demo], start_new_session=True)
     try:
         until(begun.exists, lambda: "the step did not begin", 60)
-        process.terminate()
-        assert process.wait(60) == 143
+        if whom == "the demo":
+            process.send_signal(told)
+        else:
+            os.killpg(process.pid, told)
+        assert process.wait(60) == 128 + told
     finally:
         process.kill()
     assert ended.exists()
