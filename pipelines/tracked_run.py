@@ -20,6 +20,7 @@ from pipelines.locks import lock_in_writable_folder
 from pipelines.tracking import prefer_project_run
 from pipelines.tracking_errors import TRACKING_FAILURES, TrackingError, reason
 from records.settings import RecordsSettings
+from resunet.errors import SettingsError
 
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -46,6 +47,7 @@ def tracked_run(
         the run's id.
 
     Raises:
+        SettingsError: RESUNET_HOME cannot be written to.
         TrackingError: the tracking server is away, hangs or refuses, and so its database; whatever the block logs
             ends so where it is a server.
     """
@@ -94,8 +96,12 @@ def _alone() -> Iterator[None]:
         yield
         return
     folder = RecordsSettings.load().home.absolute() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_in_writable_folder(folder / f"tracking-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_in_writable_folder(folder / f"tracking-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock")
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written to ({error.strerror}); set RESUNET_HOME") from error
+    with lock:
         yield
 
 

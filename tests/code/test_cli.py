@@ -273,3 +273,12 @@ def test_two_that_begin_on_a_database_that_is_not_there_both_have_their_run(tmp_
     told = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert len({out for out, _ in told}) == 2
+
+
+def test_a_home_that_cannot_be_made_is_named_and_not_taken_for_the_database(
+    refused: Refused, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("RESUNET_HOME", str(tmp_path / "a file" / "home"))
+    told = refused("train", "--data", data)
+    assert "locks cannot be written to" in told and "set RESUNET_HOME" in told
