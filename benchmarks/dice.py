@@ -40,6 +40,7 @@ _TRAINS: tuple[str, ...] = (
     "held_out.py",
     "batches.py",
     "pacing.py",
+    "precision.py",
     "schedule.py",
     "settings.py",
 )

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from pipelines.batches import PixelsByIndex
 from pipelines.held_out import centre, predicted_classes
 from pipelines.kernels import KernelMatrices
+from pipelines.precision import chosen_precision
 from pipelines.settings import FitSettings
 from resunet.errors import DataError
 from resunet.losses import segmentation_loss
@@ -34,21 +35,6 @@ KERNEL_RATE = 5.0
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Weights = dict[str, Tensor]
-
-
-def bf16_supported() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware (CUDA, AMX or AVX-512 BF16)."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def chosen_precision(setting: str) -> str:
-    """`fp32` or `bf16`; `auto` takes bf16 where the processor has it."""
-    if setting == "auto":
-        return "bf16" if bf16_supported() else "fp32"
-    return setting
 
 
 class Learner:

@@ -10,10 +10,9 @@ width 64), and it returns logits instead of probabilities.
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from resunet.networks.blocks import ResidualUnit, SegmentationNetwork, Stem
+from resunet.networks.blocks import ResidualUnit, RisingUnit, SegmentationNetwork, Stem
 
 
 class ResUNet(SegmentationNetwork):
@@ -36,10 +35,9 @@ class ResUNet(SegmentationNetwork):
         self.encoder2 = ResidualUnit(width, 2 * width, stride=2)
         self.encoder3 = ResidualUnit(2 * width, 4 * width, stride=2)
         self.bridge = ResidualUnit(4 * width, 8 * width, stride=2)
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.decoder3 = ResidualUnit((8 + 4) * width, 4 * width)
-        self.decoder2 = ResidualUnit((4 + 2) * width, 2 * width)
-        self.decoder1 = ResidualUnit((2 + 1) * width, width)
+        self.decoder3 = RisingUnit(8 * width, 4 * width, 4 * width)
+        self.decoder2 = RisingUnit(4 * width, 2 * width, 2 * width)
+        self.decoder1 = RisingUnit(2 * width, width, width)
         self.head = nn.Conv2d(width, classes, 1)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +46,7 @@ class ResUNet(SegmentationNetwork):
         level2 = self.encoder2(level1)
         level3 = self.encoder3(level2)
         bridge = self.bridge(level3)
-        up3 = self.decoder3(torch.cat([self.upsample(bridge), level3], dim=1))
-        up2 = self.decoder2(torch.cat([self.upsample(up3), level2], dim=1))
-        up1 = self.decoder1(torch.cat([self.upsample(up2), level1], dim=1))
+        up3 = self.decoder3(bridge, level3)
+        up2 = self.decoder2(up3, level2)
+        up1 = self.decoder1(up2, level1)
         return self.head(up1), bridge

@@ -9,10 +9,9 @@ None.
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from resunet.networks.blocks import ResidualUnit, SegmentationNetwork, Stem, conv3x3, pre_activation
+from resunet.networks.blocks import ResidualUnit, RisingUnit, SegmentationNetwork, Stem, conv3x3, pre_activation
 
 
 class SqueezeExcite(nn.Module):
@@ -67,6 +66,19 @@ class Attention(nn.Module):
         return weighted
 
 
+class RisingExcited(nn.Sequential):
+    """A residual unit on an upsampled map beside the encoder's, then squeeze-and-excitation."""
+
+    def __init__(self, deep: int, skip: int, outputs: int) -> None:
+        super().__init__(RisingUnit(deep, skip, outputs), SqueezeExcite(outputs))
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]  # two maps come in
+        """(N, deep, H, W), (N, skip, 2H, 2W) → (N, outputs, 2H, 2W)."""
+        unit, excite = self
+        excited: Tensor = excite(unit(deep, skip))
+        return excited
+
+
 class ResUNetPlusPlus(SegmentationNetwork):
     """Stem, three encoders, pyramid bridge, three decoders with attention, pyramid, head.
 
@@ -87,13 +99,12 @@ class ResUNetPlusPlus(SegmentationNetwork):
         self.encoder3 = nn.Sequential(ResidualUnit(2 * width, 4 * width, 2), SqueezeExcite(4 * width))
         self.encoder4 = nn.Sequential(ResidualUnit(4 * width, 8 * width, 2), SqueezeExcite(8 * width))
         self.bridge = AtrousPyramid(8 * width, 16 * width)
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
         self.attention3 = Attention(4 * width, 16 * width)
-        self.decoder3 = nn.Sequential(ResidualUnit((16 + 4) * width, 8 * width), SqueezeExcite(8 * width))
+        self.decoder3 = RisingExcited(16 * width, 4 * width, 8 * width)
         self.attention2 = Attention(2 * width, 8 * width)
-        self.decoder2 = nn.Sequential(ResidualUnit((8 + 2) * width, 4 * width), SqueezeExcite(4 * width))
+        self.decoder2 = RisingExcited(8 * width, 2 * width, 4 * width)
         self.attention1 = Attention(width, 4 * width)
-        self.decoder1 = nn.Sequential(ResidualUnit((4 + 1) * width, 2 * width), SqueezeExcite(2 * width))
+        self.decoder1 = RisingExcited(4 * width, width, 2 * width)
         self.pyramid = AtrousPyramid(2 * width, width)
         self.head = nn.Conv2d(width, classes, 1)
 
@@ -103,11 +114,7 @@ class ResUNetPlusPlus(SegmentationNetwork):
         level2 = self.encoder2(level1)
         level3 = self.encoder3(level2)
         bridge = self.bridge(self.encoder4(level3))
-        up3 = self._rise(self.attention3(level3, bridge), level3, self.decoder3)
-        up2 = self._rise(self.attention2(level2, up3), level2, self.decoder2)
-        up1 = self._rise(self.attention1(level1, up2), level1, self.decoder1)
+        up3 = self.decoder3(self.attention3(level3, bridge), level3)
+        up2 = self.decoder2(self.attention2(level2, up3), level2)
+        up1 = self.decoder1(self.attention1(level1, up2), level1)
         return self.head(self.pyramid(up1)), bridge
-
-    def _rise(self, deep: Tensor, skip: Tensor, decoder: nn.Module) -> Tensor:
-        risen: Tensor = decoder(torch.cat([self.upsample(deep), skip], dim=1))
-        return risen

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resunet.networks.blocks import ResidualUnit, SegmentationNetwork, Stem
+from resunet.networks.blocks import RisingUnit, SegmentationNetwork, Stem, after_upsampling, norm_and_conv, upsampled
 from resunet.networks.graph import PIXEL_MEAN, PIXEL_SCALE, ServingGraph
 from resunet.networks.resunet import ResUNet
 
@@ -50,8 +50,8 @@ class ServedStem(nn.Module):
     def __init__(self, stem: Stem) -> None:
         super().__init__()
         first = next(stem.body.children())
-        norm, second = _norm_and_conv(stem.body[1])
-        after, shortcut = _norm_and_conv(stem.shortcut)
+        norm, second = norm_and_conv(stem.body[1])
+        after, shortcut = norm_and_conv(stem.shortcut)
         assert isinstance(first, nn.Conv2d)
         self.weight, self.projection = _in_halves(first, norm), _in_halves(shortcut, after)
         self.second = second
@@ -79,9 +79,9 @@ class ServedResUNet(SegmentationNetwork):
         self.bridge_channels = trained.bridge_channels
         self.encoder1, self.encoder2 = trained.encoder1, trained.encoder2
         self.encoder3, self.bridge = trained.encoder3, trained.bridge
-        self.decoder3 = RisingUnit(trained.decoder3, trained.bridge_channels)
-        self.decoder2 = RisingUnit(trained.decoder2, trained.bridge_channels // 2)
-        self.decoder1 = RisingUnit(trained.decoder1, trained.bridge_channels // 4, trained.head)
+        self.decoder3 = ServedRisingUnit(trained.decoder3)
+        self.decoder2 = ServedRisingUnit(trained.decoder2)
+        self.decoder1 = ServedRisingUnit(trained.decoder1, trained.head)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, in_channels, H, W) → logits (N, classes, H, W), bridge (N, 8 width, H/8, W/8)."""
@@ -94,31 +94,29 @@ class ServedResUNet(SegmentationNetwork):
         return self.decoder1(up2, level1), bridge
 
 
-class RisingUnit(nn.Module):
+class ServedRisingUnit(nn.Module):
     """Nearest upsampling, concatenation and a residual unit as sums of what each of the two maps contributes.
 
-    A convolution of concatenated maps is the sum of one convolution a map. A 3x3 convolution of a map upsampled
-    by nearest neighbours sees four distinct 2x2 windows: it is a transposed 4x4 convolution of stride 2, with
-    4/9 of the multiplications. A 1x1 convolution and upsampling may change places.
+    As `RisingUnit` computes in training, with the batch norms in the convolutions where one follows the other.
 
     Args:
-        unit: the trained residual unit, which takes (deep + skip) channels.
-        deep: channels of the map from below.
+        unit: trained.
         head: a 1x1 convolution that follows the unit and is made part of it.
     """
 
-    def __init__(self, unit: ResidualUnit, deep: int, head: nn.Conv2d | None = None) -> None:
+    def __init__(self, unit: RisingUnit, head: nn.Conv2d | None = None) -> None:
         super().__init__()
-        norm, first = _norm_and_conv(unit.body[0])
-        between, second = _norm_and_conv(unit.body[1])
+        deep = unit.deep
+        norm, first = norm_and_conv(unit.body[0])
+        between, second = norm_and_conv(unit.body[1])
         self.deep_norm = _part(norm, slice(0, deep))
         self.skip_norm = _part(norm, slice(deep, None))
         scale, shift = _affine(between)
         weight = first.weight.detach() * scale[:, None, None, None]
-        self.deep_weight = nn.Parameter(_after_upsampling(weight[:, :deep]))
+        self.deep_weight = nn.Parameter(after_upsampling(weight[:, :deep]))
         self.skip_weight = nn.Parameter(weight[:, deep:].clone())
         self.bias = nn.Parameter(shift)
-        after, shortcut = _norm_and_conv(unit.shortcut)
+        after, shortcut = norm_and_conv(unit.shortcut)
         scale, shift = _affine(after)
         projection = shortcut.weight.detach() * scale[:, None, None, None]
         last = second.weight.detach()
@@ -139,9 +137,7 @@ class RisingUnit(nn.Module):
         )
         beside = functional.relu(self.skip_norm(skip))
         hidden = functional.relu(risen + functional.conv2d(beside, self.skip_weight, self.bias, padding=1))
-        shortcut = functional.interpolate(
-            functional.conv2d(deep, self.deep_projection), scale_factor=2.0, mode="nearest"
-        )
+        shortcut = upsampled(functional.conv2d(deep, self.deep_projection))
         total: Tensor = (
             functional.conv2d(hidden, self.second_weight, padding=1)
             + functional.conv2d(skip, self.skip_projection, self.shortcut_bias)
@@ -166,11 +162,6 @@ def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
     return coarse, values - coarse
 
 
-def _norm_and_conv(block: nn.Module) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
-    norm = next(layer for layer in block.children() if isinstance(layer, nn.BatchNorm2d))
-    return norm, next(layer for layer in block.children() if isinstance(layer, nn.Conv2d))
-
-
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift (C,) that a batch norm applies in evaluation mode."""
     assert norm.running_mean is not None and norm.running_var is not None
@@ -184,15 +175,3 @@ def _part(norm: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
     part = nn.BatchNorm2d(len(kept["weight"]), eps=norm.eps)
     part.load_state_dict(kept, strict=False)
     return part
-
-
-def _after_upsampling(weight: Tensor) -> Tensor:
-    """(O, I, 3, 3) applied after nearest upsampling → (I, O, 4, 4) of a transposed convolution before it.
-
-    With u[2k] = u[2k + 1] = a[k], row 2k of the result is w0 a[k-1] + (w1 + w2) a[k] and row 2k + 1 is
-    (w0 + w1) a[k] + w2 a[k+1]; zero padding stays zero padding.
-    """
-    for axis in (2, 3):
-        first, middle, last = weight.unbind(axis)
-        weight = torch.stack([last, middle + last, first + middle, first], dim=axis)
-    return weight.transpose(0, 1).contiguous()

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipelines import learner
+from pipelines import learner, precision
 from pipelines.batches import SampleStore
 from pipelines.fit import Epoch, Evaluated, Fitted, fit
 from pipelines.settings import FitSettings
@@ -188,10 +188,11 @@ def test_a_run_goes_on_with_another_memory_budget_and_other_workers(tmp_path: Pa
 
 
 def test_a_run_does_not_go_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner, "bf16_supported", lambda: True)
+    monkeypatch.setattr(precision, "bf16_supported", lambda: True)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: True)
     _fit(_settings(epochs=1), tmp_path / "run.ckpt")
     _fit(_settings(epochs=1, precision="bf16"), tmp_path / "run.ckpt")
-    monkeypatch.setattr(learner, "bf16_supported", lambda: False)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: False)
     with pytest.raises(DataError, match=r"precision: 'bf16', now 'fp32'"):
         _fit(_settings(epochs=1), tmp_path / "run.ckpt")
 
@@ -301,9 +302,8 @@ def _gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
 
 @pytest.mark.parametrize(("rate", "precision"), [(1e3, "fp32"), (1e30, "bf16")])
 def test_a_training_that_diverges_is_told_in_words_and_leaves_no_checkpoint_of_it(
-    tmp_path: Path, rate: float, precision: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rate: float, precision: str
 ) -> None:
-    monkeypatch.setattr(learner, "bf16_supported", lambda: True)
     checkpoint = tmp_path / "run.ckpt"
     with pytest.raises(DataError, match=r"diverged: the loss is .* at step \d+; .* lower than 1") as told:
         _fit(_settings(learning_rate=rate, precision=precision, epochs=40, evaluations=1), checkpoint)
@@ -327,11 +327,15 @@ def test_a_gradient_that_is_no_number_changes_no_weight(monkeypatch: pytest.Monk
     )
 
 
-@pytest.mark.parametrize(("supported", "computed"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_it_computes_in_channels_last_and_in_bf16_where_the_processor_has_it(
-    supported: bool, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("supported", "pays", "computed"),
+    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
+)
+def test_it_computes_in_channels_last_and_in_bf16_where_the_processor_is_faster_at_it(
+    supported: bool, pays: bool, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner, "bf16_supported", lambda: supported)
+    monkeypatch.setattr(precision, "bf16_supported", lambda: supported)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: pays)
     seen: list[tuple[torch.dtype, bool, bool]] = []
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -346,7 +350,7 @@ def test_it_computes_in_channels_last_and_in_bf16_where_the_processor_has_it(
     finally:
         hook.remove()
     assert len(seen) > 10 and set(seen) == {(computed, True, True)}
-    assert fitted.precision == ("bf16" if supported else "fp32")
+    assert fitted.precision == ("bf16" if supported and pays else "fp32")
 
 
 def test_it_stops_early_when_validation_no_longer_improves() -> None:

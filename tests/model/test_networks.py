@@ -1,11 +1,14 @@
 """The networks are those of the papers, and what is served of them depends on nothing but an image's own pixels."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from resunet.errors import SettingsError
 from resunet.networks import ARCHITECTURES, SegmentationNetwork, build_network
+from resunet.networks.blocks import RisingUnit
 from resunet.networks.graph import EMBEDDING_SIZE, ServingGraph, normalise
 from resunet.networks.served import ServedGraph, ServedStem
 
@@ -179,6 +182,33 @@ def test_probabilities_of_several_classes_sum_to_one(architecture: str) -> None:
         probabilities = graph(_pixels(1, 33, 24))[0]
     assert probabilities.shape == (1, 4, 33, 24)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(1, 33, 24))
+
+
+@BOTH
+def test_training_learns_what_it_would_of_the_upsampled_maps_that_it_does_not_build(architecture: str) -> None:
+    network = _lived_in(architecture, width=6).train()
+    units = [unit for unit in network.modules() if isinstance(unit, RisingUnit)]
+    assert len(units) == 3
+    for unit in units:
+        plain = copy.deepcopy(unit)
+        height, width = 9, 14
+        channels = unit.body[0][0].num_features  # type: ignore[index, union-attr]
+        deep = torch.randn(3, unit.deep, height, width, requires_grad=True)
+        skip = torch.randn(3, channels - unit.deep, 2 * height, 2 * width, requires_grad=True)
+        both = torch.cat([nn.functional.interpolate(deep, scale_factor=2, mode="nearest"), skip], dim=1)
+        wanted = plain.body(both) + plain.shortcut(both)
+        found = unit(deep, skip)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+        weights = torch.randn_like(wanted)
+        slopes = [
+            torch.autograd.grad((total * weights).sum(), [deep, skip, *module.parameters()])
+            for module, total in ((unit, found), (plain, wanted))
+        ]
+        for ours, theirs in zip(*slopes, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=1e-3)
+        # The pixels that a variance is corrected for are a quarter: 3 * 9 * 14 of them.
+        for name, value in unit.named_buffers():
+            torch.testing.assert_close(value, plain.get_buffer(name), atol=1e-5, rtol=1e-3)
 
 
 @BOTH
