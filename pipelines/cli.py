@@ -30,7 +30,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Crops a step.")] = 8,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same weights, bit for bit.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.")] = 4e-3,
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where it is faster here.")] = "auto",
     patience: Annotated[int, typer.Option(help="Stop after so many evaluations without a better Dice; 0: never.")] = 0,
     folds: Annotated[int, typer.Option(help="2 or more: cross-validate instead of making a version.")] = 0,
     model_name: Annotated[str, typer.Option(help="Registered model that the version is added to.")] = "resunet",
