@@ -24,30 +24,21 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.build_version import build_version
-from pipelines.data_step import PreparedData, prepare_data, store
-from pipelines.fit import Epoch, Evaluated, fit
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.synthetic import Knobs, generate
 from pipelines.pins import PROJECT
-from pipelines.settings import FitSettings
-from pipelines.synthetic import Knobs, generate
+from pipelines.training.batches import sample_store
+from pipelines.training.fit import Epoch, Evaluated, fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.build_version import build_version
 from records.settings import RecordsSettings
 from resunet.metrics import bootstrap_interval
 
-_TRAINS: tuple[str, ...] = (
-    "fit.py",
-    "learner.py",
-    "kernels.py",
-    "held_out.py",
-    "batches.py",
-    "pacing.py",
-    "precision.py",
-    "schedule.py",
-    "settings.py",
-)
 # Through these goes the Dice of what was trained: the choice of the file, its calibration, its evaluation.
 _MEASURES: tuple[str, ...] = (
-    "build_version.py", "calibrate.py", "data_step.py", "dataset.py", "evaluate.py", "export.py", "golden_image.py",
-    "labelled.py", "parity.py", "quantise.py", "serving_file.py",
+    "data/data_step.py", "data/dataset.py", "data/labelled.py", "version/build_version.py", "version/calibrate.py",
+    "version/evaluate.py", "version/export.py", "version/golden_image.py", "version/parity.py", "version/quantise.py",
+    "version/serving_file.py",
 )  # fmt: skip
 
 
@@ -75,7 +66,8 @@ def measurement_key(data: PreparedData, settings: FitSettings, project: Path = P
     """
     digest = hashlib.sha256(data.fingerprint.encode())
     digest.update(settings.model_copy(update={"seed": 0}).model_dump_json().encode())
-    steps = [project / "pipelines" / name for name in (*_TRAINS, *_MEASURES)]
+    steps = [project / "pipelines" / name for name in _MEASURES]
+    steps += (project / "pipelines" / "training").glob("*.py")
     for path in sorted([*(project / "resunet").rglob("*.py"), *(project / "serving").glob("*.py"), *steps]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -96,8 +88,8 @@ def train_once(data: PreparedData, settings: FitSettings, console: Console, keep
         told = f"step {result.step}, {result.seconds:.0f} s: validation Dice {result.validation_dice:.4f}"
         console.print(told, style="dim")
 
-    training = store(data.split("train"), data.manifest, settings.memory_budget_mb)
-    validation = store(data.split("validation"), data.manifest, settings.memory_budget_mb)
+    training = sample_store(data.split("train"), data.manifest, settings.memory_budget_mb)
+    validation = sample_store(data.split("validation"), data.manifest, settings.memory_budget_mb)
     training.warm()
     validation.warm()
     fitted = fit(settings, training, validation, on_evaluation=tell)

@@ -33,8 +33,8 @@ from benchmarks.drift_images import CHANGES, INPUT, PLAIN, Rows, draw_described,
 from benchmarks.engine import copy_or_make
 from monitoring.drift import Rule
 from monitoring.judge import judge
-from pipelines.export import tile_spec
 from pipelines.progress import progress_bar
+from pipelines.version.export import tile_spec
 from resunet.descriptors import IMAGE_DESCRIPTORS
 from serving.predictor import Predictor
 

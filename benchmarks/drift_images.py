@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monitoring.drift import Family
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.synthetic import Knobs, draw
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.images import read_image
 from serving.predictor import EMBEDDING_SIZE, Predictor

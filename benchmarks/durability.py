@@ -39,7 +39,7 @@ from benchmarks.gateway_scene import Gateway, Scene
 from benchmarks.postgres import Postgres, server
 from benchmarks.serving import png_of
 from benchmarks.small_version import write_small_version
-from pipelines.tracking import quiet
+from pipelines.runs.tracking import quiet
 from records.schema import predictions
 from serving.pyfunc import VERSION_ARTIFACT
 

@@ -28,15 +28,15 @@ from rich.console import Console
 from safetensors.torch import load_model
 
 from benchmarks.rounds import interleave, print_comparison
-from pipelines.batches import SampleStore
-from pipelines.evaluate import LabelledImage
-from pipelines.export import export_graph, export_weights
-from pipelines.fit import fit
-from pipelines.quantise import INT8_FILE, quantise
-from pipelines.serving_file import ServingChoice, choose_serving_file
-from pipelines.settings import FitSettings
-from pipelines.synthetic import Knobs, draw
-from pipelines.tracking import quiet
+from pipelines.data.labelled import LabelledImage
+from pipelines.data.synthetic import Knobs, draw
+from pipelines.runs.tracking import quiet
+from pipelines.training.batches import SampleStore
+from pipelines.training.fit import fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.export import export_graph, export_weights
+from pipelines.version.quantise import INT8_FILE, quantise
+from pipelines.version.serving_file import ServingChoice, choose_serving_file
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph
 from serving.engine import OnnxRuntimeEngine, choose_engine, open_engine

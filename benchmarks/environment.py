@@ -38,7 +38,7 @@ def build(root: Path, requirements: Sequence[str], manager: str) -> Path:
     # Not needed to list requirements, and they take seconds.
     import mlflow
 
-    from pipelines.register import MODEL_CODE
+    from pipelines.runs.register import MODEL_CODE
 
     model = root / "model"
     mlflow.pyfunc.save_model(model, python_model=str(MODEL_CODE), pip_requirements=list(requirements))

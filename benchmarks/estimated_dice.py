@@ -34,13 +34,14 @@ from monitoring.performance.distance import ReferenceSpace, from_lists
 from monitoring.performance.estimated import Estimate, estimate_window, image_intervals
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window_estimate import far_share
-from pipelines.build_version import build_version
-from pipelines.data_step import PreparedData, prepare_data, store
-from pipelines.fit import fit
-from pipelines.labelled import LabelledImages
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.labelled import LabelledImages
+from pipelines.data.synthetic import Knobs, generate
 from pipelines.progress import progress_bar
-from pipelines.settings import FitSettings
-from pipelines.synthetic import Knobs, generate
+from pipelines.training.batches import sample_store
+from pipelines.training.fit import fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.build_version import build_version
 from records.settings import RecordsSettings
 from registry.evidence import Evaluation
 from resunet.metrics import dice
@@ -120,8 +121,8 @@ def make_known(data: PreparedData, settings: FitSettings, root: Path, console: C
     """Train and build a version, or take the one that is in the folder; describe its test images."""
     if not (root / SPEC_FILE).is_file():
         root.mkdir(parents=True, exist_ok=True)
-        training = store(data.split("train"), data.manifest, settings.memory_budget_mb)
-        validation = store(data.split("validation"), data.manifest, settings.memory_budget_mb)
+        training = sample_store(data.split("train"), data.manifest, settings.memory_budget_mb)
+        validation = sample_store(data.split("validation"), data.manifest, settings.memory_budget_mb)
         fitted = fit(settings, training, validation)
         build_version(root, fitted, settings, data, None, console)
     rows = pq.read_table(root / REFERENCE_FILE).to_pandas()

@@ -47,9 +47,9 @@ from benchmarks.fuzz_hypothesis import generated
 from benchmarks.fuzz_images import encode, giant, load_sources
 from benchmarks.fuzz_requests import Requests, Sent
 from benchmarks.small_version import WHOLE_SIDE, write_small_version
-from pipelines.register import log_version, register_version
+from pipelines.runs.register import log_version, register_version
+from pipelines.runs.tracking import quiet
 from pipelines.servers import free_port, start_group, stop_group
-from pipelines.tracking import quiet
 from serving.access.keys import KeyStore, keys_path
 from serving.pyfunc import VERSION_ARTIFACT
 from serving.requirements import model_requirements

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.synthetic import Knobs, draw
 
 NUCLEI = Path(__file__).resolve().parents[2] / "shared" / "data" / "nuclei" / "images"
 SIDE, MOST_SOURCES = 256, 24

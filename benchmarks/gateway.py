@@ -38,7 +38,7 @@ from benchmarks.gateway_swaps import Swapping
 from benchmarks.peers.environments import PEERS, installed, running
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.serving import png_of, write_png
-from pipelines.tracking import quiet
+from pipelines.runs.tracking import quiet
 from serving.engine import available_cores
 from serving.predictor import Predictor
 

@@ -26,8 +26,8 @@ from benchmarks.gateway_clients import Ask
 from benchmarks.gateway_scene import EXACT, Scene, make_exact
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.serving import png_of
-from pipelines.export import tile_spec
-from pipelines.tracking import quiet
+from pipelines.runs.tracking import quiet
+from pipelines.version.export import tile_spec
 from resunet.images import MIN_SIDE
 from resunet.networks import build_network
 from resunet.tiling import tiles

@@ -21,10 +21,10 @@ from mlflow import MlflowClient
 
 from benchmarks.engine import drawn
 from benchmarks.gateway_clients import Ask, wait_for_answer
-from pipelines.export import export_graph
-from pipelines.quantise import INT8_FILE
-from pipelines.register import log_version, register_version
+from pipelines.runs.register import log_version, register_version
 from pipelines.servers import free_port, scoring_server, start_group, stop_group, tracking_server
+from pipelines.version.export import export_graph
+from pipelines.version.quantise import INT8_FILE
 from resunet.networks import build_network
 from serving.engine import has_bf16
 from serving.golden import make_golden

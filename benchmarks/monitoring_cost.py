@@ -35,7 +35,7 @@ from benchmarks.engine import PROBE, THREADS, copy_or_make, drawn
 from benchmarks.gateway_scene import EXACT, INT8, make_versions
 from benchmarks.rounds import interleave, ratios, spread
 from benchmarks.serving import png_of
-from pipelines.tracking import quiet
+from pipelines.runs.tracking import quiet
 from records.inference import InferenceLog
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.masks import encode_png

@@ -37,9 +37,9 @@ from rich.console import Console
 
 from benchmarks.engine import PROBE, SIDE, MadeVersion, copy_or_make, drawn, print_choice
 from benchmarks.rounds import interleave, print_comparison
-from pipelines.register import log_version
+from pipelines.runs.register import log_version
+from pipelines.runs.tracking import quiet
 from pipelines.servers import scoring_server
-from pipelines.tracking import quiet
 from resunet.networks.graph import normalise
 from serving.pyfunc import VERSION_ARTIFACT
 from serving.requirements import model_requirements

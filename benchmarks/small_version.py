@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from pipelines.export import export_graph
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.synthetic import Knobs, draw
+from pipelines.version.export import export_graph
 from resunet.networks import build_network
 from serving.engine import open_engine
 from serving.golden import make_golden

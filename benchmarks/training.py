@@ -3,11 +3,11 @@
     python -m benchmarks.training            # about 3 minutes
     python -m benchmarks.training --smoke
 
-Width 16, 160x160 crops, batch 8. Ours is `pipelines.fit` whole: augmentation, bf16 where it is faster, channels_last,
-clipping, averaged weights. The peer is what one would first write: fp32, default memory format, AdamW, the same loss,
-the same batches, and decoders that upsample, concatenate and convolve, as the paper draws them. Each side has a
-process of its own, since ours changes how the process keeps its memory. Images a second, steps of one round by the
-median.
+Width 16, 160x160 crops, batch 8. Ours is `pipelines.training.fit` whole: augmentation, bf16 where it is faster,
+channels_last, clipping, averaged weights. The peer is what one would first write: fp32, default memory format, AdamW,
+the same loss, the same batches, and decoders that upsample, concatenate and convolve, as the paper draws them. Each
+side has a process of its own, since ours changes how the process keeps its memory. Images a second, steps of one round
+by the median.
 """
 
 import functools
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.rounds import arguments, interleave, print_comparison
-from pipelines.batches import SampleStore, batches
-from pipelines.fit import fit
-from pipelines.settings import FitSettings
-from pipelines.synthetic import draw
+from pipelines.data.synthetic import draw
+from pipelines.training.batches import SampleStore, batches
+from pipelines.training.fit import fit
+from pipelines.training.settings import FitSettings
 from resunet.losses import segmentation_loss
 from resunet.networks import build_network
 from resunet.networks.blocks import RisingUnit

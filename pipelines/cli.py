@@ -46,9 +46,9 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that read images ahead when they do not fit.")] = 2,
 ) -> None:
     """Train, evaluate and register a new version (or cross-validate with --folds)."""
-    from pipelines.settings import FitSettings
-    from pipelines.train import TrainOptions
-    from pipelines.train import train as run
+    from pipelines.runs.train import TrainOptions
+    from pipelines.runs.train import train as run
+    from pipelines.training.settings import FitSettings
     from serving.handover import ended_cleanly
 
     fit = FitSettings.checked(
@@ -87,9 +87,9 @@ def prepare(
     ] = False,
 ) -> None:
     """Check a data set before anything trains on it; exits 2 when a metric on it would be a lie."""
-    from pipelines.data_step import data_folder, report_file
-    from pipelines.dataset import parse_slices
-    from pipelines.prepare import prepare as run
+    from pipelines.data.data_step import data_folder, report_file
+    from pipelines.data.dataset import parse_slices
+    from pipelines.data.prepare import prepare as run
 
     root = data_folder(data)
     run_report = run(
@@ -120,7 +120,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a version on a data set's test split, overall and by slice, with 95 % intervals."""
-    from pipelines.evaluate import evaluate_version
+    from pipelines.runs.evaluate_version import evaluate_version
 
     evaluate_version(model, data, where, groups, Console(), out=out, slices=slices)
 
@@ -181,7 +181,7 @@ def synthesize(
     stain: Annotated[str, typer.Option(help="fluorescence, histology or mixed.")] = "mixed",
 ) -> None:
     """Draw a data set of synthetic nuclei."""
-    from pipelines.synthetic import Knobs, generate
+    from pipelines.data.synthetic import Knobs, generate
 
     knobs = Knobs(stain=stain, brightness=brightness, blur=blur, noise=noise, density=density)  # type: ignore[arg-type]
     generate(folder, count, seed, knobs, Console(stderr=True))
@@ -197,7 +197,7 @@ def download(
     ] = "",
 ) -> None:
     """Fetch BBBC038 (Data Science Bowl 2018 nuclei), resuming what was begun, and bring it to the folder layout."""
-    from pipelines.bbbc038 import ADDRESS, obtain
+    from pipelines.data.bbbc038 import ADDRESS, obtain
 
     obtain(folder, url or ADDRESS, sha256 or None, Console(stderr=True))
 
@@ -229,7 +229,7 @@ def demo(
     keep_open: Annotated[bool | None, typer.Option(help="Leave the UI up at the end (default: on a terminal).")] = None,
 ) -> None:
     """Run the whole path: data, training, promotion, serving, live images, drift report."""
-    from pipelines.data_step import data_folder
+    from pipelines.data.data_step import data_folder
     from pipelines.demo import demo as run
 
     console = Console()

@@ -16,11 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data_step import data_folder
-from pipelines.dataset import Sample, load, read_dataset
+from pipelines.data.data_step import data_folder
+from pipelines.data.dataset import Sample, load, read_dataset
 from pipelines.evidence.subject import Version
-from pipelines.outlines import brighter, draw_outline, enlarged, gain
-from pipelines.parity import class_mask
+from pipelines.version.outlines import brighter, draw_outline, enlarged, gain
+from pipelines.version.parity import class_mask
 from registry.reports.examples import PICTURES, SHEET_FILE, Example, Sheet, Skipped
 from resunet.errors import DataError, ResunetError
 from resunet.metrics import dice

@@ -28,8 +28,8 @@ from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.data_step import folder_name
-from pipelines.dataset import read_dataset
+from pipelines.data.data_step import folder_name
+from pipelines.data.dataset import read_dataset
 from pipelines.demo_promotion import Steps, promote_in_demo
 from pipelines.servers import GUARDED, ServerError, free_port, port_is_free, scoring_server, tracking_server
 from records.settings import RecordsSettings

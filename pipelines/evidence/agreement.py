@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipelines.evidence.subject import Subject, Version
-from pipelines.parity import Runner, measure, torch_predictor
+from pipelines.version.parity import Runner, measure, torch_predictor
 from registry.evidence import EngineParity, Parity
 from resunet.errors import VersionError
 from resunet.networks import SegmentationNetwork, build_network

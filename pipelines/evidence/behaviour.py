@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.calibrate import BAND_PX, near_boundary
+from pipelines.data.labelled import LabelledImage
 from pipelines.evidence.changes import CHANGES
 from pipelines.evidence.subject import Subject
-from pipelines.labelled import LabelledImage
-from pipelines.parity import class_mask
+from pipelines.version.calibrate import BAND_PX, near_boundary
+from pipelines.version.parity import class_mask
 from registry.evidence import Band, BandCalibration, Bin, Condition, Robustness
 from registry.noninferiority import FEWEST_CLUSTERS
 from resunet.confidence import apply_temperature

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from pipelines.evidence.kinds import COMPARING, KINDS, Found
 from pipelines.evidence.subject import Subject, Version
-from pipelines.run_tags import tags_of
+from pipelines.runs.run_tags import tags_of
 from records import evidence as kept
 from records.database import describe, open_database
 from records.settings import RecordsSettings

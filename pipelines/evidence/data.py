@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pandas as pd
 
+from pipelines.data.leaks import Leaks, find_leaks, trained_rows
+from pipelines.data.manifest import fingerprint
 from pipelines.evidence.subject import Subject, Version
-from pipelines.leaks import Leaks, find_leaks, trained_rows
-from pipelines.manifest import fingerprint
 from registry.evidence import DataCheck, Lineage
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from pipelines.evaluate import evaluate, file_digests, known_slices
 from pipelines.evidence import agreement, behaviour, data, speed
 from pipelines.evidence.contract import contract
 from pipelines.evidence.dependencies import dependencies
 from pipelines.evidence.overlap import overlap
 from pipelines.evidence.subject import Subject, Version
 from pipelines.progress import progress_bar
+from pipelines.version.evaluate import evaluate, file_digests, known_slices
 from registry.evidence import Document, Evaluation
 from registry.evidence.documents import SCORES
 from registry.settings import RegistrySettings

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from pipelines.data.manifest import SLICE_PREFIX
 from pipelines.evidence.contract import schemas
 from pipelines.evidence.subject import Subject, Version
-from pipelines.manifest import SLICE_PREFIX
 from registry.evidence import Overlap
 
 

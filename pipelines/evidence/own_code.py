@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from pipelines.register import CODE_PACKAGES, MODEL_CODE, package_folder
+from pipelines.runs.register import CODE_PACKAGES, MODEL_CODE, package_folder
 from resunet.errors import VersionError
 
 _MLMODEL: Final = "MLmodel"

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import IO, Any, Final
 
 from pipelines.evidence.subject import Subject, Version
-from pipelines.processor import processor
+from pipelines.training.processor import processor
 from registry.evidence import Performance
 from resunet.errors import VersionError
 from serving.engine import available_cores

@@ -11,11 +11,11 @@ from typing import Final
 import pandas as pd
 from rich.console import Console
 
-from pipelines.data_step import PreparedData
-from pipelines.dataset import Sample, parse_slices
-from pipelines.labelled import LabelledImages
-from pipelines.manifest import SLICE_PREFIX, fingerprint, read_manifest
-from pipelines.prepare import prepare
+from pipelines.data.data_step import PreparedData
+from pipelines.data.dataset import Sample, parse_slices
+from pipelines.data.labelled import LabelledImages
+from pipelines.data.manifest import SLICE_PREFIX, fingerprint, read_manifest
+from pipelines.data.prepare import prepare
 from records.digests import verify_digests
 from registry.data_place import DataPlace
 from registry.evidence import VERSION_FOLDER, Evaluation

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from mlflow import MlflowClient
 from rich.console import Console
 
-from pipelines.run_tags import tags_of
+from pipelines.runs.run_tags import tags_of
 from registry import tables
 from registry.checking import check
 from registry.desk import open_desk

@@ -17,12 +17,12 @@ from typing import Final
 
 import pandas as pd
 
-from pipelines.data_step import PreparedData, prepare_data
-from pipelines.dataset import parse_slices
-from pipelines.groups import GROUPS_FILE, write_groups
-from pipelines.prepare import PreparedReport, prepare
-from pipelines.splits import PIXELS_PREFIX
-from pipelines.tables import CLASSES_FILE, METADATA_FILE
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.dataset import parse_slices
+from pipelines.data.groups import GROUPS_FILE, write_groups
+from pipelines.data.prepare import PreparedReport, prepare
+from pipelines.data.splits import PIXELS_PREFIX
+from pipelines.data.tables import CLASSES_FILE, METADATA_FILE
 from records.batch import LIVE_PREFIX, Batch, BatchImage
 from records.batch_files import sha256, write_image, write_mask
 from records.labels import from_stored

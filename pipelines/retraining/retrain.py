@@ -24,14 +24,14 @@ from sqlalchemy import Engine
 
 from monitoring.jobs.homes import home_name
 from monitoring.live import open_log
-from pipelines.data_step import report_file
-from pipelines.manifest import read_manifest
+from pipelines.data.data_step import report_file
+from pipelines.data.manifest import read_manifest
 from pipelines.retraining.asked import Retrained, RetrainOptions
 from pipelines.retraining.challenger import BATCHES_TAG, Stage, Wish, put_forward
 from pipelines.retraining.live_data import Together, put_together
-from pipelines.run_tags import tags_of
-from pipelines.settings import FitSettings
-from pipelines.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
+from pipelines.runs.run_tags import tags_of
+from pipelines.runs.train import EXPERIMENT, TrainedVersion, TrainOptions, checkpoint_of, train
+from pipelines.training.settings import FitSettings
 from records.batch import LIVE_PREFIX, Batch, file_stem
 from records.home_lock import alone
 from records.quarantine import find_batch, note_use, released_batches, unused_batches

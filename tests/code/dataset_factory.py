@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.splits import Split, key_of, split_of
+from pipelines.data.splits import Split, key_of, split_of
 
 
 def picture(seed: int, height: int = 48, width: int = 48) -> NDArray[np.uint8]:

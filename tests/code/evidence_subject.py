@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from pipelines.data.manifest import fingerprint, write_manifest
+from pipelines.data.prepare import prepare
 from pipelines.evidence.subject import Subject, Version
-from pipelines.manifest import fingerprint, write_manifest
-from pipelines.prepare import prepare
 from registry.data_place import DataPlace
 from registry.evidence import VERSION_FOLDER, Evaluation, ImageScore, Interval
 from serving.version import ANCESTORS_FILE, MANIFEST_FILE

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from version_factory import draw, write_version
 
-from pipelines.labelled import LabelledImage
+from pipelines.data.labelled import LabelledImage
 from serving.engine import Engine, Output
 from serving.predictor import Predictor
 

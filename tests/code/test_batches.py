@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipelines.batches import SampleStore, batches
+from pipelines.training.batches import SampleStore, batches
 from resunet.augment import augmented_crop, random_crop
 
 SIDE = 32

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.dice import Measured, measured_before, measurement_key
-from pipelines.data_step import PreparedData, prepare_data
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.synthetic import generate
 from pipelines.pins import PROJECT
-from pipelines.settings import FitSettings
-from pipelines.synthetic import generate
+from pipelines.training.settings import FitSettings
 
 RESULT = Measured(0, 10, "key", 4000, 0.9, 0.91, 0.9, 0.92, "", [0.9, 0.92])
 
@@ -44,10 +44,20 @@ def test_the_key_changes_with_all_code_that_the_dice_goes_through(tmp_path: Path
         shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__", "static"))
     key = measurement_key(data, settings, project)
     assert key == measurement_key(data, settings)
-    trains = ["pipelines/fit.py", "pipelines/learner.py", "resunet/networks/blocks.py", "resunet/metrics.py"]
-    measures = ["export", "quantise", "serving_file", "parity", "calibrate", "evaluate", "build_version", "labelled"]
+    trains = [
+        "pipelines/training/fit.py",
+        "pipelines/training/learner.py",
+        "resunet/networks/blocks.py",
+        "resunet/metrics.py",
+    ]
+    measures = ["export", "quantise", "serving_file", "parity", "calibrate", "evaluate", "build_version"]
     serves = ["serving/engine.py", "serving/predictor.py"]
-    for file in (*trains, *(f"pipelines/{name}.py" for name in measures), *serves):
+    for file in (
+        *trains,
+        *(f"pipelines/version/{name}.py" for name in measures),
+        "pipelines/data/labelled.py",
+        *serves,
+    ):
         before = (project / file).read_text("utf-8")
         (project / file).write_text(f"{before}\n# changed\n", "utf-8")
         assert measurement_key(data, settings, project) != key, file

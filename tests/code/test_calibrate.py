@@ -8,8 +8,8 @@ import pytest
 from labelled_images import FourClasses, labelled, truth_of
 from version_factory import draw, make_spec, write_version
 
-from pipelines.calibrate import out_of_fold_residuals, validate
-from pipelines.labelled import LabelledImage
+from pipelines.data.labelled import LabelledImage
+from pipelines.version.calibrate import out_of_fold_residuals, validate
 from resunet.confidence import apply_confidence_map, conformal_halfwidth, fit_confidence_map
 from resunet.errors import DataError
 from resunet.metrics import dice

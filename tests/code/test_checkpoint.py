@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.checkpoint import claimed, read_checkpoint, write_checkpoint
+from pipelines.training.checkpoint import claimed, read_checkpoint, write_checkpoint
 from resunet.errors import DataError, SettingsError
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def test_a_run_that_another_process_trains_is_refused_until_it_ends(tmp_path: Pa
         """
         import sys
         from pathlib import Path
-        from pipelines.checkpoint import claimed
+        from pipelines.training.checkpoint import claimed
         with claimed(Path(sys.argv[1])):
             print("claimed", flush=True)
             sys.stdin.read()

@@ -16,12 +16,12 @@ import pytest
 from dataset_factory import add, group_in, make, picture, write
 from mlflow.entities import Param, Run, RunData, RunInfo, RunTag
 
-from pipelines.checkpoint import claimed
 from pipelines.cli import app
-from pipelines.data_step import PreparedData
-from pipelines.export import WHOLE_SIDE_UNTILEABLE
+from pipelines.data.data_step import PreparedData
+from pipelines.runs.train import TrainOptions, _check_resumed
 from pipelines.servers import free_port
-from pipelines.train import TrainOptions, _check_resumed
+from pipelines.training.checkpoint import claimed
+from pipelines.version.export import WHOLE_SIDE_UNTILEABLE
 from records.console import run
 from resunet.errors import SettingsError
 
@@ -244,7 +244,7 @@ def test_a_training_that_is_told_to_end_leaves_through_its_own_clean_up(monkeypa
         finally:
             cleared.append(True)
 
-    monkeypatch.setattr("pipelines.train.train", told_to_end)
+    monkeypatch.setattr("pipelines.runs.train.train", told_to_end)
     monkeypatch.setattr(sys, "argv", ["pipelines", "train"])
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
@@ -255,7 +255,7 @@ def test_a_training_that_is_told_to_end_leaves_through_its_own_clean_up(monkeypa
 
 def test_two_that_begin_on_a_database_that_is_not_there_both_have_their_run(tmp_path: Path) -> None:
     begin = (
-        "from pipelines.tracked_run import tracked_run\n"
+        "from pipelines.runs.tracked_run import tracked_run\n"
         "with tracked_run('experiment', name='run', lost=str) as run: print('began', run)\n"
     )
     own = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'new.db'}", "RESUNET_HOME": str(tmp_path / "home")}

@@ -9,8 +9,8 @@ from PIL import Image
 from version_factory import draw, make_spec, write_graph, write_version
 
 from pipelines.compare_examples import SIDE, draw_examples
-from pipelines.dataset import read_dataset
-from pipelines.manifest import build_manifest, write_manifest
+from pipelines.data.dataset import read_dataset
+from pipelines.data.manifest import build_manifest, write_manifest
 from records.digests import write_digests
 from registry.evidence import VERSION_FOLDER
 from registry.reports.examples import PICTURES, SHEET_FILE, Sheet

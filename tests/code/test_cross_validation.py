@@ -12,8 +12,8 @@ import pytest
 from dataset_factory import add, group_in, make, picture, write
 from mlflow import MlflowClient
 
-from pipelines.cross_validation import cut_folds, fold_of
-from pipelines.data_step import prepare_data
+from pipelines.data.data_step import prepare_data
+from pipelines.runs.cross_validation import cut_folds, fold_of
 from resunet.errors import DataError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def test_folds_are_nested_runs_and_the_test_split_is_never_read(tracking_uri: st
     program = textwrap.dedent(
         """
         import sys
-        from pipelines import train
+        from pipelines.runs import train
         from pipelines.cli import app
         from records.console import run
 

@@ -8,9 +8,9 @@ import pytest
 from dataset_factory import make, write
 from rich.console import Console
 
-from pipelines.data_step import folder_name, prepare_data, report_file
-from pipelines.dataset import parse_slices
-from pipelines.evaluate import known_slices
+from pipelines.data.data_step import folder_name, prepare_data, report_file
+from pipelines.data.dataset import parse_slices
+from pipelines.version.evaluate import known_slices
 from resunet.errors import DataError, SettingsError
 
 

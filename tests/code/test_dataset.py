@@ -6,7 +6,7 @@ import pytest
 from dataset_factory import add, blob, make, picture, save, write
 from PIL import Image
 
-from pipelines.dataset import load, parse_where, read_dataset
+from pipelines.data.dataset import load, parse_where, read_dataset
 from resunet.errors import DataError
 from resunet.images import read_image
 

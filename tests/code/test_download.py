@@ -12,9 +12,9 @@ from filelock import FileLock
 from range_server import Site, served
 from rich.console import Console
 
-from pipelines.bbbc038 import convert
-from pipelines.dataset import load, read_dataset
-from pipelines.download import download
+from pipelines.data.bbbc038 import convert
+from pipelines.data.dataset import load, read_dataset
+from pipelines.data.download import download
 from resunet.errors import DataError, SettingsError
 
 BODY = np.random.default_rng(0).bytes(200_000)
@@ -276,7 +276,7 @@ def test_an_archive_that_is_unsafe_or_damaged_leaves_nothing_behind(
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.bbbc038.MAX_MEMBER_BYTES", 50)
+    monkeypatch.setattr("pipelines.data.bbbc038.MAX_MEMBER_BYTES", 50)
     with pytest.raises(DataError, match="larger than 50 bytes"):
         convert(archive(tmp_path / "a.zip", bbbc038()), tmp_path / "set")
 

@@ -11,10 +11,10 @@ import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
-from pipelines.environment import ENVIRONMENT_FILE, Environment, installed
 from pipelines.pins import project_pins
-from pipelines.tracking import RESUMED_TAG, log_environment
-from pipelines.train import _tell_of_another_environment
+from pipelines.runs.tracking import RESUMED_TAG, log_environment
+from pipelines.runs.train import _tell_of_another_environment
+from pipelines.training.environment import ENVIRONMENT_FILE, Environment, installed
 
 
 def test_an_environment_names_versions_processor_and_threads() -> None:

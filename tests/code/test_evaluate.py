@@ -12,9 +12,9 @@ from labelled_images import Counting, FourClasses, labelled, truth_of
 from mlflow import MlflowClient
 from version_factory import draw, write_version
 
-from pipelines.evaluate import evaluate
-from pipelines.evaluation_report import MAX_METRIC_NAME, run_metrics, slice_keys
-from pipelines.labelled import LabelledImage
+from pipelines.data.labelled import LabelledImage
+from pipelines.version.evaluate import evaluate
+from pipelines.version.evaluation_report import MAX_METRIC_NAME, run_metrics, slice_keys
 from registry.evidence import Evaluation, Metric
 from resunet.errors import DataError
 from resunet.metrics import METRICS, score

@@ -13,17 +13,18 @@ from PIL import Image
 from rich.console import Console
 from version_factory import draw, write_version
 
-from pipelines.data_step import PreparedData, prepare_data
-from pipelines.evaluate import evaluate, evaluate_version
-from pipelines.evaluation_report import write_scores
-from pipelines.fit import Evaluated, Fitted
-from pipelines.labelled import LabelledImages
-from pipelines.manifest import fingerprint, write_manifest
-from pipelines.model_card import CardFacts, model_card
-from pipelines.reference import build_reference, write_reference
-from pipelines.schedule import Schedule
-from pipelines.serving_file import Candidate, ServingChoice
-from pipelines.settings import FitSettings
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.labelled import LabelledImages
+from pipelines.data.manifest import fingerprint, write_manifest
+from pipelines.runs.evaluate_version import evaluate_version
+from pipelines.training.fit import Evaluated, Fitted
+from pipelines.training.schedule import Schedule
+from pipelines.training.settings import FitSettings
+from pipelines.version.evaluate import evaluate
+from pipelines.version.evaluation_report import write_scores
+from pipelines.version.model_card import CardFacts, model_card
+from pipelines.version.reference import build_reference, write_reference
+from pipelines.version.serving_file import Candidate, ServingChoice
 from records.digests import write_digests
 from registry.evidence import Evaluation
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS

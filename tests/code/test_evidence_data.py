@@ -11,11 +11,11 @@ from dataset_factory import add, blob, group_in, make, picture, save, write
 from evidence_subject import evaluation, subject_of
 from PIL import Image
 
+from pipelines.data.manifest import write_manifest
+from pipelines.data.prepare import prepare
+from pipelines.data.splits import Split
 from pipelines.evidence.data import data, lineage
 from pipelines.evidence.overlap import overlap
-from pipelines.manifest import write_manifest
-from pipelines.prepare import prepare
-from pipelines.splits import Split
 from resunet.errors import DataError, VersionError
 from serving.version import MANIFEST_FILE
 

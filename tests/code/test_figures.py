@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from version_factory import draw, write_version
 
-from pipelines.calibrate import Reliability
-from pipelines.dataset import Sample
-from pipelines.evaluate import LabelledImages
-from pipelines.figures import calibration_curve, confusion_matrix, learning_curves
-from pipelines.fit import Evaluated
-from pipelines.overlays import Overlay, overlay_sheet, overlays
+from pipelines.data.dataset import Sample
+from pipelines.data.labelled import LabelledImages
+from pipelines.training.fit import Evaluated
+from pipelines.version.calibrate import Reliability
+from pipelines.version.figures import calibration_curve, confusion_matrix, learning_curves
+from pipelines.version.overlays import Overlay, overlay_sheet, overlays
 from serving.predictor import Predictor
 
 
@@ -171,6 +171,8 @@ def test_the_calibration_curve_skips_empty_bins_and_counts_pixels() -> None:
 
 
 def test_no_picture_needs_pyplot() -> None:
-    code = "import sys, pipelines.figures, pipelines.overlays; print('matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys, pipelines.version.figures, pipelines.version.overlays; print('matplotlib.pyplot' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -11,10 +11,10 @@ from dataset_factory import make
 from mlflow import MlflowClient
 from rich.console import Console
 
-from pipelines.data_step import PreparedData, prepare_data
-from pipelines.fit import Fitted
-from pipelines.fit_progress import fit_with_progress, shared_stores
-from pipelines.settings import FitSettings
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.runs.fit_progress import fit_with_progress, shared_stores
+from pipelines.training.fit import Fitted
+from pipelines.training.settings import FitSettings
 
 
 @pytest.fixture(scope="module")

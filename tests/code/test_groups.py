@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from dataset_factory import add, group_in, make, picture, write
 
-from pipelines.cross_validation import cut_folds
-from pipelines.data_step import PreparedData
-from pipelines.dataset import read_dataset
-from pipelines.groups import foreign_rows, joined_keys, read_groups
-from pipelines.manifest import pixel_digest
-from pipelines.prepare import PreparedReport, prepare
-from pipelines.problems import Problem
-from pipelines.splits import key_of, split_of
+from pipelines.data.data_step import PreparedData
+from pipelines.data.dataset import read_dataset
+from pipelines.data.groups import foreign_rows, joined_keys, read_groups
+from pipelines.data.manifest import pixel_digest
+from pipelines.data.prepare import PreparedReport, prepare
+from pipelines.data.problems import Problem
+from pipelines.data.splits import key_of, split_of
+from pipelines.runs.cross_validation import cut_folds
 from resunet.errors import DataError, SettingsError
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipelines.held_out import TILE_CORE, WHOLE_SIDE, centre, whole_image_dice
+from pipelines.training.held_out import TILE_CORE, WHOLE_SIDE, centre, whole_image_dice
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import ServingGraph

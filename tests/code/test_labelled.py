@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.dataset import Sample
-from pipelines.labelled import over_slices
+from pipelines.data.dataset import Sample
+from pipelines.data.labelled import over_slices
 
 
 def samples(**counts: int) -> list[Sample]:

@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 from version_factory import write_version
 
-from pipelines.data_step import PreparedData
-from pipelines.evaluate import evaluate_version
-from pipelines.leaks import Leaks, find_leaks, refuse_leaks, trained_rows
-from pipelines.manifest import write_manifest
-from pipelines.prepare import prepare
+from pipelines.data.data_step import PreparedData
+from pipelines.data.leaks import Leaks, find_leaks, refuse_leaks, trained_rows
+from pipelines.data.manifest import write_manifest
+from pipelines.data.prepare import prepare
+from pipelines.runs.evaluate_version import evaluate_version
 from resunet.errors import DataError
 from serving.version import MANIFEST_FILE
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from quarantine_scene import Scene, picture, png, truth
 
 from monitoring.quarantine import custody
-from pipelines.data_step import prepare_data
-from pipelines.duplicates import look, near_duplicates
-from pipelines.labelled import showable
-from pipelines.prepare import prepare
+from pipelines.data.data_step import prepare_data
+from pipelines.data.duplicates import look, near_duplicates
+from pipelines.data.labelled import showable
+from pipelines.data.prepare import prepare
 from pipelines.retraining.live_data import Together, put_together
 from records.batch import Batch
 from records.quarantine import find_batch, note_use, released_batches

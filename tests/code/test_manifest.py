@@ -8,12 +8,12 @@ import pytest
 from dataset_factory import add, blob, make, picture, write
 from PIL import Image
 
-from pipelines.dataset import read_dataset
-from pipelines.duplicates import look, near_duplicates
-from pipelines.groups import mend
-from pipelines.manifest import build_manifest, fingerprint, read_manifest, split_of, write_manifest
-from pipelines.splits import key_of
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.dataset import read_dataset
+from pipelines.data.duplicates import look, near_duplicates
+from pipelines.data.groups import mend
+from pipelines.data.manifest import build_manifest, fingerprint, read_manifest, split_of, write_manifest
+from pipelines.data.splits import key_of
+from pipelines.data.synthetic import Knobs, draw
 from resunet.errors import DataError
 
 

@@ -9,7 +9,7 @@ from monitoring.drift import ColumnDrift, Drift, Family, Rule
 from monitoring.explain import looks_like
 from monitoring.judge import judge
 from monitoring.words import change, summary
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.synthetic import Knobs, draw
 from resunet.descriptors import IMAGE_DESCRIPTORS, describe_image
 
 Rgb = NDArray[np.uint8]

@@ -15,10 +15,10 @@ from dataset_factory import blob, picture
 from range_server import Site, served
 from rich.console import Console
 
-from pipelines.bbbc038 import ADDRESS, convert, obtain
 from pipelines.cli import app
-from pipelines.dataset import read_dataset
-from pipelines.download import record, recorded
+from pipelines.data.bbbc038 import ADDRESS, convert, obtain
+from pipelines.data.dataset import read_dataset
+from pipelines.data.download import record, recorded
 from records.console import run
 from resunet.errors import DataError, SettingsError
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipelines.pacing import Pacer
-from pipelines.settings import FitSettings
+from pipelines.training.pacing import Pacer
+from pipelines.training.settings import FitSettings
 
 SPE = 48  # steps an epoch
 

@@ -18,7 +18,7 @@ from monitoring.performance.distance import ReferenceSpace
 from monitoring.performance.estimated import image_intervals
 from monitoring.performance.version_files import HeldOutScores
 from monitoring.performance.window import measured
-from pipelines.dataset import load, read_dataset
+from pipelines.data.dataset import load, read_dataset
 from records.picks import audit_draws, picks
 
 UNTIL = ("--until", WEEK.end.isoformat())

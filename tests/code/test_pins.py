@@ -14,8 +14,8 @@ import yaml
 
 from pipelines.cli import app
 from pipelines.pins import conda_environment, project_pins
-from pipelines.settings import FitSettings
-from pipelines.train import TrainOptions
+from pipelines.runs.train import TrainOptions
+from pipelines.training.settings import FitSettings
 from resunet.errors import SettingsError
 from serving.requirements import model_requirements
 

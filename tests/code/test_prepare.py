@@ -13,12 +13,12 @@ from PIL import Image
 from rich.console import Console
 
 from pipelines.cli import app
-from pipelines.dataset import read_dataset
-from pipelines.groups import read_groups
-from pipelines.manifest import examine, pixel_digest
-from pipelines.prepare import prepare
-from pipelines.problems import Problem
-from pipelines.splits import Split, key_of, split_of
+from pipelines.data.dataset import read_dataset
+from pipelines.data.groups import read_groups
+from pipelines.data.manifest import examine, pixel_digest
+from pipelines.data.prepare import prepare
+from pipelines.data.problems import Problem
+from pipelines.data.splits import Split, key_of, split_of
 from resunet.errors import DataError
 
 NUCLEI = Path(__file__).resolve().parents[2].parent / "shared/data/nuclei"

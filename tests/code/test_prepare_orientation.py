@@ -6,9 +6,9 @@ import pytest
 from dataset_factory import blob, make, picture
 from PIL import Image
 
-from pipelines.dataset import read_dataset
-from pipelines.manifest import examine
-from pipelines.prepare import prepare
+from pipelines.data.dataset import read_dataset
+from pipelines.data.manifest import examine
+from pipelines.data.prepare import prepare
 
 CHECK = "orientation unclear"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from mlflow.utils import requirements_utils
 
-from pipelines.tracking import quiet
+from pipelines.runs.tracking import quiet
 
 LOGGER = logging.getLogger("mlflow.utils.requirements_utils")
 

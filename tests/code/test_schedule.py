@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.schedule import Knot, Schedule
+from pipelines.training.schedule import Knot, Schedule
 from resunet.errors import SettingsError
 
 

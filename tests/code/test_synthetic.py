@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from pipelines.dataset import load, read_dataset
-from pipelines.prepare import prepare
-from pipelines.synthetic import Drawing, Knobs, draw, draw_described, generate
+from pipelines.data.dataset import load, read_dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.synthetic import Drawing, Knobs, draw, draw_described, generate
 from resunet.errors import DataError, SettingsError
 
 SMALL = Knobs(size=(64, 96))
@@ -136,7 +136,7 @@ def test_what_is_put_into_the_folder_while_it_is_drawn_anew_is_not_lost(
         (root / "images/mine.png").write_bytes(b"mine")
         return draw_described(rng, knobs)
 
-    monkeypatch.setattr("pipelines.synthetic.draw_described", draw_slowly)
+    monkeypatch.setattr("pipelines.data.synthetic.draw_described", draw_slowly)
     with pytest.raises(DataError, match=r"mine\.png was not drawn here"):
         generate(root, 2, 1, SMALL)
     assert (root / "images/mine.png").read_bytes() == b"mine"

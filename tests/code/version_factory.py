@@ -119,7 +119,7 @@ def register_version(
     import mlflow
     from mlflow import MlflowClient
 
-    from pipelines import register
+    from pipelines.runs import register
     from serving.requirements import model_requirements
 
     store.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ import torch
 from evidence_scene import classes, scene, short_measurements
 from tiny_network import nuclei, trained_network
 
-from pipelines.export import export_graph
-from pipelines.quantise import quantise
+from pipelines.version.export import export_graph
+from pipelines.version.quantise import quantise
 from resunet.networks import SegmentationNetwork, build_network
 
 __all__ = ["classes", "scene", "short_measurements"]

@@ -14,13 +14,14 @@ from disc_images import write_data
 from mlflow import MlflowClient
 from rich.console import Console
 
-from pipelines.build_version import BuiltVersion, build_version
-from pipelines.data_step import PreparedData, prepare_data, store
+from pipelines.data.data_step import PreparedData, prepare_data
 from pipelines.evidence import speed
 from pipelines.evidence.subject import Subject, Version
-from pipelines.fit import fit
-from pipelines.register import log_version, register_version
-from pipelines.settings import FitSettings
+from pipelines.runs.register import log_version, register_version
+from pipelines.training.batches import sample_store
+from pipelines.training.fit import fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.build_version import BuiltVersion, build_version
 from registry.data_place import DATA_TAG, DataPlace
 
 QUIET = Console(quiet=True)
@@ -92,7 +93,7 @@ def train(folder: Path, architecture: str = "resunet", classes: int = 1, steps: 
         evaluations=2,
         precision="fp32",
     )
-    stores = (store(data.split(split), data.manifest, 100) for split in ("train", "validation"))
+    stores = (sample_store(data.split(split), data.manifest, 100) for split in ("train", "validation"))
     directory = folder / "version"
     directory.mkdir()
     built = build_version(directory, fit(settings, *stores), settings, data, None, QUIET)

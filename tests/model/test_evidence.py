@@ -18,12 +18,12 @@ from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import load_file
 
+from pipelines.data.manifest import read_manifest, write_manifest
 from pipelines.evidence import agreement, behaviour, speed
 from pipelines.evidence.changes import CHANGES, Change
 from pipelines.evidence.command import EvidenceOptions, measure_evidence
 from pipelines.evidence.kinds import KINDS
 from pipelines.evidence.subject import Subject, Version
-from pipelines.manifest import read_manifest, write_manifest
 from records import evidence as kept
 from records.database import open_database
 from records.digests import write_digests

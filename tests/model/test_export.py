@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from tiny_network import nuclei
 
-from pipelines.export import export_graph, export_weights
-from pipelines.learner import load_weights
-from pipelines.quantise import quantise
+from pipelines.training.learner import load_weights
+from pipelines.version.export import export_graph, export_weights
+from pipelines.version.quantise import quantise
 from resunet.errors import DataError
 from resunet.metrics import dice
 from resunet.networks import SegmentationNetwork, build_network

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipelines import learner, precision
-from pipelines.batches import SampleStore
-from pipelines.fit import Epoch, Evaluated, Fitted, fit
-from pipelines.settings import FitSettings
+from pipelines.training import learner, precision
+from pipelines.training.batches import SampleStore
+from pipelines.training.fit import Epoch, Evaluated, Fitted, fit
+from pipelines.training.settings import FitSettings
 from resunet.errors import DataError, SettingsError
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipelines.kernels import KernelMatrices
+from pipelines.training.kernels import KernelMatrices
 from resunet.networks import SegmentationNetwork, build_network
 
 

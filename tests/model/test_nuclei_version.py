@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from pipelines.build_version import build_version
-from pipelines.data_step import prepare_data, store
-from pipelines.fit import fit
-from pipelines.settings import FitSettings
+from pipelines.data.data_step import prepare_data
+from pipelines.training.batches import sample_store
+from pipelines.training.fit import fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.build_version import build_version
 from registry.evidence import Evaluation
 from resunet.images import read_image
 from serving.golden import check_golden
@@ -43,7 +44,7 @@ def test_a_version_of_real_images_finds_their_nuclei(tmp_path: Path, monkeypatch
     data = prepare_data(str(_some_nuclei(tmp_path / "some nuclei")), where="modality=fluorescence")
     assert len(data.manifest) == IMAGES["fluorescence"] and data.report.problems == ()
     settings = FitSettings.checked(width=4, crop=64, max_steps=120, evaluations=2, precision="fp32")
-    train, validation = (store(data.split(name), data.manifest, 1000) for name in ("train", "validation"))
+    train, validation = (sample_store(data.split(name), data.manifest, 1000) for name in ("train", "validation"))
     train.warm()
     validation.warm()
     root = tmp_path / "version"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipelines import precision
+from pipelines.training import precision
 
 
 @pytest.fixture(autouse=True)

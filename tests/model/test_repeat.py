@@ -11,11 +11,11 @@ import pytest
 import torch
 from tiny_network import Pixels, nuclei
 
-from pipelines.batches import SampleStore
-from pipelines.fit import Fitted, fit
-from pipelines.model_card import _again
-from pipelines.repeat import hidden_settings, repeating, working_tree
-from pipelines.settings import FitSettings
+from pipelines.training.batches import SampleStore
+from pipelines.training.fit import Fitted, fit
+from pipelines.training.repeat import hidden_settings, repeating, working_tree
+from pipelines.training.settings import FitSettings
+from pipelines.version.model_card import _again
 
 Clock = Callable[[], float]
 SMALL = {"width": 4, "crop": 32, "batch_size": 4, "learning_rate": 0.01, "precision": "fp32"}
@@ -74,7 +74,7 @@ def test_the_command_on_the_card_gives_the_same_weights(
 ) -> None:
     for module in ("settings", "repeat"):
         # Another one, so that whoever writes the number down instead of asking for it is found, and a short one.
-        monkeypatch.setattr(f"pipelines.{module}.DEFAULT_EPOCHS", 9)
+        monkeypatch.setattr(f"pipelines.training.{module}.DEFAULT_EPOCHS", 9)
     settings = FitSettings.checked(**{**SMALL, "seed": 3, **told})
     first = _train(settings, _ticking(seconds) if seconds else None)
     again = _train(_typed(_card(settings, first)))

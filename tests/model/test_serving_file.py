@@ -9,9 +9,9 @@ import onnx
 import pytest
 from tiny_network import nuclei
 
-from pipelines.labelled import LabelledImage
-from pipelines.parity import Runner
-from pipelines.serving_file import Candidate, _choose, _engines, choose_serving_file, refusal
+from pipelines.data.labelled import LabelledImage
+from pipelines.version.parity import Runner
+from pipelines.version.serving_file import Candidate, _choose, _engines, choose_serving_file, refusal
 from resunet.errors import DataError, VersionError
 from resunet.networks import SegmentationNetwork
 from serving.version import Precision
@@ -68,7 +68,7 @@ def int8_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
         for runner in runners:
             runner.times.append(1.0 + order.index(runner.precision))
 
-    monkeypatch.setattr("pipelines.serving_file.time_side_by_side", time_side_by_side)
+    monkeypatch.setattr("pipelines.version.serving_file.time_side_by_side", time_side_by_side)
 
 
 def _blind_to_light(graph: Path, target: Path) -> Path:
@@ -89,13 +89,13 @@ def test_a_file_that_fails_on_the_rest_of_validation_gives_way_to_the_next(
 ) -> None:
     """What passes for int8 is exact on dark images; the one bright image comes last."""
     int8 = _blind_to_light(graph, tmp_path / "int8.onnx")
-    monkeypatch.setattr("pipelines.serving_file.MIN_PIXEL_AGREEMENT", 0.999)
+    monkeypatch.setattr("pipelines.version.serving_file.MIN_PIXEL_AGREEMENT", 0.999)
     bright = _labelled(range(80, 81))[0]
     images = [image._replace(rgb=image.rgb // 8) for image in _labelled(range(81, 86))]
     if where == "beyond the budget":
         images.append(bright)
     else:
-        monkeypatch.setattr("pipelines.serving_file.MAX_SIDE", 96)
+        monkeypatch.setattr("pipelines.version.serving_file.MAX_SIDE", 96)
         around = np.concatenate([bright.rgb, bright.rgb // 8, bright.rgb])
         images.append(bright._replace(rgb=around, mask=np.concatenate([bright.mask] * 3)))
     good = choose_serving_file(network, 1, images[:-1], fp32=graph, int8=int8)

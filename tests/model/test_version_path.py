@@ -10,14 +10,15 @@ from disc_images import write_data
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines.build_version import BuiltVersion, build_version
-from pipelines.data_step import PreparedData, prepare_data, store
-from pipelines.evaluate import evaluate_version
-from pipelines.fit import Fitted, fit
-from pipelines.golden_image import SIDE, write_golden
-from pipelines.labelled import LabelledImages, over_slices
-from pipelines.manifest import pixel_digest
-from pipelines.settings import FitSettings
+from pipelines.data.data_step import PreparedData, prepare_data
+from pipelines.data.labelled import LabelledImages, over_slices
+from pipelines.data.manifest import pixel_digest
+from pipelines.runs.evaluate_version import evaluate_version
+from pipelines.training.batches import sample_store
+from pipelines.training.fit import Fitted, fit
+from pipelines.training.settings import FitSettings
+from pipelines.version.build_version import BuiltVersion, build_version
+from pipelines.version.golden_image import SIDE, write_golden
 from registry.evidence import Evaluation
 from resunet.errors import VersionError
 from resunet.images import read_image
@@ -63,7 +64,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         precision="fp32",
     )
     fitted = fit(
-        settings, store(data.split("train"), data.manifest, 100), store(data.split("validation"), data.manifest, 100)
+        settings,
+        sample_store(data.split("train"), data.manifest, 100),
+        sample_store(data.split("validation"), data.manifest, 100),
     )
     root = folder / "version"
     root.mkdir()
@@ -115,9 +118,9 @@ def test_int8_and_the_comparison_of_engines_begin_with_every_slice(
         raise SeenError
 
     # The graph is not looked at here, and took longer than all the rest.
-    monkeypatch.setattr("pipelines.build_version.export_graph", lambda *_: None)
-    monkeypatch.setattr("pipelines.build_version.quantise", quantise)
-    monkeypatch.setattr("pipelines.build_version.choose_serving_file", choose)
+    monkeypatch.setattr("pipelines.version.build_version.export_graph", lambda *_: None)
+    monkeypatch.setattr("pipelines.version.build_version.quantise", quantise)
+    monkeypatch.setattr("pipelines.version.build_version.choose_serving_file", choose)
     with pytest.raises(SeenError):
         build_version(tmp_path, made.fitted, made.settings, made.data, None, Console(quiet=True))
     for split in ("train", "validation"):
@@ -159,7 +162,7 @@ def test_an_engine_that_fails_every_golden_image_may_not_serve(
     directory.mkdir()
     for file in made.built.directory.iterdir():
         (directory / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr("pipelines.golden_image.check_golden", check)
+    monkeypatch.setattr("pipelines.version.golden_image.check_golden", check)
     spec = write_golden(directory, made.spec, made.data.split("validation"))
     assert (spec.engines["openvino"].eligible, spec.engines["onnxruntime"].eligible) == (False, True)
     assert VersionSpec.read(directory) == spec

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.synthetic import Knobs, draw
+from pipelines.data.synthetic import Knobs, draw
 from resunet.losses import segmentation_loss
 from resunet.networks import SegmentationNetwork, build_network
 from resunet.networks.graph import normalise

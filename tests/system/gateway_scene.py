@@ -29,7 +29,7 @@ from ready_tables import with_tables
 from version_factory import draw, encode, write_version
 from waiting import until
 
-from pipelines import register
+from pipelines.runs import register
 from pipelines.servers import start_group
 from serving.requirements import model_requirements
 from serving.version import VersionSpec

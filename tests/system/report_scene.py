@@ -24,14 +24,14 @@ sys.path.insert(0, str(PROJECT / "tests" / "code"))
 from labelled_images import truth_of  # noqa: E402
 from version_factory import draw, make_spec, write_graph, write_version  # noqa: E402
 
-from pipelines import register  # noqa: E402
-from pipelines.data_step import PreparedData, prepare_data  # noqa: E402
-from pipelines.evaluate import evaluate, file_digests, known_slices  # noqa: E402
-from pipelines.evaluation_report import run_metrics  # noqa: E402
-from pipelines.labelled import LabelledImages  # noqa: E402
-from pipelines.manifest import fingerprint, write_manifest  # noqa: E402
-from pipelines.settings import FitSettings  # noqa: E402
-from pipelines.tracking import log_data, log_settings  # noqa: E402
+from pipelines.data.data_step import PreparedData, prepare_data  # noqa: E402
+from pipelines.data.labelled import LabelledImages  # noqa: E402
+from pipelines.data.manifest import fingerprint, write_manifest  # noqa: E402
+from pipelines.runs import register  # noqa: E402
+from pipelines.runs.tracking import log_data, log_settings  # noqa: E402
+from pipelines.training.settings import FitSettings  # noqa: E402
+from pipelines.version.evaluate import evaluate, file_digests, known_slices  # noqa: E402
+from pipelines.version.evaluation_report import run_metrics  # noqa: E402
 from registry.evidence import VERSION_FOLDER, Evaluation  # noqa: E402
 from serving.engine import open_engine  # noqa: E402
 from serving.golden import make_golden  # noqa: E402

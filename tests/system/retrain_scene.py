@@ -20,7 +20,7 @@ from monitoring.jobs.commands import Commands
 from monitoring.jobs.job import Ran
 from monitoring.jobs.table import Reporting, jobs_of
 from monitoring.jobs.turns import Turns
-from pipelines.synthetic import Knobs, generate
+from pipelines.data.synthetic import Knobs, generate
 from records.inference import InferenceLog
 from records.labels import Label, Source
 from records.log_database import open_log

@@ -14,7 +14,7 @@ from train_scene import Pair
 
 from pipelines.retraining.challenger import BATCHES_TAG
 from pipelines.retraining.retrain import BASE_TAG, REASON_TAG
-from pipelines.train import EXPERIMENT
+from pipelines.runs.train import EXPERIMENT
 from records import audit
 from records.batch import file_stem
 from records.database import open_database

@@ -15,7 +15,7 @@ from ready_tables import with_tables
 from small_versions import evaluation, lineage, scores
 from version_factory import draw, encode, write_version
 
-from pipelines.register import log_version, register_version
+from pipelines.runs.register import log_version, register_version
 from pipelines.servers import GUARDED, scoring_server, tracking_server
 from records.database import open_database
 from registry.evidence import Evaluation

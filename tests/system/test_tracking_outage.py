@@ -15,9 +15,9 @@ from mlflow_server import free_port, tracking_server
 from train_scene import DEADLINE_S, finished, make_scene
 from waiting import until
 
-from pipelines.metric_log import MetricLog
-from pipelines.schedule import Schedule
+from pipelines.runs.metric_log import MetricLog
 from pipelines.servers import watched_tracking_server
+from pipelines.training.schedule import Schedule
 
 # Long enough that most of it happens without the server, however busy the machine is.
 LONG = {"epochs": 60, "crop": 32}

@@ -20,10 +20,10 @@ from safetensors.numpy import load_file
 from train_scene import DEADLINE_S, FIT, STAINS, Pair, Trained, finished, kill_tree
 from waiting import until
 
-from pipelines.checkpoint import claimed
-from pipelines.manifest import fingerprint, read_manifest
-from pipelines.schedule import Schedule
-from pipelines.splits import key_of, split_of
+from pipelines.data.manifest import fingerprint, read_manifest
+from pipelines.data.splits import key_of, split_of
+from pipelines.training.checkpoint import claimed
+from pipelines.training.schedule import Schedule
 from records.digests import verify_digests
 from registry.evidence import Evaluation
 from registry.signing import verify

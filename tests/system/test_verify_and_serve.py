@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "code"))
 from version_factory import ROOT, draw, encode, write_version
 from waiting import until
 
-from pipelines import register
+from pipelines.runs import register
 from pipelines.servers import START_SECONDS
 from records.digests import write_digests
 from records.trust import Trust

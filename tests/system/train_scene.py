@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.synthetic import Knobs, generate
+from pipelines.data.synthetic import Knobs, generate
 from registry.signing import keygen
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""A folder of images and masks, checked, split and described; and the data sets that are made or fetched."""

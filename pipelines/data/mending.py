@@ -1,0 +1,92 @@
+"""`prepare --mend`: near-duplicates of a data set into one group each, written to `groups.csv`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipelines.data.dataset import Dataset
+from pipelines.data.groups import (
+    GROUPS_FILE,
+    effective_groups,
+    foreign_rows,
+    mend,
+    read_groups,
+    straddles,
+    write_groups,
+)
+from pipelines.data.manifest import FileFacts
+from pipelines.data.splits import Split, key_of, split_of
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What mending a data set did.
+
+    Attributes:
+        dataset: with its new groups.
+        new_rows: rows that were written.
+        bridges: files that could not be placed without moving others, by set.
+        replaced: files whose rows were written for other images of the same names, and made way.
+        moved: files whose split is another than before, with that one and the new one.
+    """
+
+    dataset: Dataset
+    new_rows: int = 0
+    bridges: tuple[tuple[str, ...], ...] = ()
+    replaced: tuple[str, ...] = ()
+    moved: Mapping[str, tuple[Split, Split]] = field(default_factory=dict)
+
+
+def mend_dataset(
+    dataset: Dataset, readable: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], target: Path, whole: bool
+) -> Mended:
+    """Write near-duplicates into one group each; files that have a row keep it.
+
+    Args:
+        readable: facts of the images that can be read.
+        pairs: near-duplicates by name, `images/a.png`.
+        target: the `groups.csv` that is read and written.
+        whole: `dataset` is the whole folder, not a part of it.
+    """
+    name = {sample.file: sample.image.name for sample in dataset.samples}
+    pixels = {name[fact.file]: fact.pixels for fact in readable}
+    joined = [(name[a], name[b]) for a, b in pairs]
+    declared = {s.image.name: s.declared_group for s in dataset.samples if s.declared_group is not None}
+    own = read_groups(target)
+    written = {**read_groups(dataset.root / GROUPS_FILE), **own}
+
+    def groups_with(rows: Mapping[str, str]) -> dict[str, str]:
+        return effective_groups(declared, rows)
+
+    before = groups_with(written)
+    mending = mend(pixels, before, written, joined)
+    groups = groups_with({**written, **mending.rows})
+    # Rows written for other images keep files together that have nothing in common, which does no harm as long
+    # as copies are not kept apart: images that were all saved anew keep their splits.
+    foreign = foreign_rows(written, pixels) if whole else frozenset()
+    replaced = foreign if mending.bridges or straddles(pixels, groups, joined) else frozenset()
+    if replaced:
+        written = {file: group for file, group in written.items() if file not in replaced}
+        mending = mend(pixels, groups_with(written), written, joined)
+        groups = groups_with({**written, **mending.rows})
+    if mending.rows or not target.is_file():
+        write_groups(target, {**own, **mending.rows})
+    samples = tuple(replace(sample, group=groups.get(sample.image.name)) for sample in dataset.samples)
+    bridges = tuple(tuple(f"images/{file}" for file in bridge) for bridge in mending.bridges)
+    return Mended(
+        replace(dataset, samples=samples),
+        len(mending.rows),
+        bridges,
+        tuple(f"images/{file}" for file in sorted(replaced)),
+        _moved(pixels, before, groups),
+    )
+
+
+def _moved(
+    pixels: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, tuple[Split, Split]]:
+    splits = {
+        f"images/{file}": (split_of(key_of(before.get(file), digest)), split_of(key_of(after.get(file), digest)))
+        for file, digest in sorted(pixels.items())
+    }
+    return {file: (was, now) for file, (was, now) in splits.items() if was != now}

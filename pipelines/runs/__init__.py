@@ -1,0 +1,1 @@
+"""Trainings as MLflow runs: what they log, and the versions that they register."""
