@@ -8,6 +8,7 @@ result is the mean and the spread.
 
 import hashlib
 import statistics
+from collections.abc import Sequence
 
 import mlflow
 from rich.console import Console
@@ -49,11 +50,13 @@ def cut_folds(data: PreparedData, folds: int) -> list[list[Sample]]:
     return parts
 
 
-def cross_validate(folds: int, settings: FitSettings, data: PreparedData, console: Console) -> list[float]:
+def cross_validate(
+    parts: Sequence[Sequence[Sample]], settings: FitSettings, data: PreparedData, console: Console
+) -> list[float]:
     """Train once a fold; log each as a nested run, the mean and the spread on the active run.
 
     Args:
-        folds: 2 or more.
+        parts: the images of each fold, see `cut_folds`.
         settings: with `keep="last"` and no patience, so that a fold's images have no say in its weights.
         data: the data set.
         console: where progress and the table go.
@@ -61,8 +64,7 @@ def cross_validate(folds: int, settings: FitSettings, data: PreparedData, consol
     Returns:
         the mean Dice of each fold's held-out images.
     """
-    parts = cut_folds(data, folds)
-    scores = []
+    scores, folds = [], len(parts)
     for held_out, part in enumerate(parts):
         rest = [sample for other, samples in enumerate(parts) if other != held_out for sample in samples]
         console.print(f"fold {held_out + 1} of {folds}: {len(rest)} images to train on, {len(part)} held out")

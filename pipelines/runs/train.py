@@ -19,7 +19,7 @@ from rich.console import Console
 
 from pipelines.data.data_step import PreparedData, prepare_data
 from pipelines.pins import PROJECT
-from pipelines.runs.cross_validation import cross_validate
+from pipelines.runs.cross_validation import cross_validate, cut_folds
 from pipelines.runs.fit_progress import fit_with_progress
 from pipelines.runs.register import LoggedVersion, log_version, register_version
 from pipelines.runs.tracked_run import tracked_run
@@ -99,6 +99,7 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
         settings = options.fit.model_copy(update={"classes": data.classes})
         if options.folds:
             settings = settings.model_copy(update={"keep": "last"})
+        parts = cut_folds(data, options.folds) if options.folds else []
         _refuse_uncomputable(settings, data, options.folds)
         run_id = claims.enter_context(_run(options, data))
         console.print(_hello(run_id, options), style="dim", soft_wrap=True)
@@ -111,7 +112,7 @@ def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
             log_data(data)
             log_environment()
         if options.folds:
-            cross_validate(options.folds, settings, data, console)
+            cross_validate(parts, settings, data, console)
             return None
         return _train_version(options, settings, data, run_id, console)
 

@@ -121,6 +121,13 @@ def test_images_that_the_architecture_could_not_be_measured_on_are_named_before_
     assert not (tmp_path / "unused.db").exists()
 
 
+def test_more_folds_than_the_images_fill_are_refused_before_a_run_begins(
+    refused: Refused, data: str, tmp_path: Path
+) -> None:
+    assert "do not fill 500 folds" in refused("train", "--data", data, "--folds", "500")
+    assert not (tmp_path / "unused.db").exists()
+
+
 @pytest.mark.parametrize("command", ["train", "prepare"])
 def test_a_data_folder_that_is_not_there_is_named(command: str, refused: Refused, tmp_path: Path) -> None:
     told = refused(command, "--data", str(tmp_path / "nowhere"))
