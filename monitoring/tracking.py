@@ -28,6 +28,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 
 from records.digests import DIGESTS_FILE, read_digests, version_digest
+from records.tracking_file import why_not_opened
 from resunet.errors import ResunetError, SettingsError, VersionError
 
 REFERENCE_PATH = "artifacts/version/reference.parquet"
@@ -77,10 +78,12 @@ def connect(*, patient: bool = False) -> MlflowClient:
             the server may meet. What MLFLOW_HTTP_REQUEST_MAX_RETRIES says holds in any case.
 
     Raises:
-        TrackingError: the address makes no sense.
+        TrackingError: the address makes no sense, or names a file that cannot be opened.
     """
     if not patient:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    if reason := why_not_opened(mlflow.get_tracking_uri()):
+        raise TrackingError(f"MLflow's database: {reason}. Check MLFLOW_TRACKING_URI")
     with explained_tracking():
         return MlflowClient()
 

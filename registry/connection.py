@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
+from records.tracking_file import why_not_opened
 from resunet.errors import SettingsError
 
 # What MLflow refuses before it asks a server, or in the place of one.
@@ -45,6 +46,8 @@ def tracking_uri() -> Iterator[str]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = mlflow.get_tracking_uri()
+    if reason := why_not_opened(uri):
+        raise SettingsError(f"the tracking database: {reason}. Is MLFLOW_TRACKING_URI right?")
     try:
         yield uri
     except MlflowException as error:

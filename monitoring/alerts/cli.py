@@ -219,8 +219,17 @@ def _deliver(engine: "Engine", recipients: "Recipients", policies: "Sequence[Pol
         os.environ.setdefault(name, value)
     import mlflow
 
-    with Reports(mlflow.MlflowClient(), mlflow.get_tracking_uri()) as reports, Drawing(engine, policies) as drawing:
-        return deliver(engine, recipients, reports, lambda: datetime.now(UTC), draw=drawing.of).problems
+    from monitoring.tracking import TrackingError, connect
+
+    client, without = None, list[str]()
+    try:
+        client = connect()
+    except TrackingError as error:
+        # Words that wait help nobody.
+        without.append(f"the message goes out without a link to its report: {error}")
+    with Reports(client, mlflow.get_tracking_uri()) as reports, Drawing(engine, policies) as drawing:
+        sent = deliver(engine, recipients, reports, lambda: datetime.now(UTC), draw=drawing.of)
+    return (*without, *sent.problems)
 
 
 def _say_firing(alerts: "Sequence[Alert]") -> None:

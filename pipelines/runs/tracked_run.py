@@ -20,6 +20,7 @@ from pipelines.locks import lock_in_writable_folder
 from pipelines.runs.tracking import prefer_project_run
 from pipelines.runs.tracking_errors import TRACKING_FAILURES, TrackingError, reason
 from records.settings import RecordsSettings
+from records.tracking_file import why_not_opened
 from resunet.errors import SettingsError
 
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -51,6 +52,8 @@ def tracked_run(
         TrackingError: the tracking server is away, hangs or refuses, and so its database; whatever the block logs
             ends so where it is a server.
     """
+    if unopened := why_not_opened(mlflow.get_tracking_uri()):
+        raise TrackingError(f"cannot log to the tracking database: {unopened}. Is MLFLOW_TRACKING_URI right?")
     mlflow.enable_system_metrics_logging()
     try:
         # Nothing is lost yet: whoever has not started the server is not kept waiting for minutes.

@@ -70,7 +70,7 @@ def test_who_types_a_command_does_not_wait_minutes_for_the_server(
 
 
 @pytest.mark.parametrize("command", ["report", "trend", "pick"])
-@pytest.mark.parametrize("address", ["banana", "gopher://127.0.0.1"])
+@pytest.mark.parametrize("address", ["banana", "gopher://127.0.0.1", "sqlite:////proc/1/mlflow.db"])
 def test_an_address_that_is_none_is_told_in_a_sentence(command: str, address: str, tmp_path: Path) -> None:
     mlflow.set_tracking_uri(address)
     typed = (command, "--out", str(tmp_path / "out")) if command == "pick" else (command,)

@@ -48,7 +48,9 @@ def test_a_name_that_is_none_does_not_put_the_address_in_doubt(tmp_path: Path) -
     assert isinstance(error, SettingsError) and str(error).endswith("Names cannot contain '/' or ':'")
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "banana", "gopher://127.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1", "banana", "gopher://127.0.0.1", "sqlite:////proc/1/mlflow.db"]
+)
 def test_an_address_where_no_server_is_is_doubted(address: str) -> None:
     mlflow.set_tracking_uri(address)
     with pytest.raises(SettingsError) as told, tracking() as client:

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
+import mlflow
 import numpy as np
 import pytest
 from alert_scene import DAY, DAY_0, World, world
 from apprise.plugins.base import NotifyBase
 from inboxes import PASSWORD, MailServer, mail_server
 from mlflow import MlflowClient
+from mlflow_state import mlflow_state_kept
 from typer.testing import CliRunner, Result
 
 from monitoring.cli import app
@@ -105,6 +107,20 @@ def test_two_checks_at_once_send_one_mail_with_link_and_picture_and_exit_3(
     assert f"report: {link}" in arrived.text and PASSWORD not in arrived.message.as_string()
     attached = [part.get_payload(decode=True) for part in arrived.message.walk() if part.get_filename() == "drift.png"]
     assert attached == [picture]
+
+
+@pytest.mark.parametrize("address", ["banana", "sqlite:////proc/1/mlflow.db"])
+def test_a_tracking_address_that_is_none_costs_the_link_and_not_the_message(
+    address: str, here: World, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (0, 1):
+        here.report(day, "drift", run_id="0123456789")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with mlflow_state_kept():
+        mlflow.set_tracking_uri(None)
+        done = command("check")
+    assert done.exit_code == 2 and "without a link to its report" in done.output, done.output
+    assert "report: MLflow run 0123456789" in mail.get().text
 
 
 def test_an_alert_on_labels_has_a_picture_of_them(here: World, mail: MailServer) -> None:

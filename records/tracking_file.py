@@ -1,0 +1,43 @@
+"""Whether the SQLite file that MLflow's address names can be opened: MLflow itself tries for minutes before it says no.
+
+if reason := why_not_opened(mlflow.get_tracking_uri()):
+    raise SettingsError(reason)
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+
+def why_not_opened(address: str) -> str:
+    """Why the file cannot be opened, in words; empty where it can be, or where the address names none.
+
+    Args:
+        address: of a tracking server or its database. Nothing is made where it points to.
+    """
+    if not address.startswith("sqlite:"):
+        return ""
+    from sqlalchemy.engine import make_url  # takes a while, and is of use for this kind of address alone
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        database = make_url(address).database
+    except (ArgumentError, ValueError):
+        return "it is no address: write sqlite:///path/to/mlflow.db"
+    if not database or database == ":memory:":
+        return ""
+    path = Path(database)
+    if path.is_dir():
+        return f"{path} is a folder, not a file"
+    if not path.exists():
+        # MLflow makes the folders.
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        return "" if writable else f"{path} is not there and cannot be made: {there} cannot be written to"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        return f"{path} cannot be opened: {error}"
+    return ""
