@@ -37,10 +37,15 @@ _VALUES = (",", "[", "{", "\n")
 HOW_TO_SEND = (
     'send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of an image file>"]]}} as application/json'
 )
-DATA_URL = "image begins with data:…;base64, as a URL does: leave that out, and send the base64 text behind it alone"
+BEGINS_AS_URL = (
+    "begins with data:…;base64, as a URL does: leave that out, and send the base64 text behind it alone (to /segment, "
+    "the file itself)"
+)
+DATA_URL = f"image {BEGINS_AS_URL}"
 UNDECODED = (
-    "image arrived as base64 text, not as an image file: encode the file once, and send it in dataframe_split or "
-    "dataframe_records, which are decoded; inputs and instances are not"
+    "image arrived as base64 text, not as an image file: it was encoded more often than it is decoded. "
+    "dataframe_split, dataframe_records and JSON of the V2 protocol are decoded once; instances, inputs, /segment and "
+    "binary tensors are not"
 )
 # How a data URL begins that was taken for base64, which skips its signs; and how base64 text does.
 _DATA_URL_DECODED = base64.b64decode("data")
@@ -207,7 +212,7 @@ def measure(rows: Sequence[Row]) -> list[int]:
 
 def _sent_otherwise(data: bytes) -> ImageError | None:
     """What is wrong with bytes that are no image, where they are one in another clothing."""
-    if data[:5].lower() == b"data:" or data.startswith(_DATA_URL_DECODED):
+    if is_data_url(data) or data.startswith(_DATA_URL_DECODED):
         return ImageError(DATA_URL)
     if _BASE64.fullmatch(data[:_BASE64_LOOKED_AT]):
         try:
@@ -216,6 +221,11 @@ def _sent_otherwise(data: bytes) -> ImageError | None:
             return None
         return ImageError(UNDECODED)
     return None
+
+
+def is_data_url(text: bytes | str) -> bool:
+    """Whether base64 text has the head of a URL."""
+    return text[:5].lower() in ("data:", b"data:")
 
 
 def decode(row: Row) -> NDArray[np.uint8]:

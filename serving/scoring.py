@@ -24,7 +24,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNA
 
 from resunet.errors import RecordsError
 from serving.errors import INTERNAL_MESSAGE, UNLOGGED_MESSAGE, TooLargeError, headers_of, status_of
-from serving.request import DATA_URL, HOW_TO_SEND, check_values
+from serving.request import DATA_URL, HOW_TO_SEND, check_values, is_data_url
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _explain_rows(rows: list[dict[str, Any]] | None) -> str | None:
             return f"row {number}: image is missing"
         if not isinstance(image, str):
             return f"row {number}: image must be base64 text"
-        if image[:5].lower() == "data:":
+        if is_data_url(image):
             return f"row {number}: {DATA_URL}"
         try:
             base64.decodebytes(image.encode("utf-8"))

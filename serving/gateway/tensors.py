@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from resunet.errors import SettingsError
 from serving.errors import TooLargeError
-from serving.request import check_values
+from serving.request import BEGINS_AS_URL, check_values, is_data_url
 
 _LENGTH: Final = struct.Struct("<I")
 _MOST_TENSORS: Final = 16
@@ -187,6 +187,8 @@ def _count(shape: Sequence[int]) -> int:
 def _decoded(value: object) -> bytes:
     if not isinstance(value, str):
         raise SettingsError("an element of a BYTES input must be base64 text in JSON")
+    if is_data_url(value):
+        raise SettingsError(f"an element of a BYTES input {BEGINS_AS_URL}")
     try:
         return base64.b64decode(value.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):

@@ -89,6 +89,7 @@ GOOD = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["eA=="]}
         ({"inputs": [GOOD | {"data": [7]}]}, "must be base64 text"),
         ({"inputs": [GOOD | {"data": ["eA="]}]}, "not valid base64"),
         ({"inputs": [GOOD | {"data": ["ä"]}]}, "not valid base64"),
+        ({"inputs": [GOOD | {"data": ["data:image/png;base64,eA=="]}]}, "begins with data:…;base64, as a URL does"),
         ({"inputs": [GOOD | {"parameters": {"binary_data_size": 5}}]}, "binary_data_size must be"),
         ({"inputs": [GOOD | {"parameters": {"binary_data_size": True}}]}, "binary_data_size must be"),
         ({"inputs": [GOOD], "parameters": {"binary_data_output": "yes"}}, "binary_data_output must be true or false"),

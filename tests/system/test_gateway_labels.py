@@ -49,6 +49,7 @@ def test_the_true_mask_is_scored_against_the_answer(gateway: Gateway) -> None:
         ({"request_id": "a", "dice": 0.5, "mask": "AAAA"}, 400, "either mask or dice"),
         ({"request_id": "a", "dice": 2}, 400, "dice"),
         ({"request_id": "a", "mask": "not base64!"}, 400, "not valid base64"),
+        ({"request_id": "a", "mask": "data:image/png;base64,eA=="}, 400, "mask begins with data:…;base64"),
         ({"request_id": "a", "mask": base64.b64encode(IMAGE).decode()}, 400, "the mask: "),
         ({"request_id": "a", "dice": 0.5, "source": "rumour"}, 400, "source"),
         ({"request_id": "a", "dice": 0.5, "surplus": 1}, 400, "surplus"),

@@ -69,6 +69,8 @@ def test_each_form_is_of_the_same_mask(gateway: Gateway, expected: dict[str, Any
         (IMAGE, {}, {}, 415, "an image is sent as image/png"),
         (b"", PNG, {}, 400, "there is no image"),
         (IMAGE[:300], PNG, {}, 400, "truncated"),
+        (base64.b64encode(IMAGE), PNG, {}, 400, "arrived as base64 text, not as an image file"),
+        (b"data:image/png;base64," + base64.b64encode(IMAGE), PNG, {}, 400, "to /segment, the file itself"),
         (b"no image at all", PNG, {}, 400, ""),
         (IMAGE, PNG | {"Accept": "text/html"}, {}, 406, "there is image/png"),
         (IMAGE, PNG, {"view": "heat"}, 400, "view must be"),

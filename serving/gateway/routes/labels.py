@@ -18,7 +18,7 @@ from serving.budget import WorkBudget
 from serving.errors import ConflictError, NotThereError
 from serving.gateway.manual import refusals
 from serving.gateway.parts import Parts, ToldRoute, nothing_live, parts_of
-from serving.request import MAX_TEXT, check_values
+from serving.request import BEGINS_AS_URL, MAX_TEXT, check_values, is_data_url
 
 router = APIRouter(route_class=ToldRoute, tags=["labels"])
 
@@ -116,6 +116,8 @@ def _read(body: bytes) -> LabelBody:
 def _mask(text: str | None, budget: WorkBudget, deadline: float) -> Any:
     if text is None:
         return None
+    if is_data_url(text):
+        raise SettingsError(f"mask {BEGINS_AS_URL}")
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
