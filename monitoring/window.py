@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from records.clocks import CLOCKS_DIFFER
 from resunet.errors import SettingsError
 
 # With fewer live rows a window has no verdict, unless somebody asks for one.
@@ -18,8 +19,6 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # A Monday: weeks begin with it.
 _ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 _LONGEST = timedelta(days=3650)
-# By which the clock of who asks may be ahead.
-_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def parse_end(text: str, now: datetime) -> datetime:
         SettingsError: the text is not a date, or is one in the future: rows of the window are still to come.
     """
     end = parse_moment(text)
-    if end > now + _CLOCKS_DIFFER:
+    if end > now + CLOCKS_DIFFER:
         raise SettingsError(
             f"--until {end.isoformat()} is in the future: a window that is not over has no verdict. Name a moment up "
             "to now, or leave --until out"

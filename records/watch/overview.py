@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Engine, inspect
 
+from records.clocks import CLOCKS_DIFFER
 from records.engines import describe, explained, make_engine
 from records.log_database import stored_format
 from records.schema import SCHEMA_VERSION
@@ -37,8 +38,6 @@ NO_VERSION: Final = "no version"
 # A week of hourly windows; and what is looked at for them, where others end at the same hours.
 _MOST_REPORTS: Final = 168
 _MOST_READ: Final = 1000
-# By which the clock of who made a report may be ahead.
-_CLOCKS_DIFFER: Final = timedelta(minutes=1)
 # Of an alert's row: how it is kept, and nothing to be told.
 _UNTOLD: Final = frozenset({"course", "revision"})
 _T = TypeVar("_T")
@@ -306,7 +305,7 @@ def _reports(engine: Engine, model_name: str, now: datetime, limit: int, *kinds:
 
     A window that is not over says nothing yet.
     """
-    over = now + _CLOCKS_DIFFER
+    over = now + CLOCKS_DIFFER
     read = [latest_reports(engine, model_name, limit=limit, before=over, kind=kind) for kind in kinds]
     return max((found for found in read if found), key=lambda found: _weight(_last(found)), default=())
 
