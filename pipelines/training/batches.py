@@ -4,6 +4,9 @@ A batch is a pure function of (seed, step), so a resumed run sees what an uninte
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from typing import Protocol
 
 import numpy as np
@@ -67,7 +70,11 @@ def sample_store(samples: Sequence[Sample], manifest: pd.DataFrame, budget_mb: i
     """Samples of a data set as pixels by index: kept decoded while they fit `budget_mb`."""
     sizes = manifest.set_index("path").loc[[sample.file for sample in samples], ["width", "height"]]
     decoded: NDArray[np.int64] = sizes["width"].to_numpy(np.int64) * sizes["height"].to_numpy(np.int64) * 4
-    return SampleStore(lambda index: load(samples[index]), decoded.tolist(), budget_mb * 1_000_000)
+    return SampleStore(partial(_loaded, samples), decoded.tolist(), budget_mb * 1_000_000)
+
+
+def _loaded(samples: Sequence[Sample], index: int) -> Pixels:
+    return load(samples[index])
 
 
 class _BatchesByStep(Dataset[tuple[Tensor, Tensor]]):
@@ -104,16 +111,29 @@ def batches(
         crop: side of a crop in pixels.
         seed: with the step, decides everything random.
         start: the first step.
-        workers: processes that read ahead when the store does not fit in memory.
+        workers: processes that read ahead when the store does not fit in memory. Its `load` has to be pickled then.
 
     Yields:
         images (N, crop, crop, 3) uint8 and masks (N, crop, crop) uint8 class indices.
     """
+    ahead = 0 if store.in_memory else workers
     loader = DataLoader(
         _BatchesByStep(store, batch_size, crop, seed),
         batch_size=None,
         sampler=range(start, 1 << 40),
-        num_workers=0 if store.in_memory else workers,
-        prefetch_factor=4 if not store.in_memory and workers else None,
+        num_workers=ahead,
+        prefetch_factor=4 if ahead else None,
+        multiprocessing_context=_of_a_server() if ahead else None,
     )
     return iter(loader)
+
+
+def _of_a_server() -> BaseContext:
+    """Processes that a small server forks, which has no threads.
+
+    A training has many, of its own and of libraries. Forked from it, a process has the locks that they held, which
+    nobody will release there, and may keep the training waiting for its first batch for ever.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context

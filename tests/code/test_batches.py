@@ -1,5 +1,9 @@
 """Batches: a function of seed and step, kept in memory only within the budget."""
 
+import threading
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +44,34 @@ def test_batches_that_workers_read_equal_those_from_memory() -> None:
     assert not streamed.in_memory
     for kept, read in zip(_take(_store(), 0, 3), _take(streamed, 0, 3, workers=2), strict=True):
         assert torch.equal(kept, read)
+
+
+def test_processes_that_read_ahead_are_not_forked_from_a_training_which_has_threads() -> None:
+    """Here one holds a lock that is not released in a child; the real ones are those of libraries."""
+    held = threading.Lock()
+    with held:
+        store = SampleStore(partial(_waiting, _Lock(held)), [50 * 40 * 4] * 6, 0)
+        assert len(_take(store, 0, 1, workers=1)) == 1
+
+
+class _Lock:
+    """A lock of its own in each process, but for forked ones."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
+
+    def __reduce__(self) -> tuple[Callable[[], "_Lock"], tuple[()]]:
+        return _new_lock, ()
+
+
+def _new_lock() -> _Lock:
+    return _Lock(threading.Lock())
+
+
+def _waiting(one: _Lock, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    assert one.lock.acquire(timeout=20), "the lock of another process is waited for"
+    one.lock.release()
+    return _sample(index)
 
 
 def test_images_within_the_budget_are_decoded_once() -> None:

@@ -93,12 +93,15 @@ def test_a_demo_that_is_told_to_end_lets_the_command_under_way_end_its_own_way(
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     step = (
         "import signal, sys, time; from pathlib import Path\n"
+        # What was started in the background by a shell may ignore it, and all that it starts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"
         f"Path({str(begun)!r}).touch()\n"
         f"try: time.sleep(60)\nfinally: time.sleep(1); Path({str(ended)!r}).touch()\n"
     )
     demo = (
         "import os, signal, sys; from pipelines.demo_promotion import _run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         f"try: _run([sys.executable, '-c', {step!r}], dict(os.environ))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
