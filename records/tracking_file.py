@@ -5,18 +5,20 @@ if reason := why_not_opened(mlflow.get_tracking_uri()):
 """
 
 import os
-import sqlite3
-from contextlib import closing
 from pathlib import Path
+from typing import Final
+
+# How a database begins; one that nothing was written to yet is empty.
+_HEADS: Final = (b"SQLite format 3\0", b"")
 
 
 def why_not_opened(address: str) -> str:
     """Why the file cannot be opened, in words; empty where it can be, or where the address names none.
 
     Args:
-        address: of a tracking server or its database. Nothing is made where it points to.
+        address: of a tracking server or its database. Nothing is made where it points to, and no lock waited for.
     """
-    if not address.startswith("sqlite:"):
+    if address.partition(":")[0].partition("+")[0] != "sqlite":
         return ""
     from sqlalchemy.engine import make_url  # takes a while, and is of use for this kind of address alone
     from sqlalchemy.exc import ArgumentError
@@ -28,6 +30,13 @@ def why_not_opened(address: str) -> str:
     if not database or database == ":memory:":
         return ""
     path = Path(database)
+    try:
+        return _why_not(path)
+    except OSError as error:
+        return f"{path} cannot be opened: {error.strerror}"
+
+
+def _why_not(path: Path) -> str:
     if path.is_dir():
         return f"{path} is a folder, not a file"
     if not path.exists():
@@ -35,9 +44,6 @@ def why_not_opened(address: str) -> str:
         there = next(folder for folder in path.absolute().parents if folder.exists())
         writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         return "" if writable else f"{path} is not there and cannot be made: {there} cannot be written to"
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
-        return f"{path} cannot be opened: {error}"
-    return ""
+    with path.open("rb") as file:
+        head = file.read(len(_HEADS[0]))
+    return "" if head in _HEADS else f"{path} is no SQLite database"

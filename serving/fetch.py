@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from records.tracking_file import why_not_opened
 from resunet.errors import SettingsError, StoreError, VersionError
 from serving.identity import read_note
 
@@ -31,9 +32,12 @@ def fetch_model(uri: str, folder: Path) -> Path:
     """
     fail_soon()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    if reason := why_not_opened(mlflow.get_tracking_uri()):
+        raise StoreError(f"the tracking database: {reason}. Is MLFLOW_TRACKING_URI right?")
     try:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except MlflowException as error:

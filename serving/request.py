@@ -37,11 +37,8 @@ _VALUES = (",", "[", "{", "\n")
 HOW_TO_SEND = (
     'send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of an image file>"]]}} as application/json'
 )
-BEGINS_AS_URL = (
-    "begins with data:…;base64, as a URL does: leave that out, and send the base64 text behind it alone (to /segment, "
-    "the file itself)"
-)
-DATA_URL = f"image {BEGINS_AS_URL}"
+BEGINS_AS_URL = "begins with data:…;base64, as a URL does: leave that out, and send the base64 text behind it alone"
+DATA_URL = f"image {BEGINS_AS_URL} (to /segment, the file itself)"
 UNDECODED = (
     "image arrived as base64 text, not as an image file: it was encoded more often than it is decoded. "
     "dataframe_split, dataframe_records and JSON of the V2 protocol are decoded once; instances, inputs, /segment and "

@@ -22,6 +22,7 @@ from pipelines.runs.tracking import log_evaluation
 from pipelines.version.evaluate import evaluate, file_digests, known_slices
 from pipelines.version.evaluation_report import check_scores_file, evaluation_table, write_scores
 from records.digests import DIGESTS_FILE, verify_digests
+from records.tracking_file import why_not_opened
 from registry.evidence import Evaluation
 from resunet.errors import DataError, SettingsError, VersionError
 from serving.golden import check_golden
@@ -65,6 +66,9 @@ def evaluate_version(
     """
     if out is not None:
         check_scores_file(out)
+    tracked: bool = mlflow.is_tracking_uri_set() or not Path(model).is_dir()
+    if tracked and (reason := why_not_opened(mlflow.get_tracking_uri())):
+        raise SettingsError(f"the tracking database: {reason}. Is MLFLOW_TRACKING_URI right?")
     with _version_folder(model) as (root, digest):
         predictor = Predictor.load(root, engine)
         check_golden(predictor, root)
@@ -87,8 +91,7 @@ def evaluate_version(
         console.print(evaluation_table(evaluation, f"{model} on the test split of {prepared.root.name}"))
     if out is not None:
         write_scores(evaluation, out)
-    tracked: bool = mlflow.is_tracking_uri_set()
-    if tracked or not Path(model).is_dir():
+    if tracked:
         log_evaluation(evaluation, model, digest, prepared)
     return evaluation
 

@@ -5,8 +5,6 @@ A batch is a pure function of (seed, step), so a resumed run sees what an uninte
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.context import BaseContext
 from typing import Protocol
 
 import numpy as np
@@ -111,7 +109,8 @@ def batches(
         crop: side of a crop in pixels.
         seed: with the step, decides everything random.
         start: the first step.
-        workers: processes that read ahead when the store does not fit in memory. Its `load` has to be pickled then.
+        workers: processes that read ahead when the store does not fit in memory. Each imports the program anew: what
+            it does by itself belongs under `if __name__ == "__main__"`, and the store's `load` has to be pickled.
 
     Yields:
         images (N, crop, crop, 3) uint8 and masks (N, crop, crop) uint8 class indices.
@@ -123,17 +122,8 @@ def batches(
         sampler=range(start, 1 << 40),
         num_workers=ahead,
         prefetch_factor=4 if ahead else None,
-        multiprocessing_context=_of_a_server() if ahead else None,
+        # Not forked: of a process that has threads, its own and of libraries, a child inherits the locks that they
+        # held, which nobody releases there. And it ends when this process does, which those of a fork server do not.
+        multiprocessing_context="spawn" if ahead else None,
     )
     return iter(loader)
-
-
-def _of_a_server() -> BaseContext:
-    """Processes that a small server forks, which has no threads.
-
-    A training has many, of its own and of libraries. Forked from it, a process has the locks that they held, which
-    nobody will release there, and may keep the training waiting for its first batch for ever.
-    """
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipelines.training.batches import PixelsByIndex, SampleStore, batches
 from pipelines.training.checkpoint import read_checkpoint, write_checkpoint
 from pipelines.training.learner import Learner, Weights
 from pipelines.training.pacing import Pace, Pacer
+from pipelines.training.precision import bf16_supported
 from pipelines.training.schedule import Schedule
 from pipelines.training.settings import FitSettings
 from resunet.errors import DataError
@@ -114,8 +116,18 @@ def fit(
     if len(train) == 0 or len(validation) == 0:
         raise DataError("training needs at least one training and one validation image; see `pipelines prepare`")
     keep_freed_memory()
-    run = _Run(settings, train, validation, Learner(settings, initial), clock)
+    learner = Learner(_in_one_precision(settings, checkpoint), initial)
+    run = _Run(settings, train, validation, learner, clock)
     return run.go(checkpoint, checkpoint_seconds, on_step, on_evaluation)
+
+
+def _in_one_precision(settings: FitSettings, checkpoint: Path | None) -> FitSettings:
+    """A run that goes on stays in the precision that `auto` was when it began, where this machine has it."""
+    if settings.precision != "auto" or checkpoint is None or not checkpoint.exists():
+        return settings
+    begun = read_checkpoint(checkpoint, torch.device("cpu"))["settings"].get("precision")
+    kept = begun == "fp32" or (begun == "bf16" and bf16_supported())
+    return settings.model_copy(update={"precision": begun}) if kept else settings
 
 
 class _Run:

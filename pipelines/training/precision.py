@@ -20,7 +20,7 @@ def chosen_precision(setting: str) -> str:
 def bf16_supported() -> bool:
     """Whether this machine multiplies bfloat16 in hardware (CUDA, AMX or AVX-512 BF16)."""
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -29,12 +29,12 @@ def bf16_supported() -> bool:
 def bf16_pays() -> bool:
     """Whether bf16, where it is supported, is faster than fp32.
 
-    It is on a GPU and with AMX. AVX-512 BF16 alone is a matter of the processor: on some Intel ones it multiplies half
-    as fast as fp32 does (0.55 of it measured for a convolution, 0.77 for a training step), on others twice as fast.
-    So there a convolution is timed both ways, which takes a tenth of a second; the two are too far apart for noise to
-    change the answer.
+    It is on a GPU. On a CPU it is a matter of the processor: AVX-512 BF16 without AMX multiplies half as fast as fp32
+    on some (0.55 of it measured for a convolution, 0.79 for a training step), twice as fast on others. So a
+    convolution is timed both ways, which takes a tenth of a second; the two are too far apart for noise to change the
+    answer.
     """
-    if torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16"):
+    if torch.cuda.is_available():
         return True
     fp32, bf16 = (_convolution(dtype) for dtype in (torch.float32, torch.bfloat16))
     times = [(_seconds(fp32), _seconds(bf16)) for _ in range(8)]

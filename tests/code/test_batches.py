@@ -1,10 +1,15 @@
 """Batches: a function of seed and step, kept in memory only within the budget."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -13,6 +18,7 @@ from pipelines.training.batches import SampleStore, batches
 from resunet.augment import augmented_crop, random_crop
 
 SIDE = 32
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def _sample(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -72,6 +78,39 @@ def _waiting(one: _Lock, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
     assert one.lock.acquire(timeout=20), "the lock of another process is waited for"
     one.lock.release()
     return _sample(index)
+
+
+PROGRAM = """
+import sys, time
+import numpy as np
+from pipelines.training.batches import SampleStore, batches
+
+def load(index):
+    return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+
+if __name__ == "__main__":
+    source = batches(SampleStore(load, [1] * 4, 0), batch_size=2, crop=32, seed=0, start=0, workers=1)
+    next(source)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_processes_that_read_ahead_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as training:
+        try:
+            assert training.stdout is not None and training.stdout.readline() == "ready\n"
+            others = psutil.Process(training.pid).children(recursive=True)
+        finally:
+            training.kill()
+    assert others
+    _, left = psutil.wait_procs(others, timeout=60)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def test_images_within_the_budget_are_decoded_once() -> None:

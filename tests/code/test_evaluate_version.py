@@ -112,6 +112,16 @@ def test_an_evaluation_is_logged_to_a_run_of_its_own_and_the_gates_read_none_of_
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"evaluation.json", "per_image.csv"}
 
 
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_tracking_database_that_cannot_be_opened_is_named_at_once(
+    registered: bool, prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/1/mlflow.db")
+    model = "models:/resunet/1" if registered else str(_trained_on(prepared, tmp_path / "version"))
+    with pytest.raises(SettingsError, match="/proc/1 cannot be written to"):
+        evaluate_version(model, str(prepared.root))
+
+
 @pytest.mark.parametrize("names", ["background,bright,dim", "background,dim,other"])
 def test_classes_of_another_order_or_name_are_refused(prepared: PreparedData, tmp_path: Path, names: str) -> None:
     write_version(tmp_path / "three", classes=3)

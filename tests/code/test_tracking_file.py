@@ -1,5 +1,7 @@
 """A tracking database that cannot be opened is known at once, before MLflow tries for minutes."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -38,9 +40,23 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("hours of work, but no database at all")
-    assert why_not_opened(f"sqlite:///{tmp_path}/mlflow.db") == (
-        f"{tmp_path}/mlflow.db cannot be opened: file is not a database"
-    )
+    assert why_not_opened(f"sqlite:///{tmp_path}/mlflow.db") == f"{tmp_path}/mlflow.db is no SQLite database"
+    assert "is no SQLite database" in why_not_opened(f"sqlite+pysqlite:///{tmp_path}/mlflow.db")
+
+
+def test_what_the_system_refuses_to_look_at_is_told_in_its_words(tmp_path: Path) -> None:
+    assert why_not_opened(f"sqlite:///{tmp_path}/{'x' * 300}").endswith("cannot be opened: File name too long")
+
+
+def test_one_that_somebody_writes_to_is_opened_and_left_as_it_is(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE runs (id)")
+    files = set(tmp_path.iterdir())
+    assert why_not_opened(f"sqlite:///{tmp_path}/mlflow.db") == "" and set(tmp_path.iterdir()) == files
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        assert why_not_opened(f"sqlite:///{tmp_path}/mlflow.db") == ""
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,14 @@ def test_a_processor_with_avx512_bf16_alone_is_timed(bf16: float, chosen: str, m
     assert precision.chosen_precision("auto") == chosen and not timed
 
 
-def test_amx_is_known_to_pay_and_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    _processor(monkeypatch, avx512_bf16=True, amx_bf16=True)
+@pytest.mark.parametrize(("real", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_computes_in_bf16_unless_it_only_imitates_it(
+    real: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or real)
     timed = _takes(monkeypatch, 1.0, 2.0)
-    assert precision.chosen_precision("auto") == "bf16" and not timed
+    assert precision.chosen_precision("auto") == chosen and not timed
 
 
 def test_without_bf16_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,5 +65,7 @@ def test_what_is_asked_for_is_taken(asked: str, monkeypatch: pytest.MonkeyPatch)
     assert precision.chosen_precision(asked) == asked and not timed
 
 
-def test_a_convolution_can_be_timed_here() -> None:
-    assert precision._seconds(precision._convolution(torch.float32)) > 0
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_convolution_can_be_timed_here(dtype: torch.dtype) -> None:
+    work = precision._convolution(dtype)
+    assert precision._seconds(work) > 0 and work().dtype == dtype

@@ -379,3 +379,9 @@ def test_a_version_that_is_not_there_and_a_server_that_is_away_are_told_apart(
         verified_copy("models:/resunet/1", trust),
     ):
         pytest.fail("it was let through")
+    with (
+        tracked("sqlite:////proc/1/mlflow.db"),
+        pytest.raises(StoreError, match=r"/proc/1 cannot be written to\. Is MLFLOW_TRACKING_URI right"),
+        verified_copy("models:/resunet/1", trust),
+    ):
+        pytest.fail("it was let through")
