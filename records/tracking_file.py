@@ -44,6 +44,8 @@ def _why_not(path: Path) -> str:
         there = next(folder for folder in path.absolute().parents if folder.exists())
         writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         return "" if writable else f"{path} is not there and cannot be made: {there} cannot be written to"
+    if not path.is_file():  # a pipe would be waited for
+        return f"{path} is no file"
     with path.open("rb") as file:
         head = file.read(len(_HEADS[0]))
     return "" if head in _HEADS else f"{path} is no SQLite database"

@@ -1,5 +1,6 @@
 """A tracking database that cannot be opened is known at once, before MLflow tries for minutes."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,12 @@ def test_one_that_can_be_made_is_not_made_by_asking(name: str, tmp_path: Path) -
 
 def test_a_folder_is_none(tmp_path: Path) -> None:
     assert why_not_opened(f"sqlite:///{tmp_path}") == f"{tmp_path} is a folder, not a file"
+
+
+def test_what_can_be_opened_and_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert why_not_opened(f"sqlite:///{tmp_path}/pipe") == f"{tmp_path}/pipe is no file"
+    assert why_not_opened("sqlite:////dev/null") == "/dev/null is no file"
 
 
 def test_a_place_that_nobody_can_write_to_is_named() -> None:
