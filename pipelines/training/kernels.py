@@ -1,7 +1,7 @@
-"""The kernels of hidden convolutions as matrices, for an optimiser that works on matrices (`torch.optim.Muon`).
+"""The kernels of hidden convolutions as matrices, for an optimiser that works on matrices (`muon.py`).
 
     kernels = KernelMatrices(network)
-    optimizer = torch.optim.Muon(kernels.matrices)
+    optimizer = GramMuon(kernels.matrices, lr=0.02, weight_decay=0.01)
     loss.backward()
     kernels.take_gradients()
     optimizer.step()            # changes the network: the memory is the same

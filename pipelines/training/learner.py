@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from pipelines.training.batches import PixelsByIndex
 from pipelines.training.held_out import centre, predicted_classes
 from pipelines.training.kernels import KernelMatrices
+from pipelines.training.muon import GramMuon
 from pipelines.training.precision import chosen_precision
 from pipelines.training.settings import FitSettings
 from resunet.errors import DataError
@@ -61,7 +62,7 @@ class Learner:
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._kernels = KernelMatrices(network)
         decay = settings.weight_decay
-        self._muon = torch.optim.Muon(self._kernels.matrices, settings.learning_rate, weight_decay=decay)
+        self._muon = GramMuon(self._kernels.matrices, settings.learning_rate, weight_decay=decay)
         optimizer = torch.optim.AdamW(
             self._kernels.others(network), settings.learning_rate, weight_decay=decay, fused=True
         )
@@ -103,7 +104,7 @@ class Learner:
             raise FloatingPointError(f"the loss is {told:.4g}, the norm of its gradient {slope}")
         self._optimizer.step()
         self._kernels.take_gradients()
-        self._muon.step()  # type: ignore[no-untyped-call]
+        self._muon.step()
         self._network.zero_grad()
         self._averaged.update_parameters(self._network.module)
         return told
