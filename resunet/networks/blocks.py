@@ -1,4 +1,7 @@
-"""Blocks that more than one architecture is built from."""
+"""Blocks that more than one architecture is built from.
+
+Sums are taken in place: neither a convolution nor a batch norm needs its result to go backwards.
+"""
 
 from typing import ClassVar
 
@@ -75,7 +78,7 @@ class _Residual(nn.Module):
         self.shortcut = shortcut(inputs, outputs, stride)
 
     def _total(self, x: Tensor) -> Tensor:
-        total: Tensor = self.body(x) + self.shortcut(x)
+        total: Tensor = self.body(x).add_(self.shortcut(x))
         return total
 
 
@@ -120,12 +123,12 @@ class RisingUnit(_Residual):
             padding=1,
         )
         beside = functional.relu(_normed(skip, norm, high), inplace=True)
-        hidden = risen + functional.conv2d(beside, first.weight[:, high], padding=1)
+        hidden = risen.add_(functional.conv2d(beside, first.weight[:, high], padding=1))
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
         projected = upsampled(functional.conv2d(deep, projection.weight[:, low]))
-        shortcut = projected + functional.conv2d(skip, projection.weight[:, high])
-        total: Tensor = self.body[1](hidden) + norm_after(shortcut)
+        shortcut = projected.add_(functional.conv2d(skip, projection.weight[:, high]))
+        total: Tensor = self.body[1](hidden).add_(norm_after(shortcut))
         return total
 
 
@@ -177,5 +180,5 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) → (N, outputs, H, W)."""
-        total: Tensor = self.body(x) + self.shortcut(x)
+        total: Tensor = self.body(x).add_(self.shortcut(x))
         return total
