@@ -40,6 +40,7 @@ from resunet.images import read_image
 
 MODEL = "resunet"
 LIVE_IMAGES = 40
+TURNS = tuple(Image.Transpose)
 DRIFT_EXIT = 3
 UI_PORT = 5000
 SERVING_PORT = 5001
@@ -169,11 +170,17 @@ def _serve_and_watch(
 
 
 def _live_images(data: Path, *, shifted: bool) -> Iterator[Image.Image]:
-    """Images as they are, training images among them, or as a mis-set camera would deliver them."""
+    """Images as they are, training images among them, or as a mis-set camera would deliver them.
+
+    Of a small data set some come again, turned: the same bytes twice would be told as copies.
+    """
     samples = read_dataset(data).samples
     samples = tuple(random.Random(0).sample(samples, min(len(samples), LIVE_IMAGES)))
     for index in range(LIVE_IMAGES):
-        picture = Image.fromarray(read_image(samples[index % len(samples)].image))
+        again, place = divmod(index, len(samples))
+        picture = Image.fromarray(read_image(samples[place].image))
+        if again:
+            picture = picture.transpose(TURNS[(again - 1) % len(TURNS)])
         if shifted:
             picture = ImageEnhance.Brightness(picture).enhance(1.8)
         yield picture

@@ -41,9 +41,11 @@ def test_both_splits_share_one_memory_budget(tmp_path: Path, monkeypatch: pytest
     assert in_memory(0) == (False, False)
 
 
-def _fitted(data: PreparedData, run: str, printed: io.StringIO, **settings: object) -> Fitted:
+def _fitted(
+    data: PreparedData, run: str, printed: io.StringIO, *, terminal: bool = False, **settings: object
+) -> Fitted:
     small = FitSettings.checked(**{"width": 2, "crop": 16, "batch_size": 2, "evaluations": 2, **settings})
-    console = Console(file=printed, width=200)
+    console = Console(file=printed, width=200, force_terminal=terminal)
     return fit_with_progress(small, data.split("train"), data.split("validation"), data.manifest, console, run)
 
 
@@ -72,3 +74,16 @@ def test_a_run_of_a_few_steps_is_called_what_it_is(data: PreparedData, new_run: 
         epochs = [(row.step, row.value) for row in MlflowClient().get_metric_history(run, "epoch_loss")]
         assert epochs == [(row.step, row.loss) for row in fitted.epochs] and (len(epochs) > 2) == (steps == 60)
         assert ("only 2 steps were taken" in printed.getvalue()) == (steps == 2)
+
+
+def test_a_terminal_has_a_bar_of_steps_and_elsewhere_there_is_a_line_an_evaluation(
+    data: PreparedData, new_run: Callable[[], str]
+) -> None:
+    lines, drawn = io.StringIO(), io.StringIO()
+    fitted = _fitted(data, new_run(), lines, max_steps=60)
+    _fitted(data, new_run(), drawn, terminal=True, max_steps=60)
+    told = [line for line in lines.getvalue().splitlines() if line.startswith("step ")]
+    assert len(told) == 2 and f"validation Dice {fitted.history[-1].validation_dice:.4f}" in told[-1]
+    bar = drawn.getvalue()
+    first = fitted.history[0].validation_dice
+    assert "60/60" in bar and "loss " in bar and f"Dice {first:.4f}" in bar and "step 30 (epoch" not in bar
