@@ -8,6 +8,7 @@ that slowly, and a hidden kernel is nine times as wide as high (n = 9 m where a 
 """
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,12 @@ class GramMuon(torch.optim.Muon):
 
     def __init__(self, matrices: Sequence[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(matrices, lr, weight_decay)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -80,5 +87,5 @@ def orthogonalised(matrix: Tensor, coefficients: Coefficients, steps: int, eps: 
         if left:
             gram = factor @ (factor @ gram)
     assert product is not None
-    result = product @ wide
+    result: Tensor = product @ wide
     return result if matrix.shape[0] <= matrix.shape[1] else result.T
