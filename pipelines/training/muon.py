@@ -7,6 +7,7 @@ Torch's own multiplies matrices (m, n) in bfloat16, fifteen times a step. A proc
 that slowly, and a hidden kernel is nine times as wide as high (n = 9 m where a 3x3 convolution keeps the channels).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import overload
 
@@ -43,49 +44,60 @@ class GramMuon(torch.optim.Muon):
                 loss = closure()
         for group in self.param_groups:
             rate, momentum = float(group["lr"]), group["momentum"]
-            for matrix in group["params"]:
-                if matrix.grad is None:
-                    continue
+            matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
+            along = []
+            for matrix in matrices:
                 state = self.state[matrix]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(matrix.grad)
                 mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-                along = matrix.grad.lerp(mean, momentum) if group["nesterov"] else mean
-                direction = orthogonalised(along, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                along.append(matrix.grad.lerp(mean, momentum) if group["nesterov"] else mean)
+            directions = orthogonalised(along, group["ns_coefficients"], group["ns_steps"], group["eps"])
+            for matrix, direction in zip(matrices, directions, strict=True):
                 height, width = matrix.shape
                 matrix.mul_(1 - rate * group["weight_decay"])
                 matrix.add_(direction, alpha=-rate * max(1, height / width) ** 0.5)
         return loss
 
 
-def orthogonalised(matrix: Tensor, coefficients: Coefficients, steps: int, eps: float) -> Tensor:
-    """Bring the singular values of a matrix near 1, its singular vectors kept.
+def orthogonalised(matrices: Sequence[Tensor], coefficients: Coefficients, steps: int, eps: float) -> list[Tensor]:
+    """Bring the singular values of matrices near 1, their singular vectors kept.
 
     The iteration X ← (a + b XXᵀ + c (XXᵀ)²) X of Jordan et al., "Muon: An optimizer for hidden layers in neural
     networks", 2024, beginning with X / |X|. Its factor P is a polynomial in G = XXᵀ, and so commutes with it: the
     next Gram matrix is P²G, and the result is the product of all factors times the first X. The wide matrix is
-    multiplied twice instead of twice a step.
+    multiplied twice instead of twice a step, and Gram matrices of one size are multiplied together.
 
     Args:
-        matrix: (m, n), of rank 1 or more.
+        matrices: (m, n) each.
         coefficients: a, b, c.
         steps: of the iteration, 1 or more.
         eps: least norm to divide by.
 
     Returns:
-        (m, n), singular values about 0.7 … 1.2 where they were not much smaller than the largest.
+        (m, n) each, singular values about 0.7 … 1.2 where they were not much smaller than the largest.
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=eps)
+    wide = [matrix if len(matrix) <= matrix.shape[1] else matrix.T for matrix in matrices]
+    wide = [each / each.norm().clamp(min=eps) for each in wide]
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for place, each in enumerate(wide):
+        sizes[len(each)].append(place)
+    for places in sizes.values():
+        grams = torch.stack([wide[place] @ wide[place].T for place in places])
+        for place, factor in zip(places, _product_of_factors(grams, coefficients, steps), strict=True):
+            wide[place] = factor @ wide[place]
+    return [found if len(matrix) <= matrix.shape[1] else found.T for found, matrix in zip(wide, matrices, strict=True)]
+
+
+def _product_of_factors(grams: Tensor, coefficients: Coefficients, steps: int) -> Tensor:
+    """What all steps multiply the first X by; (k, m, m) from (k, m, m)."""
     linear, cubic, quintic = coefficients
-    gram = wide @ wide.T
     product: Tensor | None = None
     for left in reversed(range(steps)):
-        factor = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
-        factor.diagonal().add_(linear)
+        factor = torch.baddbmm(grams, grams, grams, beta=cubic, alpha=quintic)
+        factor.diagonal(dim1=1, dim2=2).add_(linear)
         product = factor if product is None else factor @ product
         if left:
-            gram = factor @ (factor @ gram)
+            grams = factor @ (factor @ grams)
     assert product is not None
-    result: Tensor = product @ wide
-    return result if matrix.shape[0] <= matrix.shape[1] else result.T
+    return product
