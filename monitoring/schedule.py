@@ -32,6 +32,7 @@ from monitoring.jobs.job import Job, Ran
 from monitoring.jobs.reach import Reach
 from monitoring.jobs.turns import Turns
 from records.home_lock import alone
+from records.signals import asked_to_end
 from records.watch.leases import LostLeaseError
 
 log = logging.getLogger("monitoring.schedule")
@@ -128,24 +129,16 @@ def run_schedule(
     log.setLevel(logging.INFO)
     # A look that takes as long as a report is no news.
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
-    # Not an Event: its lock is not for handlers. One that runs while the other, or the wait, holds it never ends.
-    asked: list[str] = []
-    before = {
-        sign: signal.signal(sign, lambda *_: asked.append("by a signal")) for sign in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
+    with asked_to_end() as asked:
         if once:
             ran = _run_once(jobs, turns, commands, asked, grace, reach)
             return 128 + signal.SIGTERM if asked else exit_code(ran, only_errors)
         _run_on(jobs, _Looks(jobs, turns, reach), commands, asked, grace)
         log.info("stopped")
         return 0
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
-def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[str], grace: timedelta) -> None:
+def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: Sequence[str], grace: timedelta) -> None:
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(len(jobs) + 1)},
         job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
@@ -168,7 +161,7 @@ def _run_on(jobs: Sequence[Job], looks: _Looks, commands: Commands, asked: list[
 
 
 def _run_once(
-    jobs: Sequence[Job], turns: Turns, commands: Commands, asked: list[str], grace: timedelta, reach: Reach
+    jobs: Sequence[Job], turns: Turns, commands: Commands, asked: Sequence[str], grace: timedelta, reach: Reach
 ) -> list[Ran]:
     ran: list[Ran] = []
     failed: list[BaseException] = []

@@ -1,14 +1,12 @@
 """`server`: the tracking server with its gates and its UI, in the foreground."""
 
-import contextlib
-import signal
-import threading
-from types import FrameType
+import time
 
 from rich.console import Console
 
 from pipelines.servers import GUARDED, port_is_free, watched_tracking_server
 from records.settings import RecordsSettings
+from records.signals import asked_to_end
 from registry.policy import load_policy
 from registry.settings import RegistrySettings
 from resunet.errors import SettingsError
@@ -28,17 +26,11 @@ def serve(port: int, console: Console) -> None:
     # Told here in its own words: the server would only fail to start.
     load_policy(RegistrySettings.load().policy)
     home = RecordsSettings.load().home.absolute()
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
     with (
+        asked_to_end() as asked,
         watched_tracking_server(home / "mlflow", port, app=GUARDED, environment={"RESUNET_HOME": str(home)}) as server,
-        contextlib.suppress(KeyboardInterrupt),
     ):
         console.print(f"MLflow is at {server.url}; export MLFLOW_TRACKING_URI={server.url}. Ctrl-C stops it.")
-        while not stop.wait(WATCH_SECONDS):
+        while not asked:
             server.check()
+            time.sleep(WATCH_SECONDS)

@@ -4,6 +4,7 @@ Only the ports differ, so that two runs do not meet, and the training is shorter
 shows as output has to appear while that block runs, in the order shown; numbers may differ, exit codes may not.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,8 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow_server import free_port
+from waiting import until
 
 from monitoring.alerts.recipients import AlertSettings
 from monitoring.settings import MonitoringSettings
@@ -92,6 +95,16 @@ def copy_of_project(target: Path) -> Path:
     return target
 
 
+def of_group(group: int) -> list[int]:
+    """Processes of a group that are there and not only waited for."""
+    found = []
+    for each in psutil.process_iter(["pid", "status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(each.pid) == group and each.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(each.pid)
+    return found
+
+
 @pytest.mark.timeout(DEADLINE_S + 60)
 def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
     built = Path(sys.executable).parent.parent / ".setup"
@@ -124,6 +137,7 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
         code = process.wait(DEADLINE_S)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
+        until(lambda: not of_group(process.pid), lambda: f"{of_group(process.pid)} are still there", every=0.5)
     printed = output.read_text(errors="replace")
     assert code == 0, printed[-4000:]
     assert built.stat().st_mtime_ns == installed, "make installed the copy into the environment that all share"
