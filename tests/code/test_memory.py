@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from version_factory import ROOT
@@ -43,3 +44,33 @@ def test_a_server_gives_large_blocks_back_that_else_stay() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to do with large blocks")
 def test_a_training_keeps_them() -> None:
     assert held_mb("keep_freed_memory") > 50
+
+
+LARGE_PAGES = """
+import ctypes, re
+from pathlib import Path
+from resunet.memory import keep_freed_memory
+keep_freed_memory()
+keep_freed_memory()  # a second training in one process
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = ctypes.c_void_p
+block = libc.malloc(100_000_000)
+ctypes.memset(block, 1, 100_000_000)
+asked, there = 0, 0
+for area in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE):
+    if "[heap]" in area:
+        asked += int(re.search(r"^Size: +(\\d+)", area, re.MULTILINE)[1]) * (" hg" in area)
+        there += int(re.search(r"^AnonHugePages: +(\\d+)", area, re.MULTILINE)[1])
+print(asked, there)
+"""
+OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not OFFERED.is_file(), reason="no glibc, or no large pages")
+def test_a_training_asks_for_large_pages_without_taking_more_than_it_fills() -> None:
+    done = subprocess.run([sys.executable, "-c", LARGE_PAGES], cwd=ROOT, capture_output=True, text=True, check=True)
+    asked, there = (int(number) / 1024 for number in done.stdout.split())
+    assert 1500 < asked < 2000
+    assert there < 150
+    if "[never]" not in OFFERED.read_text():
+        assert there > 60
