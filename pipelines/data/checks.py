@@ -58,7 +58,8 @@ def _exact_duplicates(found: Findings) -> Iterator[Problem]:
                 "exact duplicates across splits",
                 "refuse",
                 files,
-                f"their groups put them in different splits; remove the copies, correct the groups in "
+                _other_images(found, "remove the copies")
+                or "their groups put them in different splits; remove the copies, correct the groups in "
                 f"{METADATA_FILE} or {GROUPS_FILE}, or run prepare with --mend",
             )
         else:
@@ -76,23 +77,44 @@ def _near_duplicates(found: Findings) -> Iterator[Problem]:
         "near-duplicates across splits",
         "refuse",
         (f"{a} = {b}" for a, b in straddling if not {a, b} & stuck),
-        "what is trained on would be tested on; run prepare with --mend to put each set into one group. "
+        _other_images(found, "remove one of each, or give both rows one group there")
+        or "what is trained on would be tested on; run prepare with --mend to put each set into one group. "
         f"Where that changes nothing, {GROUPS_FILE} has put them apart before: remove one, or give "
         "both rows one group there",
     )
     for bridge in found.bridges:
+        several = len(bridge) > 1
+        apart = "remove the ones named, or give each a group of its own in " + METADATA_FILE
         yield from problem_of(
             "bridges two groups",
             "refuse",
             bridge,
-            f"resembles files of two groups that {GROUPS_FILE} has put into different splits, and neither "
-            "may move; remove it" + (", or find the one of these that does" if len(bridge) > 1 else ""),
+            _other_images(found, apart if several else "remove the one named")
+            or f"resembles files of two groups that {GROUPS_FILE} has put into different splits, and neither "
+            "may move; remove it"
+            + (", or find the one of these that does" if several else ""),
         )
     yield from problem_of(
         "near-duplicates",
         "warn",
         (f"{a} = {b}" for a, b in found.pairs if split[a] == split[b] and (group[a] is None or group[a] != group[b])),
         "in one split but no group, so intervals come out too narrow; run prepare with --mend",
+    )
+
+
+def _other_images(found: Findings, saved_anew: str) -> str:
+    """What to do about rows that keep apart what looks alike, and name no image that is there; empty if none do.
+
+    Args:
+        saved_anew: the cure where they are of these images, before they were saved anew.
+    """
+    if not found.in_doubt:
+        return ""
+    tables = " and ".join(found.in_doubt)
+    return (
+        f"{tables} keeps apart what looks alike, and was written when no image had the pixels it has now; nothing was "
+        f"written. If the images here were saved anew since, {saved_anew}. If {tables} came from another data set, "
+        "move it away. Then run prepare with --mend again"
     )
 
 

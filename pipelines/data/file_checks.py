@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from pipelines.data.dataset import size_mismatch
-from pipelines.data.groups import GROUPS_FILE
 from pipelines.data.manifest import FileFacts
 from pipelines.data.problems import Findings, Problem, problem_of
 from pipelines.data.tables import CLASSES_FILE, MAX_CLASSES, MAX_SLICE_VALUES, METADATA_FILE
@@ -145,10 +144,3 @@ def check_strays(found: Findings) -> Iterator[Problem]:
             stray.files,
             f"{what}; {to_do}" + (f"; {stray.hint}" if stray.hint else ""),
         )
-    yield from problem_of(
-        "groups of other images",
-        "warn",
-        found.replaced,
-        f"their rows in {GROUPS_FILE} were written for other images of these names and kept copies apart; they "
-        "were written anew",
-    )

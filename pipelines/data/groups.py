@@ -115,7 +115,7 @@ def joined_keys(manifest: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> dic
 
 
 def foreign_rows(written: Mapping[str, str], pixels: Mapping[str, str]) -> frozenset[str]:
-    """Files whose rows `mend` wrote for other images of the same names.
+    """Files whose rows `mend` wrote for other images of the same names, or for these before they were saved anew.
 
     Args:
         written: the rows of `groups.csv`.

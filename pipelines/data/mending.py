@@ -26,14 +26,14 @@ class Mended:
         dataset: with its new groups.
         new_rows: rows that were written.
         bridges: files that could not be placed without moving others, by set.
-        replaced: files whose rows were written for other images of the same names, and made way.
+        in_doubt: tables whose rows name no image that is there and keep apart what looks alike; nothing was written.
         moved: files whose split is another than before, with that one and the new one.
     """
 
     dataset: Dataset
     new_rows: int = 0
     bridges: tuple[tuple[str, ...], ...] = ()
-    replaced: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
     moved: Mapping[str, tuple[Split, Split]] = field(default_factory=dict)
 
 
@@ -41,6 +41,10 @@ def mend_dataset(
     dataset: Dataset, readable: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], target: Path, whole: bool
 ) -> Mended:
     """Write near-duplicates into one group each; files that have a row keep it.
+
+    Rows that were evidently written for other images, or for these before they were saved anew, keep files together
+    that need not be, which does no harm. Where they also keep copies apart, the two cases call for opposite cures:
+    nothing is written, and a person decides.
 
     Args:
         readable: facts of the images that can be read.
@@ -53,32 +57,27 @@ def mend_dataset(
     joined = [(name[a], name[b]) for a, b in pairs]
     declared = {s.image.name: s.declared_group for s in dataset.samples if s.declared_group is not None}
     own = read_groups(target)
-    written = {**read_groups(dataset.root / GROUPS_FILE), **own}
-
-    def groups_with(rows: Mapping[str, str]) -> dict[str, str]:
-        return effective_groups(declared, rows)
-
-    before = groups_with(written)
+    tables = {GROUPS_FILE: read_groups(dataset.root / GROUPS_FILE)}
+    if target.resolve() != (dataset.root / GROUPS_FILE).resolve():
+        tables[str(target)] = own
+    written = {**tables[GROUPS_FILE], **own}
+    before = effective_groups(declared, written)
     mending = mend(pixels, before, written, joined)
-    groups = groups_with({**written, **mending.rows})
-    # Rows written for other images keep files together that have nothing in common, which does no harm as long
-    # as copies are not kept apart: images that were all saved anew keep their splits.
+    groups = effective_groups(declared, {**written, **mending.rows})
     foreign = foreign_rows(written, pixels) if whole else frozenset()
-    replaced = foreign if mending.bridges or straddles(pixels, groups, joined) else frozenset()
-    if replaced:
-        written = {file: group for file, group in written.items() if file not in replaced}
-        mending = mend(pixels, groups_with(written), written, joined)
-        groups = groups_with({**written, **mending.rows})
-    if mending.rows or not target.is_file():
-        write_groups(target, {**own, **mending.rows})
+    conflict = bool(mending.bridges) or straddles(pixels, groups, joined)
+    in_doubt = tuple(table for table, rows in tables.items() if conflict and foreign & set(rows))
+    new_rows = {} if in_doubt else mending.rows
+    if new_rows or not (in_doubt or target.is_file()):
+        write_groups(target, {**own, **new_rows})
     samples = tuple(replace(sample, group=groups.get(sample.image.name)) for sample in dataset.samples)
     bridges = tuple(tuple(f"images/{file}" for file in bridge) for bridge in mending.bridges)
     return Mended(
         replace(dataset, samples=samples),
-        len(mending.rows),
+        len(new_rows),
         bridges,
-        tuple(f"images/{file}" for file in sorted(replaced)),
-        _moved(pixels, before, groups),
+        in_doubt,
+        {} if in_doubt else _moved(pixels, before, groups),
     )
 
 

@@ -232,7 +232,7 @@ def _report(facts: Sequence[FileFacts], pairs: Sequence[tuple[str, str]], mended
         kept_pairs,
         mended.bridges,
         mended=mend,
-        replaced=mended.replaced,
+        in_doubt=mended.in_doubt,
         moved=mended.moved,
     )
     return PreparedReport(

@@ -43,7 +43,7 @@ class Findings:
         pairs: near-duplicates by name, exact ones not among them.
         bridges: files that `--mend` could not place without moving others.
         mended: `--mend` was asked for.
-        replaced: files whose rows in `groups.csv` were another data set's, and were written anew.
+        in_doubt: tables of groups for which `--mend` wrote nothing, because they may be another data set's.
         moved: files that `--mend` has just taken from one split to another, with both.
     """
 
@@ -54,7 +54,7 @@ class Findings:
     pairs: Sequence[tuple[str, str]]
     bridges: Sequence[tuple[str, ...]] = ()
     mended: bool = False
-    replaced: Sequence[str] = ()
+    in_doubt: Sequence[str] = ()
     moved: Mapping[str, tuple[Split, Split]] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_factory import add, group_in, make, picture, write
+from dataset_factory import add, group_in, make, picture, save, write
 
 from pipelines.data.data_step import PreparedData
 from pipelines.data.dataset import read_dataset
@@ -197,7 +197,7 @@ def with_near_copies(root: Path, first_seed: int) -> Path:
     return root
 
 
-def test_rows_for_other_images_of_the_same_names_make_way_where_they_keep_copies_apart(tmp_path: Path) -> None:
+def test_rows_for_other_images_of_the_same_names_that_keep_copies_apart_are_refused_and_stay(tmp_path: Path) -> None:
     groups, root = tmp_path / "groups.csv", tmp_path / "b"
     # As mending another folder left it, in which the two have nothing in common.
     rows = {path.name: f"pixels:{index}" for index, path in enumerate(_images(with_near_copies(root, 500)))}
@@ -205,13 +205,64 @@ def test_rows_for_other_images_of_the_same_names_make_way_where_they_keep_copies
     train = next(n for n in range(999) if split_of(f"pixels:{n}") == "train")
     rows |= {"x-first.png": f"pixels:{test}", "x-second.png": f"pixels:{train}"}
     write(groups, "file,group\n" + "".join(f"{file},{group}\n" for file, group in rows.items()))
-    assert prepare(root, groups_file=groups).refused
+    add(root, "later", picture(700))
+    add(root, "copy", picture(500))
+    before = groups.read_bytes()
     report = prepare(root, groups_file=groups, mend=True)
-    assert not report.refused
-    assert len(problem(report, "groups of other images").files) == 26
+    assert report.refused and report.new_group_rows == 0 and groups.read_bytes() == before
+    told = problem(report, "near-duplicates across splits")
+    assert told.files == ("images/x-first.png = images/x-second.png",)
+    assert f"saved anew since, remove one of each, or give both rows one group there. If {groups}" in told.what_to_do
+    # As the refusal says for a file that came from another data set.
+    groups.unlink()
+    assert not prepare(root, groups_file=groups, mend=True).refused
     after = read_groups(groups)
     assert after["x-first.png"] == after["x-second.png"] == "pixels:" + pixel_digest(apart(600)[0])
-    assert prepare(root, groups_file=groups).problems == ()
+    assert not prepare(root, groups_file=groups).refused
+
+
+def saved_anew(tmp_path: Path, mended_as: str = "groups.csv") -> tuple[Path, list[str]]:
+    """24 images that were mended and then all saved anew, and one of train and one of test among them."""
+    make(tmp_path)
+    report = prepare(tmp_path, groups_file=tmp_path / mended_as, mend=True)
+    for index in range(24):
+        add(tmp_path, f"p{index:03d}", changed(picture(index)))
+    by_split = {split: file for file, split in splits_of(report).items()}
+    return tmp_path, [by_split["train"], by_split["test"]]
+
+
+def test_an_addition_never_moves_images_that_were_saved_anew_after_mending(tmp_path: Path) -> None:
+    root, near = saved_anew(tmp_path)
+    before = splits_of(prepare(root))
+    table = (root / "groups.csv").read_bytes()
+    for name, file in zip("ab", near, strict=True):
+        add(root, name, np.ascontiguousarray(picture(int(file[8:11]))[:, ::-1]))
+    write(root / "metadata.csv", "file,group\na.png,patient\nb.png,patient\n")
+    report = prepare(root, mend=True)
+    told = problem(report, "bridges two groups")
+    assert (told.severity, told.files) == ("refuse", ("images/a.png", "images/b.png"))
+    assert "saved anew since, remove the ones named, or give each a group of its own in metadata.csv" in told.what_to_do
+    assert "If groups.csv came from another data set, move it away" in told.what_to_do
+    assert (root / "groups.csv").read_bytes() == table and report.new_group_rows == 0
+    assert "moved" not in " ".join(one.check for one in report.problems)
+    assert before.items() <= splits_of(report).items()
+    # As the refusal says for images that were saved anew.
+    write(root / "metadata.csv", "file,group\na.png,patient 1\nb.png,patient 2\n")
+    mended = prepare(root, mend=True)
+    assert not mended.refused
+    assert before.items() <= splits_of(mended).items()
+    rows = read_groups(root / "groups.csv")
+    assert [rows[f"{name}.png"] for name in "ab"] == [rows[file.removeprefix("images/")] for file in near]
+
+
+def test_exact_copies_that_rows_of_unknown_images_keep_apart_are_refused_with_both_cures(tmp_path: Path) -> None:
+    root, near = saved_anew(tmp_path, "own.csv")
+    seed = int(near[0][8:11])
+    save(root / near[1], changed(picture(seed)))
+    report = prepare(root, groups_file=root / "own.csv", mend=True)
+    told = problem(report, "exact duplicates across splits")
+    assert told.severity == "refuse" and all(file in told.files[0] for file in near)
+    assert "saved anew since, remove the copies. If" in told.what_to_do and "own.csv came from" in told.what_to_do
 
 
 def _images(root: Path) -> list[Path]:
