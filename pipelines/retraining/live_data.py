@@ -18,7 +18,7 @@ from typing import Final
 import pandas as pd
 
 from pipelines.data.data_step import PreparedData, prepare_data
-from pipelines.data.dataset import parse_slices
+from pipelines.data.dataset import Dataset, parse_slices
 from pipelines.data.groups import GROUPS_FILE, write_groups
 from pipelines.data.prepare import PreparedReport, prepare
 from pipelines.data.splits import PIXELS_PREFIX
@@ -83,7 +83,7 @@ def put_together(folder: Path, base: DataPlace, batches: Sequence[Batch], store:
     }
     origin = next(name for name in ("origin", "live_origin", "resunet_origin") if name not in columns)
     live, left_out = _write_all(folder, batches, store, columns, origin)
-    fixed = dict(zip((Path(path).name for path in data.manifest["path"]), _keys(data.manifest), strict=True))
+    fixed = {Path(path).name: key for path, key in _keys(data.dataset, data.manifest).items()}
     slices = f"{base.slices},{origin}" if base.slices else ""
     for _ in range(_ROUNDS):
         known = {one.file: one.image.split_key for one in live if one.image.split_key is not None}
@@ -100,7 +100,7 @@ def put_together(folder: Path, base: DataPlace, batches: Sequence[Batch], store:
                 (folder / "masks" / f"{one.image.name}.png").unlink(missing_ok=True)
         live = [one for one in live if one.file not in wrong]
     report.raise_if_refused()
-    keys = dict(zip(report.manifest["path"], _keys(report.manifest), strict=True))
+    keys = _keys(report.dataset, report.manifest)
     return Together(
         folder, slices, len(live), left_out, {one.image.answer_id: keys[f"images/{one.file}"] for one in live}
     )
@@ -200,10 +200,11 @@ def _tabulate(folder: Path, rows: Sequence[Mapping[str, str]], live: Sequence[_L
         writer.writerows([*rows, *told])
 
 
-def _keys(manifest: pd.DataFrame) -> list[str]:
-    """What decides the split of each row, as `groups.csv` writes it."""
-    pairs = zip(manifest["group"], manifest["pixels"], strict=True)
-    return [PIXELS_PREFIX + pixels if group is None else str(group) for group, pixels in pairs]
+def _keys(dataset: Dataset, manifest: pd.DataFrame) -> dict[str, str]:
+    """What decides the split of each image, as `groups.csv` writes it; a manifest names no group of one image."""
+    groups = {sample.file: sample.group for sample in dataset.samples}
+    pixels = dict(zip(manifest["path"], manifest["pixels"], strict=True))
+    return {path: groups[path] or PIXELS_PREFIX + digest for path, digest in pixels.items()}
 
 
 def _not_to_be_used(report: PreparedReport) -> dict[str, str]:

@@ -134,6 +134,25 @@ def test_what_shows_the_same_as_images_of_two_splits_is_left_out_and_neither_mov
     assert {path: after[path] for path in before} == before
 
 
+def test_a_live_image_moves_nothing_in_a_data_set_that_was_saved_anew_after_mending(scene: Scene, base: Path) -> None:
+    mended = splits(prepare(base, mend=True).manifest)
+    train, test = (
+        next(number for number in range(8, IMAGES) if mended[f"images/{number:02}.png"] == split)
+        for split in ("train", "test")
+    )
+    between = between_two(200)
+    for number in range(IMAGES):
+        anew = {train: between[0], test: between[1]}.get(number, np.asarray(picture(100 + number) * 0.9, np.uint8))
+        cv2.imwrite(str(base / "images" / f"{number:02}.png"), anew[..., ::-1])
+    near = np.asarray(picture(108) * 0.8, np.uint8)
+    done = together(
+        scene, base, [released(scene, "both-1", image=png(between[2])), released(scene, "near-2", image=png(near))]
+    )
+    assert done.live == 1 and list(done.left_out.values()) == ["bridges two groups"]
+    after = splits(prepare(done.root).manifest)
+    assert {path: after[path] for path in mended} == mended
+
+
 def between_two(seed: int) -> list[NDArray[np.uint8]]:
     """Two images that are no near-copies, and one that is a near-copy of both."""
     middle, away = picture(seed).astype(float), picture(seed + 1).astype(float) - 128
