@@ -15,6 +15,7 @@ from pipelines.data.file_checks import (
     check_mask_values,
     check_orientations,
     check_pairing,
+    check_rare_classes,
     check_reading,
     check_strays,
     split_masks,
@@ -27,7 +28,12 @@ from pipelines.data.tables import METADATA_FILE
 
 # What is asked of the splits of a whole data set, and not of some images that are added to one.
 OF_A_WHOLE: Final = frozenset(
-    {*(f"empty {split} split" for split in SPLITS), "class missing from split", "slice missing from split"}
+    {
+        *(f"empty {split} split" for split in SPLITS),
+        "class missing from split",
+        "slice missing from split",
+        "rare class",
+    }
 )
 
 
@@ -196,6 +202,7 @@ _CHECKS: Final[tuple[Callable[[Findings], Iterator[Problem]], ...]] = (
     check_reading,
     check_orientations,
     check_mask_values,
+    check_rare_classes,
     _exact_duplicates,
     _near_duplicates,
     _moved,

@@ -232,16 +232,19 @@ def count_values(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 def classes_of(declared: Sequence[str] | None, values: Sequence[frozenset[int]]) -> tuple[str, ...]:
     """Class names from `classes.txt`, else from the values that each mask holds.
 
+    Masks of 0 and 255 have one class, those of 0 to 31 with a value above 1 have more, those of 0 and 1 fit both: what
+    more masks say holds for all.
+
     Returns:
         One name for a binary data set, else one name a class; at most 32.
     """
     if declared is not None:
         return (declared[1],) if len(declared) == 2 else tuple(declared)
-    if all(held <= {0, 1} or held <= {0, 255} for held in values):
+    binary = [held for held in values if held <= {0, 255} and 255 in held]
+    highest = [max(held) for held in values if 1 < max(held, default=0) < MAX_CLASSES]
+    if not highest or len(highest) < len(binary):
         return ("foreground",)
-    indices = [value for held in values if max(held, default=0) < MAX_CLASSES for value in held]
-    count = max(indices, default=1) + 1
-    return ("foreground",) if count <= 2 else ("background", *(f"class {i}" for i in range(1, count)))
+    return ("background", *(f"class {index}" for index in range(1, max(highest) + 1)))
 
 
 def parse_slices(text: str) -> list[str] | None:

@@ -1,11 +1,18 @@
 """What can be wrong with a data set's files and tables, one by one; see `pipelines.data.checks`."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pipelines.data.dataset import size_mismatch
 from pipelines.data.manifest import FileFacts
 from pipelines.data.problems import Findings, Problem, problem_of
 from pipelines.data.tables import CLASSES_FILE, MAX_CLASSES, MAX_SLICE_VALUES, METADATA_FILE
+
+# What a class that is not listed shows at most to be asked about: a share of the masks (one always), or of all
+# foreground pixels.
+RARE_MASKS: Final = 0.01
+RARE_PIXELS: Final = 0.001
 
 
 def split_masks(facts: Sequence[FileFacts], class_names: Sequence[str]) -> tuple[list[FileFacts], list[FileFacts]]:
@@ -80,19 +87,42 @@ def _turned_apart(fact: FileFacts) -> bool:
 
 def check_mask_values(found: Findings) -> Iterator[Problem]:
     """Masks hold class indices and nothing else."""
-    _, bad = split_masks(found.facts, found.class_names)
+    good, bad = split_masks(found.facts, found.class_names)
+    listed = found.dataset.declared_classes is not None
+    whose = f"{CLASSES_FILE} asks for" if listed else f"{len(good)} of {len(good) + len(bad)} masks hold"
+    fits = (
+        "0 and 1, or 0 and 255" if len(found.class_names) == 1 else f"class indices 0 to {len(found.class_names) - 1}"
+    )
     for fact in bad:
         values = sorted(fact.values or {})
         shown = ", ".join(map(str, values[:6])) + (", …" if len(values) > 6 else "")
-        if len(found.class_names) > 1:
-            fits = f"this data set has class indices 0 to {len(found.class_names) - 1}"
-        else:
-            fits = "this data set's masks are binary: 0 and 1, or 0 and 255"
         if len(values) > MAX_CLASSES:
             mend = "so many come from smoothing or JPEG: threshold the mask, or export it without"
+        elif values[-1] >= MAX_CLASSES:
+            mend = f"correct the mask: a class index is at most {MAX_CLASSES - 1}"
         else:
             mend = f"correct the mask, or list all classes (at most {MAX_CLASSES}) in {CLASSES_FILE}"
-        yield Problem("mask values", "refuse", (fact.file,), f"its mask holds {shown}; {fits}; {mend}")
+        yield Problem("mask values", "refuse", (fact.file,), f"its mask holds {shown}; {whose} {fits}; {mend}")
+
+
+def check_rare_classes(found: Findings) -> Iterator[Problem]:
+    """A class that nobody listed and that hardly any mask or pixel shows may be a slip of the pen."""
+    if found.dataset.declared_classes is not None or len(found.class_names) == 1:
+        return
+    good, _ = split_masks(found.facts, found.class_names)
+    pixels = Counter[int]()
+    for fact in good:
+        pixels.update({value: count for value, count in (fact.values or {}).items() if value > 0})
+    for index, count in sorted(pixels.items()):
+        files = tuple(fact.file for fact in good if index in (fact.values or {}))
+        if len(files) <= max(1, RARE_MASKS * len(good)) or count < RARE_PIXELS * pixels.total():
+            yield Problem(
+                "rare class",
+                "warn",
+                files,
+                f"class index {index} has {count:,} of {pixels.total():,} foreground pixels, in {len(files)} of "
+                f"{len(good)} masks; correct it there if it is a slip, or else list all classes in {CLASSES_FILE}",
+            )
 
 
 def check_empty_masks(found: Findings) -> Iterator[Problem]:

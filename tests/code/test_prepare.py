@@ -111,6 +111,26 @@ def class_in_one_image(root: Path) -> None:
         save(mask, blob(value=2 if mask.stem == "p003" else 1))
 
 
+def one_mask_of_indices_among_0_and_255(root: Path) -> None:
+    mask = blob(value=1)
+    mask[0, 0] = 2
+    save(root / "masks/p003.png", mask)
+
+
+def one_mask_of_0_and_255_among_indices(root: Path) -> None:
+    for mask in (root / "masks").iterdir():
+        save(mask, blob(value=1 + int(mask.stem[1:]) % 2))
+    save(root / "masks/p003.png", blob())
+
+
+def stray_class_index(root: Path) -> None:
+    for mask in (root / "masks").iterdir():
+        save(mask, blob(value=1))
+    stray = blob(value=1)
+    stray[0, 0] = 2
+    save(root / "masks/p003.png", stray)
+
+
 def slice_in_one_image(root: Path) -> None:
     write(root / "metadata.csv", "file,stain\np003.png,rare\n")
 
@@ -148,6 +168,9 @@ BROKEN: list[tuple[Callable[[Path], None], str, str, str]] = [
     (other_size, "size mismatch", "refuse", "images/p003.png"),
     (smoothed_mask, "mask values", "refuse", "images/p003.png"),
     (class_out_of_range, "mask values", "refuse", "images/p003.png"),
+    (one_mask_of_indices_among_0_and_255, "mask values", "refuse", "images/p003.png"),
+    (one_mask_of_0_and_255_among_indices, "mask values", "refuse", "images/p003.png"),
+    (stray_class_index, "rare class", "warn", "images/p003.png"),
     (contradictory_masks, "contradictory masks", "refuse", "images/copy.png = images/p003.png"),
     (copies_across_splits, "exact duplicates across splits", "refuse", "images/copy.png = images/p003.png"),
     (near_copies_across_splits, "near-duplicates across splits", "refuse", "images/copy.png = images/p003.png"),
@@ -200,6 +223,50 @@ def test_smoothed_masks_are_explained_by_smoothing(tmp_path: Path) -> None:
     smoothed_mask(make(tmp_path))
     (problem,) = [p for p in prepare(tmp_path).problems if p.check == "mask values"]
     assert "threshold the mask" in problem.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("spoil", "held", "fits", "classes"),
+    [
+        (one_mask_of_indices_among_0_and_255, "0, 1, 2", "0 and 1, or 0 and 255", "background\na\n"),
+        (one_mask_of_0_and_255_among_indices, "0, 255", "class indices 0 to 2", "background\na\nb\n"),
+    ],
+)
+def test_the_masks_that_differ_from_most_or_from_what_is_listed_are_named_and_no_others(
+    tmp_path: Path, spoil: Callable[[Path], None], held: str, fits: str, classes: str
+) -> None:
+    spoil(make(tmp_path))
+    for whose in ("23 of 24 masks hold", "classes.txt asks for"):
+        (told,) = [p for p in prepare(tmp_path).problems if p.severity == "refuse"]
+        assert told.files == ("images/p003.png",)
+        assert f"its mask holds {held}; {whose} {fits}; correct the mask" in told.what_to_do
+        write(tmp_path / "classes.txt", classes)
+
+
+def test_a_stray_pixel_of_another_class_is_named_with_its_file_and_what_to_do(tmp_path: Path) -> None:
+    stray_class_index(make(tmp_path))
+    (told,) = [p for p in prepare(tmp_path).problems if p.check == "rare class"]
+    assert told.files == ("images/p003.png",)
+    assert "class index 2 has 1 of 3,457 foreground pixels, in 1 of 24 masks" in told.what_to_do
+    assert "list all classes in classes.txt" in told.what_to_do
+    assert not any(p.check == "rare class" for p in prepare(tmp_path, part=True).problems)
+    write(tmp_path / "classes.txt", "background\nnucleus\nmitosis\n")
+    assert not any(p.check == "rare class" for p in prepare(tmp_path).problems)
+
+
+@pytest.mark.parametrize(("masks", "rows", "told"), [(2, 40, False), (1, 48, True), (2, 20, True)])
+def test_a_class_that_few_masks_or_pixels_show_is_accepted_and_asked_about(
+    tmp_path: Path, masks: int, rows: int, told: bool
+) -> None:
+    make(tmp_path)
+    for index in range(24):
+        mask = np.ones((48, 48), np.uint8)
+        if index < masks:
+            mask[:rows, :1] = 2
+        save(tmp_path / f"masks/p{index:03d}.png", mask)
+    report = prepare(tmp_path)
+    assert not report.refused and report.class_names == ("background", "class 1", "class 2")
+    assert any(p.check == "rare class" for p in report.problems) == told
 
 
 def test_every_file_may_be_unreadable_and_there_is_still_a_report(tmp_path: Path) -> None:
