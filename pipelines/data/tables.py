@@ -66,6 +66,8 @@ def read_metadata(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The cells of a CSV table, line by line, its header first; none if it is not there.
 
+    Lines without text, and columns without text and name, are left out: spreadsheets leave such behind.
+
     Yields:
         the number of the line, and its cells without the blanks around them, as many as the header has.
 
@@ -77,22 +79,29 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
-            header = next(reader, [])
-            if not header:
-                raise DataError(f"{path} is empty: its first line names the columns")
-            yield reader.line_num, [cell.strip() for cell in header]
-            for cells in filter(None, reader):
-                surplus = "".join(cells[len(header) :]).strip()
-                if len(cells) < len(header) or surplus:
-                    raise DataError(
-                        f"{path}, line {reader.line_num} has {len(cells)} cells where the header has {len(header)}: "
-                        'put text with a comma in it between "quotes"'
-                    )
-                yield reader.line_num, [cell.strip() for cell in cells[: len(header)]]
+            stripped = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+            lines = [(line, cells) for line, cells in stripped if any(cells)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not CSV text in UTF-8 ({error}); save it as such") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    if not lines:
+        raise DataError(f"{path} is empty: its first line names the columns")
+    width = _filled(lines[0][1])
+    kept = [index for index in range(width) if any(any(cells[index : index + 1]) for _, cells in lines)]
+    for line, cells in lines:
+        if len(cells) < width or any(cells[width:]):
+            count = len(cells) if len(cells) < width else _filled(cells)
+            raise DataError(
+                f"{path}, line {line} has {count} cells where the header has {width}: put text with a comma "
+                'in it between "quotes", and give each column that is not empty a name'
+            )
+        yield line, [cells[index] for index in kept]
+
+
+def _filled(cells: Sequence[str]) -> int:
+    """How many cells there are up to the last that is not empty."""
+    return max((index + 1 for index, cell in enumerate(cells) if cell), default=0)
 
 
 def choose_slices(

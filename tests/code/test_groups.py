@@ -371,6 +371,33 @@ def test_cells_that_are_empty_beyond_the_header_are_a_spreadsheets(tmp_path: Pat
     assert first.group == "patient0"
 
 
+@pytest.mark.parametrize("header", ["file,note,group,,", ",file,note,,group", "file,note,group, "])
+def test_columns_without_name_and_text_are_a_spreadsheets(tmp_path: Path, header: str) -> None:
+    make(tmp_path)
+    cells = {"file": "p000.png", "note": "nice", "group": "patient0"}
+    line = ",".join(cells.get(name, "") for name in header.split(","))
+    write(tmp_path / "metadata.csv", f"{header}\n{line}\n,,,,\n")
+    write(tmp_path / "groups.csv", "file,group,,\np001.png,slide,,\n,,,\n")
+    dataset = read_dataset(tmp_path)
+    assert [sample.group for sample in dataset.samples[:2]] == ["patient0", "slide"]
+    assert dataset.slice_columns == ("note",) and dataset.strays == ()
+
+
+def test_an_index_without_a_name_before_the_columns_does_no_harm(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "metadata.csv", ",file,note,group\n0,p000.png,nice,patient0\n1,p001.png,nice,patient0\n")
+    dataset = read_dataset(tmp_path)
+    assert [sample.group for sample in dataset.samples[:2]] == ["patient0", "patient0"]
+    assert dataset.slice_columns == ("note",)
+
+
+def test_text_in_a_column_without_a_name_is_not_taken_for_the_one_before_it(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "metadata.csv", "file,note,group,,\np000.png,nice, field 0,patient0,\n")
+    with pytest.raises(DataError, match=r"line 2 has 4 cells where the header has 3: .*give each column .* a name"):
+        prepare(tmp_path)
+
+
 def test_a_column_that_is_nearly_called_group_is_asked_about(tmp_path: Path) -> None:
     make(tmp_path)
     write(tmp_path / "metadata.csv", "file,Group\np000.png,1\n")
