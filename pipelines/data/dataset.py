@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.groups import GROUPS_FILE, effective_groups, read_groups
+from pipelines.data.names import Names
 from pipelines.data.strays import Strays, find_strays
 from pipelines.data.tables import (
     CLASSES_FILE,
@@ -70,6 +71,7 @@ class Dataset:
         ignored_columns: text columns of `metadata.csv` with too many values, and how many they have.
         strays: rows of `metadata.csv` and `groups.csv` without an image.
         absent_groups: what group the tables give to files that are not there.
+        names: of all images, without `images/`, also of those that a slice filter leaves out.
     """
 
     root: Path
@@ -83,6 +85,7 @@ class Dataset:
     strays: tuple[Strays, ...] = ()
     absent_groups: Mapping[str, str] = field(default_factory=dict)
     known_classes: tuple[str, ...] | None = None
+    names: Names = field(default_factory=Names)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -149,22 +152,24 @@ def read_dataset(root: Path, slices: Sequence[str] | None = None, groups_file: P
     masks_folder = root / "masks"
     masks, ignored_masks = _list(masks_folder, MASK_SUFFIXES) if masks_folder.is_dir() else ([], [])
 
-    names = {path.name: f"images/{path.name}" for path in images}
-    rows, columns = read_metadata(root / METADATA_FILE)
+    present = {path.name: f"images/{path.name}" for path in images}
+    names = Names(present)
+    rows, columns = read_metadata(root / METADATA_FILE, names)
     slice_columns, too_many = choose_slices(rows, columns, slices)
     declared = {file: row["group"] for file, row in rows.items() if row.get("group")}
     tables = {METADATA_FILE: {file: row.get("group", "") for file, row in rows.items()}}
-    tables[GROUPS_FILE] = written = read_groups(root / GROUPS_FILE)
+    tables[GROUPS_FILE] = written = read_groups(root / GROUPS_FILE, names)
     if groups_file is not None and groups_file.resolve() != (root / GROUPS_FILE).resolve():
-        tables[str(groups_file)] = read_groups(groups_file)
+        tables[str(groups_file)] = read_groups(groups_file, names)
         written = {**written, **tables[str(groups_file)]}
     groups = effective_groups(declared, written)
-    strays = (find_strays(table, given, names) for table, given in tables.items())
+    strays = (find_strays(table, given, present) for table, given in tables.items())
 
-    by_stem: dict[str, Path] = {mask.stem: mask for mask in masks}
+    stems = Names(path.stem for path in images)
+    by_stem: dict[str, Path] = {stems.meant_by(mask.stem): mask for mask in masks}
     samples = tuple(
         Sample(
-            file=names[path.name],
+            file=present[path.name],
             image=path,
             mask=by_stem.get(path.stem),
             group=groups.get(path.name),
@@ -173,18 +178,18 @@ def read_dataset(root: Path, slices: Sequence[str] | None = None, groups_file: P
         )
         for path in images
     )
-    stems = {path.stem for path in images}
     return Dataset(
         root=root,
         samples=samples,
         slice_columns=slice_columns,
         declared_classes=read_classes(root / CLASSES_FILE),
-        orphan_masks=tuple(f"masks/{path.name}" for path in masks if path.stem not in stems),
-        stem_clashes=_clashes("images", images) + _clashes("masks", masks),
+        orphan_masks=tuple(f"masks/{path.name}" for path in masks if stems.meant_by(path.stem) not in stems),
+        stem_clashes=_clashes("images", images, stems) + _clashes("masks", masks, stems),
         ignored_files=tuple(f"images/{n}" for n in ignored) + tuple(f"masks/{n}" for n in ignored_masks),
         ignored_columns=too_many,
         strays=tuple(stray for stray in strays if stray is not None),
-        absent_groups={file: group for file, group in groups.items() if file not in names},
+        absent_groups={file: group for file, group in groups.items() if file not in present},
+        names=names,
     )
 
 
@@ -300,6 +305,6 @@ def _list(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[str
     return taken, ignored
 
 
-def _clashes(folder: str, paths: list[Path]) -> tuple[str, ...]:
-    count = Counter(path.stem for path in paths)
-    return tuple(f"{folder}/{path.name}" for path in paths if count[path.stem] > 1)
+def _clashes(folder: str, paths: list[Path], stems: Names) -> tuple[str, ...]:
+    count = Counter(stems.meant_by(path.stem) for path in paths)
+    return tuple(f"{folder}/{path.name}" for path in paths if count[stems.meant_by(path.stem)] > 1)

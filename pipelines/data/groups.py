@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipelines.data.names import Names
 from pipelines.data.splits import PIXELS_PREFIX, SPLITS, key_of, split_of
-from pipelines.data.tables import read_lines
+from pipelines.data.tables import file_named, read_lines
 from resunet.errors import DataError
 
 GROUPS_FILE = "groups.csv"
@@ -161,8 +162,11 @@ def _components(
     return [members[key] for key in sorted(members, key=lambda key: members[key][0])]
 
 
-def read_groups(path: Path) -> dict[str, str]:
+def read_groups(path: Path, images: Names) -> dict[str, str]:
     """Rows of a `groups.csv` by file name without `images/`; none if the file is not there.
+
+    Args:
+        images: file names without `images/`.
 
     Raises:
         DataError: it is not such a table, or gives a file two groups.
@@ -176,7 +180,7 @@ def read_groups(path: Path) -> dict[str, str]:
                 raise DataError(f"{path}: columns 'file' and 'group' are needed")
             continue
         row = dict(zip(columns, cells, strict=True))
-        file, group = row["file"].replace("\\", "/").removeprefix("images/"), row["group"]
+        file, group = file_named(row["file"], images), row["group"]
         if not file or not group:
             raise DataError(f"{path}, line {line}: a file and its group are needed")
         if rows.setdefault(file, group) != group:

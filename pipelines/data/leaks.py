@@ -26,6 +26,7 @@ from rich.console import Console
 
 from pipelines.data.data_step import PreparedData
 from pipelines.data.duplicates import MAX_HASH_DISTANCE, look, near_duplicates
+from pipelines.data.names import composed
 from pipelines.data.splits import PIXELS_PREFIX
 from resunet.errors import DataError, ImageError
 from resunet.images import decode_image, read_image
@@ -78,7 +79,7 @@ def find_leaks(test: pd.DataFrame, trained: pd.DataFrame, data: PreparedData | N
         other = str(row["path"])
         verdict = _shows_the_same(data, path, row)
         alone = verdict is None and distance <= HASH_ALONE_DISTANCE
-        if verdict or (alone and PurePosixPath(path).stem == PurePosixPath(other).stem):
+        if verdict or (alone and composed(PurePosixPath(path).stem) == composed(PurePosixPath(other).stem)):
             changed.append((path, other))
         elif alone:
             doubtful.append((path, other))
@@ -127,8 +128,8 @@ def _trained_groups(trained: pd.DataFrame, data: PreparedData | None) -> set[str
     groups = set(trained["group"].dropna()) | {PIXELS_PREFIX + pixels for pixels in trained["pixels"]}
     # Names mean something only where the version was trained on this data set, some of which is still there.
     if data is not None and set(trained["pixels"]) & set(data.manifest["pixels"]):
-        names = {str(path).removeprefix("images/") for path in trained["path"]}
-        groups |= {group for file, group in data.dataset.absent_groups.items() if file in names}
+        names = {composed(str(path).removeprefix("images/")) for path in trained["path"]}
+        groups |= {group for file, group in data.dataset.absent_groups.items() if composed(file) in names}
     return groups
 
 

@@ -56,8 +56,8 @@ def mend_dataset(
     pixels = {name[fact.file]: fact.pixels for fact in readable}
     joined = [(name[a], name[b]) for a, b in pairs]
     declared = {s.image.name: s.declared_group for s in dataset.samples if s.declared_group is not None}
-    own = read_groups(target)
-    tables = {GROUPS_FILE: read_groups(dataset.root / GROUPS_FILE)}
+    own = read_groups(target, dataset.names)
+    tables = {GROUPS_FILE: read_groups(dataset.root / GROUPS_FILE, dataset.names)}
     if target.resolve() != (dataset.root / GROUPS_FILE).resolve():
         tables[str(target)] = own
     written = {**tables[GROUPS_FILE], **own}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pipelines.data.names import composed
 from pipelines.data.splits import PIXELS_PREFIX
 
 
@@ -70,13 +71,17 @@ def find_strays(table: str, groups: Mapping[str, str], images: Collection[str]) 
 
 
 def _hint(files: Collection[str], images: Collection[str]) -> str:
-    by_stem = {PurePosixPath(image).stem: image for image in images}
-    by_case = {image.lower(): image for image in images}
+    plain = {composed(image): image for image in images}
+    by_stem = {PurePosixPath(name).stem: image for name, image in plain.items()}
+    by_case = {name.lower(): image for name, image in plain.items()}
     for file in files:
-        if file in by_stem:
-            return f"a row names its image with the extension: {by_stem[file]}, not {file}"
-        if PurePosixPath(file).name in images:
+        name = composed(file)
+        if name in by_stem:
+            return f"a row names its image with the extension: {by_stem[name]}, not {file}"
+        if PurePosixPath(name).name in plain and "/" in name:
             return f"a row names its image without other folders than images/: {PurePosixPath(file).name}, not {file}"
-        if file.lower() in by_case:
-            return f"upper and lower case count: {by_case[file.lower()]}, not {file}"
+        if name in plain:
+            return f"several images are called {file}, in different Unicode normal forms: rename all but one"
+        if name.lower() in by_case:
+            return f"upper and lower case count: {by_case[name.lower()]}, not {file}"
     return ""

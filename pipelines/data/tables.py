@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from pipelines.data.names import Names
 from resunet.errors import DataError
 
 METADATA_FILE: Final = "metadata.csv"
@@ -34,8 +35,11 @@ def read_classes(path: Path) -> tuple[str, ...] | None:
     return names
 
 
-def read_metadata(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+def read_metadata(path: Path, images: Names) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Read `metadata.csv`.
+
+    Args:
+        images: file names without `images/`.
 
     Returns:
         rows: column to text, by file name without `images/`; none if the file is not there.
@@ -57,10 +61,15 @@ def read_metadata(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
                 )
             continue
         kept = dict(zip(columns, cells, strict=True))
-        name = kept["file"].replace("\\", "/").removeprefix("images/")
+        kept["file"] = name = file_named(kept["file"], images)
         if rows.setdefault(name, kept) != kept:
             raise DataError(f"{path}, line {line}: a second row for {name} says otherwise")
     return rows, columns
+
+
+def file_named(cell: str, images: Names) -> str:
+    """The file name without `images/` that a cell of the column `file` stands for."""
+    return images.meant_by(cell.replace("\\", "/").removeprefix("images/"))
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -2,16 +2,19 @@
 
 import json
 import re
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from dataset_factory import add, group_in, make, picture, save, write
+from dataset_factory import add, blob, group_in, make, picture, save, write
 
 from pipelines.data.data_step import PreparedData
 from pipelines.data.dataset import read_dataset
 from pipelines.data.groups import foreign_rows, joined_keys, read_groups
 from pipelines.data.manifest import pixel_digest
+from pipelines.data.names import Names
 from pipelines.data.prepare import PreparedReport, prepare
 from pipelines.data.problems import Problem
 from pipelines.data.splits import key_of, split_of
@@ -105,7 +108,7 @@ def test_a_groups_file_that_is_not_there_is_refused_unless_mending_is_to_write_i
     with pytest.raises(SettingsError, match="no file"):
         prepare(root, groups_file=tmp_path, mend=True)
     assert not prepare(root, groups_file=missing, mend=True).refused
-    assert len(read_groups(missing)) == 24
+    assert len(read_groups(missing, Names())) == 24
     assert prepare(root, groups_file=missing).problems == ()
 
 
@@ -113,7 +116,7 @@ def test_mending_writes_the_file_that_was_asked_for_even_where_no_row_is_new(tmp
     root, second = make(tmp_path / "set"), tmp_path / "second.csv"
     prepare(root, mend=True)
     prepare(root, groups_file=second, mend=True)
-    assert read_groups(second) == {}
+    assert read_groups(second, Names()) == {}
     assert not prepare(root, groups_file=second).refused
 
 
@@ -140,7 +143,7 @@ def test_groups_of_which_none_fits_an_image_are_refused_with_what_is_wrong_with_
         assert re.search(hint, found.what_to_do), found.what_to_do
     # Rows beside them would make the groups look as if they fitted.
     assert table == "groups.csv" or not (tmp_path / "groups.csv").exists()
-    assert table == "metadata.csv" or len(read_groups(tmp_path / "groups.csv")) == 24
+    assert table == "metadata.csv" or len(read_groups(tmp_path / "groups.csv", Names())) == 24
 
 
 def test_rows_of_images_that_were_removed_are_reported_and_do_no_harm(tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_rows_for_other_images_of_the_same_names_that_keep_copies_apart_are_refu
     # As the refusal says for a file that came from another data set.
     groups.unlink()
     assert not prepare(root, groups_file=groups, mend=True).refused
-    after = read_groups(groups)
+    after = read_groups(groups, Names())
     assert after["x-first.png"] == after["x-second.png"] == "pixels:" + pixel_digest(apart(600)[0])
     assert not prepare(root, groups_file=groups).refused
 
@@ -251,7 +254,7 @@ def test_an_addition_never_moves_images_that_were_saved_anew_after_mending(tmp_p
     mended = prepare(root, mend=True)
     assert not mended.refused
     assert before.items() <= splits_of(mended).items()
-    rows = read_groups(root / "groups.csv")
+    rows = read_groups(root / "groups.csv", Names())
     assert [rows[f"{name}.png"] for name in "ab"] == [rows[file.removeprefix("images/")] for file in near]
 
 
@@ -282,11 +285,11 @@ def test_images_that_were_all_saved_anew_keep_their_splits(tmp_path: Path) -> No
 
 def test_rows_named_after_an_image_that_was_removed_keep_the_others_where_they_are(tmp_path: Path) -> None:
     prepare(with_near_copies(tmp_path, 500), mend=True)
-    rows = read_groups(tmp_path / "groups.csv")
+    rows = read_groups(tmp_path / "groups.csv", Names())
     (tmp_path / "images/x-first.png").unlink()
     (tmp_path / "masks/x-first.png").unlink()
     prepare(tmp_path, mend=True)
-    assert read_groups(tmp_path / "groups.csv") == rows
+    assert read_groups(tmp_path / "groups.csv", Names()) == rows
 
 
 def test_rows_are_of_other_images_only_if_none_names_one_that_is_there() -> None:
@@ -336,6 +339,75 @@ def test_the_key_of_what_nothing_joins_is_its_own_whatever_else_there_is(tmp_pat
     rows = manifest.to_dict("records")
     assert keys == {row["path"]: key_of(row["group"], row["pixels"]) for row in rows}
     assert keys["images/p001.png"] == "group:slide"
+
+
+def form(kind: Literal["NFC", "NFD"], name: str = "Zellkörper é {}.png", number: int = 0) -> str:
+    return unicodedata.normalize(kind, name.format(number))
+
+
+def with_accents(root: Path, images: Literal["NFC", "NFD"], masks: Literal["NFC", "NFD"]) -> Path:
+    for index in range(24):
+        save(root / "images" / form(images, number=index), picture(index))
+        save(root / "masks" / form(masks, number=index), blob())
+    return root
+
+
+@pytest.mark.parametrize(("images", "others"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_names_are_the_same_whatever_normal_form_they_are_written_in(
+    tmp_path: Path, images: Literal["NFC", "NFD"], others: Literal["NFC", "NFD"]
+) -> None:
+    root = with_accents(tmp_path, images, others)
+    write(root / "metadata.csv", f"file,group,stain\n{form(others)},patient,x\n{form(others, number=1)},patient,x\n")
+    write(root / "groups.csv", f"file,group\nimages/{form(others, number=2)},slide\n")
+    report = prepare(root)
+    assert not report.refused and not any("without" in one.check for one in report.problems)
+    groups = {sample.image.name: sample.group for sample in report.dataset.samples}
+    assert [groups[form(images, number=index)] for index in range(4)] == ["patient", "patient", "slide", None]
+    assert sum(report.slices["stain=x"].values()) == 2
+    before = splits_of(report)
+    mended = prepare(root, mend=True)
+    assert mended.new_group_rows == 23 and splits_of(mended) == before and not mended.refused
+    assert prepare(root, mend=True).new_group_rows == 0
+
+
+def test_two_rows_that_name_one_image_in_two_normal_forms_may_not_disagree(tmp_path: Path) -> None:
+    root = with_accents(tmp_path, "NFD", "NFD")
+    write(root / "metadata.csv", f"file,group\n{form('NFC')},a\n{form('NFD')},a\n")
+    assert read_dataset(root).samples[0].group == "a"
+    for table in ("metadata.csv", "groups.csv"):
+        write(root / table, f"file,group\n{form('NFC')},a\n{form('NFD')},b\n")
+        with pytest.raises(DataError, match=rf"{table}, line 3"):
+            read_dataset(root)
+        (root / table).unlink()
+
+
+def test_images_that_differ_in_normal_form_alone_are_told_apart_where_a_row_does(tmp_path: Path) -> None:
+    root = with_accents(tmp_path, "NFD", "NFD")
+    save(root / "images" / form("NFC"), picture(700))
+    save(root / "masks" / form("NFC"), blob())
+    write(root / "groups.csv", f"file,group\n{form('NFC')},a\n{form('NFD')},b\n")
+    report = prepare(root)
+    assert not report.refused
+    assert {s.image.name: s.group for s in report.dataset.samples if s.group} == {form("NFC"): "a", form("NFD"): "b"}
+    mixed = form("NFC", "Zellkörper ") + form("NFD", "é 0.png")
+    write(root / "groups.csv", f"file,group\n{mixed},a\n{form('NFD', number=1)},a\n")
+    told = problem(prepare(root), "groups without image")
+    assert told.severity == "refuse" and "different Unicode normal forms" in told.what_to_do
+
+
+def test_two_masks_that_read_the_same_are_no_guess(tmp_path: Path) -> None:
+    root = with_accents(tmp_path, "NFD", "NFD")
+    save(root / "masks" / form("NFC"), blob(value=0))
+    told = problem(prepare(root), "stem clash")
+    assert sorted(told.files) == sorted(f"masks/{form(kind)}" for kind in ("NFC", "NFD"))
+
+
+def test_a_misspelt_name_is_recognised_in_another_normal_form(tmp_path: Path) -> None:
+    root = with_accents(tmp_path, "NFD", "NFD")
+    for name, hint in (("Zellkörper é 0", "with the extension"), ("Zellkörper é 0.PNG", "upper and lower case")):
+        write(root / "groups.csv", f"file,group\n{form('NFC', name)},a\n{form('NFC', number=1)},a\n")
+        told = problem(prepare(root), "groups without image")
+        assert told.severity == "refuse" and hint in told.what_to_do
 
 
 def test_the_report_names_every_stray_row(tmp_path: Path) -> None:

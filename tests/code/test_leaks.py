@@ -142,6 +142,25 @@ def test_an_image_that_is_gone_still_stands_for_its_group_in_the_tables(tmp_path
     assert find_leaks(rows_of_test(now), elsewhere, now) == Leaks()
 
 
+def test_a_name_is_the_same_in_both_of_its_normal_forms(tmp_path: Path) -> None:
+    trained, now, moved = version_and_next(tmp_path, "darker")
+    composed = rows_of_test(now).assign(path=rows_of_test(now)["path"].str.replace("p", "\u00e9", n=1))
+    leaks = find_leaks(composed, trained.assign(path=trained["path"].str.replace("p", "e\u0301", n=1)))
+    assert (moved.replace("p", "\u00e9", 1), moved.replace("p", "e\u0301", 1)) in leaks.changed
+
+    root = make(tmp_path / "gone", 40)
+    then = prepared(root).manifest
+    first = trained_rows([then])["path"].iloc[0].removeprefix("images/")
+    add(root, "new", picture(99))
+    group = group_in("test")
+    write(root / "metadata.csv", f"file,group\ne\u0301{first},{group}\nnew.png,{group}\n")
+    (root / "images" / first).unlink()
+    (root / "masks" / first).unlink()
+    now = prepared(root)
+    trained = trained_rows([then]).replace({"path": {f"images/{first}": f"images/e\u0301{first}"}})
+    assert find_leaks(rows_of_test(now), trained, now).grouped == ("images/new.png",)
+
+
 def test_what_was_trained_on_is_refused_with_each_reason_and_what_to_do(tmp_path: Path) -> None:
     leaks = Leaks(("a.png",), ("b.png", "c.png"), (("d.png", "e.png"),), ())
     with pytest.raises(DataError) as refused:

@@ -16,6 +16,7 @@ from pipelines.cli import app
 from pipelines.data.dataset import read_dataset
 from pipelines.data.groups import read_groups
 from pipelines.data.manifest import examine, pixel_digest
+from pipelines.data.names import Names
 from pipelines.data.prepare import prepare
 from pipelines.data.problems import Problem
 from pipelines.data.splits import Split, key_of, split_of
@@ -355,7 +356,7 @@ def test_mending_again_changes_nothing_and_a_new_near_duplicate_joins_the_group(
     # Its name sorts before all others: what was there first still decides.
     add(tmp_path, "a-third", np.ascontiguousarray(picture(seed_in("test"))[:, ::-1]))
     assert prepare(tmp_path, mend=True).new_group_rows == 1
-    rows = read_groups(tmp_path / "groups.csv")
+    rows = read_groups(tmp_path / "groups.csv", Names())
     assert rows["a-third.png"] == rows["x-first.png"] == rows["x-second.png"]
     after = split_by_file(tmp_path)
     assert before.items() <= after.items()
@@ -401,7 +402,7 @@ def test_an_image_that_bridges_two_groups_of_different_splits_is_refused_by_name
     (problem,) = [p for p in report.problems if p.severity == "refuse"]
     assert (problem.check, problem.files) == ("bridges two groups", ("images/bridge.png",))
     assert "remove it" in problem.what_to_do
-    assert "bridge.png" not in read_groups(tmp_path / "groups.csv")
+    assert "bridge.png" not in read_groups(tmp_path / "groups.csv", Names())
     (tmp_path / "images/bridge.png").unlink()
     (tmp_path / "masks/bridge.png").unlink()
     assert not prepare(tmp_path, mend=True).refused
