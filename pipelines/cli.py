@@ -88,8 +88,8 @@ def prepare(
 ) -> None:
     """Check a data set before anything trains on it; exits 2 when a metric on it would be a lie."""
     from pipelines.data.data_step import data_folder, report_file
-    from pipelines.data.dataset import parse_slices
     from pipelines.data.prepare import prepare as run
+    from pipelines.data.slice_filter import parse_slices
 
     root = data_folder(data)
     run_report = run(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from pipelines.data.dataset import Dataset, Sample, parse_slices
+from pipelines.data.dataset import Dataset, Sample
 from pipelines.data.manifest import fingerprint
 from pipelines.data.prepare import PreparedReport, prepare
+from pipelines.data.slice_filter import parse_slices
 from pipelines.data.synthetic import generate
 from records.settings import RecordsSettings
 from resunet.errors import DataError

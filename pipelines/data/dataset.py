@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.groups import GROUPS_FILE, effective_groups, read_groups
 from pipelines.data.names import Names
+from pipelines.data.slice_filter import parse_where, quoted
 from pipelines.data.strays import Strays, find_strays
 from pipelines.data.tables import (
     CLASSES_FILE,
@@ -107,7 +108,7 @@ class Dataset:
         return classes_of(None, values)
 
     def where(self, expression: str) -> "Dataset":
-        """The part of the data set that a slice filter keeps, `modality=fluorescence|histology,stain=a`.
+        """The part of the data set that a slice filter keeps, `modality=fluorescence|histology,stain="H&E, 40x"`.
 
         Columns are joined by "and", values by "or". The classes stay those of the whole data set.
 
@@ -117,11 +118,12 @@ class Dataset:
         wanted = parse_where(expression)
         for column, values in wanted.items():
             if column not in self.slice_columns:
-                known = ", ".join(self.slice_columns) or "none; give them in metadata.csv"
+                known = ", ".join(map(quoted, self.slice_columns)) or "none; give them in metadata.csv"
                 raise DataError(f"where: there is no slice column '{column}'. Slice columns: {known}")
-            known_values = sorted({s.slices[column] for s in self.samples if column in s.slices})
-            for value in sorted(values - set(known_values)):
-                raise DataError(f"where: '{column}' is never '{value}'. Its values: {', '.join(known_values)}")
+            known_values = {s.slices[column] for s in self.samples if column in s.slices}
+            for value in sorted(values - known_values):
+                known = ", ".join(map(quoted, sorted(known_values)))
+                raise DataError(f"where: '{column}' is never '{value}'. Its values: {known}")
         kept = tuple(s for s in self.samples if all(s.slices.get(c) in v for c, v in wanted.items()))
         if not kept:
             raise DataError(f"where: no image has {expression}; ask for fewer columns at once")
@@ -250,39 +252,6 @@ def classes_of(declared: Sequence[str] | None, values: Sequence[frozenset[int]])
     if not highest or len(highest) < len(binary):
         return ("foreground",)
     return ("background", *(f"class {index}" for index in range(1, max(highest) + 1)))
-
-
-def parse_slices(text: str) -> list[str] | None:
-    """`modality, stain` as the columns it names; None, which means the default, if it is empty.
-
-    Raises:
-        SettingsError: a name is missing between two commas.
-    """
-    if not text.strip():
-        return None
-    columns = [column.strip() for column in text.split(",")]
-    if "" in columns:
-        raise SettingsError(f"slices: '{text}' is not understood; write the columns of metadata.csv as a,b")
-    return columns
-
-
-def parse_where(expression: str) -> dict[str, frozenset[str]]:
-    """`a=x|y,b=z` as the values wanted of each column.
-
-    Raises:
-        DataError: it is not of that form.
-    """
-    wanted: dict[str, frozenset[str]] = {}
-    for part in expression.split(","):
-        column, equals, values = (text.strip() for text in part.partition("="))
-        alternatives = frozenset(value.strip() for value in values.split("|"))
-        if not equals or not column or "" in alternatives or column in wanted:
-            raise DataError(
-                f"where: '{part.strip()}' is not understood; write column=value, alternatives as "
-                "column=a|b, further columns (each once) after a comma"
-            )
-        wanted[column] = alternatives
-    return wanted
 
 
 def _list(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.data.names import Names
+from pipelines.data.slice_filter import quoted
 from resunet.errors import DataError
 
 METADATA_FILE: Final = "metadata.csv"
@@ -127,7 +128,7 @@ def choose_slices(
     if asked is not None:
         for column in asked:
             if column not in columns or column == "file":
-                known = ", ".join(c for c in columns if c != "file") or "none"
+                known = ", ".join(quoted(c) for c in columns if c != "file") or "none"
                 raise DataError(f"slices: {METADATA_FILE} has no column '{column}'. Its columns: {known}")
         return tuple(dict.fromkeys(asked)), {}
     kept: list[str] = []

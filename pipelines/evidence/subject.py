@@ -12,10 +12,11 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.data.data_step import PreparedData
-from pipelines.data.dataset import Sample, parse_slices
+from pipelines.data.dataset import Sample
 from pipelines.data.labelled import LabelledImages
 from pipelines.data.manifest import SLICE_PREFIX, fingerprint, read_manifest
 from pipelines.data.prepare import prepare
+from pipelines.data.slice_filter import parse_slices
 from records.digests import verify_digests
 from registry.data_place import DataPlace
 from registry.evidence import VERSION_FOLDER, Evaluation

@@ -18,9 +18,10 @@ from typing import Final
 import pandas as pd
 
 from pipelines.data.data_step import PreparedData, prepare_data
-from pipelines.data.dataset import Dataset, parse_slices
+from pipelines.data.dataset import Dataset
 from pipelines.data.groups import GROUPS_FILE, write_groups
 from pipelines.data.prepare import PreparedReport, prepare
+from pipelines.data.slice_filter import parse_slices
 from pipelines.data.splits import PIXELS_PREFIX
 from pipelines.data.tables import CLASSES_FILE, METADATA_FILE
 from records.batch import LIVE_PREFIX, Batch, BatchImage

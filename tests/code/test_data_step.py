@@ -9,7 +9,7 @@ from dataset_factory import make, write
 from rich.console import Console
 
 from pipelines.data.data_step import folder_name, prepare_data, report_file
-from pipelines.data.dataset import parse_slices
+from pipelines.data.slice_filter import parse_slices
 from pipelines.version.evaluate import known_slices
 from resunet.errors import DataError, SettingsError
 

@@ -1,3 +1,4 @@
+import csv
 import os
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 from dataset_factory import add, blob, make, picture, save, write
 from PIL import Image
 
-from pipelines.data.dataset import load, parse_where, read_dataset
+from pipelines.data.dataset import load, read_dataset
+from pipelines.data.slice_filter import parse_slices, parse_where, quoted
 from resunet.errors import DataError
 from resunet.images import read_image
 
@@ -228,7 +230,46 @@ def test_where_says_what_there_is_instead(tmp_path: Path, expression: str, says:
         read_dataset(sliced(tmp_path)).where(expression)
 
 
-@pytest.mark.parametrize("expression", ["", "m", "=x", "m=", "m=x|", "m=x,m=y", "m=x,"])
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ('m="H&E, 40x"', {"m": {"H&E, 40x"}}),
+        ('m="a|b"|c , n = x', {"m": {"a|b", "c"}, "n": {"x"}}),
+        ('m="say ""b"""| "c" ', {"m": {'say "b"', "c"}}),
+        ('"m, n"=x', {"m, n": {"x"}}),
+        ('"m=n"="x=y"|a=b', {"m=n": {"x=y", "a=b"}}),
+        ('m=5" lens', {"m": {'5" lens'}}),
+    ],
+)
+def test_what_stands_between_double_quotes_is_one_value_or_column(expression: str, wanted: dict[str, set[str]]) -> None:
+    assert parse_where(expression) == wanted
+
+
+def test_a_value_or_column_is_told_as_the_filter_understands_it(tmp_path: Path) -> None:
+    values = ["H&E, 40x", "a|b", 'say "b"', "a=b", "plain"]
+    for stem in "abcde":
+        add(tmp_path, stem, RGB)
+    with (tmp_path / "metadata.csv").open("w", newline="") as stream:
+        rows = [[f"{stem}.png", value, value] for stem, value in zip("abcde", values, strict=True)]
+        csv.writer(stream).writerows([["file", "m", "at, where"], *rows])
+    dataset = read_dataset(tmp_path)
+    for value, stem in zip(values, "abcde", strict=True):
+        for column in dataset.slice_columns:
+            (kept,) = dataset.where(f"{quoted(column)}={quoted(value)}").samples
+            assert kept.image.stem == stem
+    with pytest.raises(DataError, match=r'Its values: "H&E, 40x", "a=b", "a\|b", plain, "say ""b"""$'):
+        dataset.where("m=x")
+    with pytest.raises(DataError, match=r'Slice columns: m, "at, where"$'):
+        dataset.where("x=x")
+    with pytest.raises(DataError, match=r"'40x' is not understood; .*between double quotes"):
+        dataset.where("m=H&E, 40x")
+    asked = read_dataset(tmp_path, slices=parse_slices(' "at, where" ,m'))
+    assert asked.slice_columns == ("at, where", "m")
+
+
+@pytest.mark.parametrize(
+    "expression", ["", "m", "=x", "m=", "m= ", "m=x|", "m=x,m=y", "m=x,", 'm="x', 'm="x"y', 'm=""']
+)
 def test_a_filter_that_is_not_understood_is_refused(expression: str) -> None:
     with pytest.raises(DataError, match="not understood"):
         parse_where(expression)
