@@ -162,6 +162,20 @@ def read_size(data: bytes) -> tuple[int, int]:
         return image.size
 
 
+def is_16_bit_grey(data: bytes) -> bool:
+    """Whether decoding keeps the upper 8 of 16 bits of grey, with 0 for black; nothing is decoded.
+
+    Args:
+        data: the whole file, PNG, JPEG, TIFF or BMP.
+
+    Raises:
+        ImageError: the bytes are no such image, or it is too large or small.
+    """
+    name = _check_signature(data, FORMATS)
+    with _explained(name), _open(data, name) as image:
+        return image.mode in _WIDE_GREY and _bits(image) == 16 and not _white_is_zero(image)
+
+
 def _decode(
     data: bytes, formats: tuple[str, ...], convert: Callable[[Image.Image], NDArray[np.uint8]]
 ) -> tuple[NDArray[np.uint8], int]:
@@ -277,14 +291,22 @@ def _strip_to_rgb(strip: Image.Image, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _wide_grey(values: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint8]:
-    bits = 12 if _tag(image, _BITS_PER_SAMPLE, 16) == 12 else 16
-    grey = (values >> (bits - 8)).astype(np.uint8)
+    grey = (values >> (_bits(image) - 8)).astype(np.uint8)
     # Pillow inverts "white is zero" TIFFs of up to 8 bits, not these.
-    if _tag(image, _PHOTOMETRIC, 1) == 0:
+    if _white_is_zero(image):
         grey = np.invert(grey)
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 0
     return np.asarray(grey, dtype=np.uint8)
+
+
+def _bits(image: Image.Image) -> int:
+    """Of one value of grey that is stored in two bytes."""
+    return 12 if _tag(image, _BITS_PER_SAMPLE, 16) == 12 else 16
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    return _tag(image, _PHOTOMETRIC, 1) == 0
 
 
 def _to_indices(image: Image.Image) -> NDArray[np.uint8]:

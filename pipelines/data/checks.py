@@ -11,6 +11,7 @@ from typing import Final
 
 from pipelines.data.file_checks import (
     check_empty_masks,
+    check_grey_levels,
     check_listing,
     check_mask_values,
     check_orientations,
@@ -32,6 +33,7 @@ OF_A_WHOLE: Final = frozenset(
         *(f"empty {split} split" for split in SPLITS),
         "class missing from split",
         "slice missing from split",
+        "few grey levels",
         "rare class",
     }
 )
@@ -209,6 +211,7 @@ _CHECKS: Final[tuple[Callable[[Findings], Iterator[Problem]], ...]] = (
     _groups,
     _splits,
     check_empty_masks,
+    check_grey_levels,
     check_listing,
     check_strays,
 )

@@ -13,6 +13,8 @@ from pipelines.data.tables import CLASSES_FILE, MAX_CLASSES, MAX_SLICE_VALUES, M
 # foreground pixels.
 RARE_MASKS: Final = 0.01
 RARE_PIXELS: Final = 0.001
+# 16-bit grey of which a data set uses no more than this many of 256 levels is asked about: 13 of 16 bits.
+FEW_LEVELS: Final = 32
 
 
 def split_masks(facts: Sequence[FileFacts], class_names: Sequence[str]) -> tuple[list[FileFacts], list[FileFacts]]:
@@ -123,6 +125,25 @@ def check_rare_classes(found: Findings) -> Iterator[Problem]:
                 f"class index {index} has {count:,} of {pixels.total():,} foreground pixels, in {len(files)} of "
                 f"{len(good)} masks; correct it there if it is a slip, or else list all classes in {CLASSES_FILE}",
             )
+
+
+def check_grey_levels(found: Findings) -> Iterator[Problem]:
+    """16-bit files of a camera with fewer bits, of which decoding leaves little, are known of."""
+    peaks = {fact.file: fact.peak for fact in found.facts if fact.peak is not None}
+    levels = max(peaks.values(), default=255) + 1
+    if levels > FEW_LEVELS:
+        return
+    limit = 256 * levels - 1
+    factor = 2 ** (16 - limit.bit_length())
+    yield Problem(
+        "few grey levels",
+        "warn",
+        tuple(peaks),
+        f"none of the {len(peaks):,} images of 16-bit grey holds a value above {limit:,}, and the upper 8 bits count: "
+        f"at most {levels} of 256 grey levels are left. If their camera has {limit.bit_length()} bits, train on images "
+        f"multiplied by {factor}, and send such to the model. With Pillow and numpy, file by file: "
+        f"Image.fromarray(np.asarray(Image.open(old)) * {factor}).save(new); docs/data.md has it for a whole folder",
+    )
 
 
 def check_empty_masks(found: Findings) -> Iterator[Problem]:

@@ -43,7 +43,7 @@ from pipelines.data.splits import Split as Split
 from pipelines.data.splits import split_of as split_of
 from pipelines.progress import progress_bar
 from resunet.errors import DataError, ImageError
-from resunet.images import MAX_PIXELS, decode_image_and_orientation, decode_mask_and_orientation
+from resunet.images import MAX_PIXELS, decode_image_and_orientation, decode_mask_and_orientation, is_16_bit_grey
 
 SLICE_PREFIX: Final = "slice:"
 _COLUMNS: Final = (
@@ -70,6 +70,7 @@ class FileFacts:
         values: pixels of each value that the mask file stores.
         mask_pixels: sha256 of the mask as class indices.
         orientation, mask_orientation: EXIF orientation that was undone, 1 for none.
+        peak: the largest grey level, 0 to 255, of an image of 16-bit grey; None for others.
     """
 
     file: str
@@ -85,6 +86,7 @@ class FileFacts:
     mask_error: str | None = None
     orientation: int = 1
     mask_orientation: int = 1
+    peak: int | None = None
 
 
 def examine(dataset: Dataset, console: Console | None = None, workers: int | None = None) -> list[FileFacts]:
@@ -203,6 +205,7 @@ def _examine(sample: Sample) -> FileFacts:
         seen=look(rgb),
         size=(rgb.shape[0], rgb.shape[1]),
         orientation=orientation,
+        peak=int(rgb[..., 0].max()) if is_16_bit_grey(data) else None,
     )
     del rgb, data
     if sample.mask is None:

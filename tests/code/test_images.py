@@ -20,6 +20,7 @@ from resunet.images import (
     decode_image_and_orientation,
     decode_mask,
     decode_mask_and_orientation,
+    is_16_bit_grey,
     read_image,
     read_mask,
 )
@@ -77,6 +78,22 @@ def test_12_bit_tiff_keeps_the_upper_8_of_its_12_bits() -> None:
     # Two pixels of 0xABC and 0x123 in three bytes; a row of 24 pixels has 36.
     data = tiff(bytes([0xAB, 0xC1, 0x23]) * 12 * HEIGHT, bits=12, width=24)
     np.testing.assert_array_equal(decode_image(data)[0, :2, 0], [0xAB, 0x12])
+
+
+@pytest.mark.parametrize(
+    ("data", "is_wide"),
+    [
+        (saved(Image.fromarray(WIDE)), True),
+        (tiff(WIDE, ">"), True),
+        (tiff(WIDE, photometric=0), False),
+        (tiff(bytes(36 * HEIGHT), bits=12, width=24), False),
+        (saved(Image.fromarray(GREY)), False),
+        (saved(Image.fromarray(RGB)), False),
+    ],
+    ids=["png", "tiff big-endian", "white is zero", "12 bits stated", "8-bit grey", "colour"],
+)
+def test_16_bit_grey_is_told_by_the_header(data: bytes, is_wide: bool) -> None:
+    assert is_16_bit_grey(data) == is_wide
 
 
 def test_16_bit_colour_keeps_its_upper_8_bits() -> None:

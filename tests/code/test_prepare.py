@@ -2,9 +2,13 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -22,7 +26,8 @@ from pipelines.data.problems import Problem
 from pipelines.data.splits import Split, key_of, split_of
 from resunet.errors import DataError
 
-NUCLEI = Path(__file__).resolve().parents[2].parent / "shared/data/nuclei"
+PROJECT = Path(__file__).resolve().parents[2]
+NUCLEI = PROJECT.parent / "shared/data/nuclei"
 
 
 @pytest.fixture(scope="session")
@@ -268,6 +273,61 @@ def test_a_class_that_few_masks_or_pixels_show_is_accepted_and_asked_about(
     report = prepare(tmp_path)
     assert not report.refused and report.class_names == ("background", "class 1", "class 2")
     assert any(p.check == "rare class" for p in report.problems) == told
+
+
+def with_16_bit_grey(root: Path, most: int) -> Path:
+    """24 images of which every other is 16-bit grey with values up to `most`, in two formats."""
+    make(root)
+    for index in range(0, 24, 2):
+        grey = (picture(index)[..., 0] / 255 * most).astype(np.uint16)
+        grey[0, 0] = most
+        (root / f"images/p{index:03d}.png").unlink()
+        save(root / f"images/p{index:03d}{'.png' if index % 4 else '.tif'}", grey)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("most", "says", "factor"),
+    [
+        (4095, "above 4,095, and the upper 8 bits count: at most 16 of 256 grey levels are left", 16),
+        (1023, "above 1,023, and the upper 8 bits count: at most 4 of 256", 64),
+        (5000, "above 5,119, and the upper 8 bits count: at most 20 of 256", 8),
+    ],
+)
+def test_16_bit_grey_of_a_camera_with_fewer_bits_is_told_with_what_mends_it(
+    tmp_path: Path, most: int, says: str, factor: int
+) -> None:
+    root = with_16_bit_grey(tmp_path / "set", most)
+    report = prepare(root)
+    (told,) = [one for one in report.problems if one.check == "few grey levels"]
+    assert told.severity == "warn" and not report.refused and len(told.files) == 12
+    assert f"none of the 12 images of 16-bit grey holds a value {says}" in told.what_to_do
+    assert f"multiplied by {factor}, and send such to the model" in told.what_to_do
+    (line,) = re.findall(r"Image\.fromarray.*\.save\(new\)", told.what_to_do)
+    (of_a_folder,) = re.findall(r"^mkdir rescaled .*$", (PROJECT / "docs/data.md").read_text("utf-8"), re.MULTILINE)
+    assert f"* {factor})" in line
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = of_a_folder.replace("* 16)", f"* {factor})")
+    subprocess.run(command, shell=True, cwd=root, check=True, env={**os.environ, "PATH": path})
+    written = sorted((root / "rescaled").iterdir())
+    assert [f"images/{file.name}" for file in written] == sorted(told.files)
+    for file in written:
+        before, after = (cv2.imread(str(folder / file.name), -1) for folder in (root / "images", root / "rescaled"))
+        names = {"old": root / "images" / file.name, "new": tmp_path / f"one{file.suffix}"}
+        exec(line, {"Image": Image, "np": np, **names})
+        assert np.array_equal(cv2.imread(str(names["new"]), -1), after)
+        assert after.dtype == np.uint16 and np.array_equal(after, before.astype(np.int64) * factor)
+        shutil.move(file, root / "images" / file.name)
+    assert not any(one.check == "few grey levels" for one in prepare(root).problems)
+
+
+def test_16_bit_grey_is_not_asked_about_where_one_image_is_bright_or_it_is_to_be_added_to_others(
+    tmp_path: Path,
+) -> None:
+    root = with_16_bit_grey(tmp_path, 4095)
+    assert prepare(root, part=True).problems == ()
+    save(root / "images/p002.png", np.full((48, 48), 8192, np.uint16))
+    assert not any(one.check == "few grey levels" for one in prepare(root).problems)
 
 
 def test_every_file_may_be_unreadable_and_there_is_still_a_report(tmp_path: Path) -> None:
