@@ -1,6 +1,7 @@
 """Whether a version directory is what was signed, in the OpenSSF model-signing format; `registry.signing` signs.
 
     signer = verify(model_root, trust)      # "key 1f0c…"; raises VersionError, naming the file
+    digest = verify_files(model_root, trust)    # against the list of files, and the list against a signature
 
 The signature covers every file, the list of digests included, except itself and the `registered_model_meta`
 that MLflow adds on download. What came with the model proves nothing: `trust` comes from outside (`records.trust`). The
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from records import certificates, public_keys
-from records.digests import SIGNATURE_FILE
+from records.digests import SIGNATURE_FILE, verify_digests
 from records.trust import Trust
 from resunet.errors import SettingsError, StoreError, VersionError
 
@@ -25,6 +26,25 @@ _UNTOLD: Final = (
     "its roots, which needs no network"
 )
 _BESIDE: Final = frozenset({"tlogEntries", "timestampVerificationData"})
+
+
+def verify_files(root: Path, trust: Trust | None) -> str:
+    """Compare a version's files with their list, and them with a signature where one is asked for.
+
+    Args:
+        root: a model directory, as downloaded.
+        trust: whose signature counts; None asks for none.
+
+    Returns:
+        the version's digest.
+
+    Raises:
+        VersionError, SettingsError, StoreError: as `verify_digests` and `verify`.
+    """
+    digest = verify_digests(root)
+    if trust is not None:
+        verify(root, trust)
+    return digest
 
 
 def verify(root: Path, trust: Trust | Path, *, ignore_unsigned: bool = False) -> str:

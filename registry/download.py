@@ -1,7 +1,9 @@
 """Fetching a version's files to look at them; what goes wrong on the way is no finding about the version.
 
 with download(client, "resunet", "3") as root:
-    verify_digests(root)
+    facts = read_facts("3", root, settings.trust)      # what is wrong with them is a finding
+with checked_download(client, "resunet", "3", settings.trust) as root:
+    ...                                                 # an error
 """
 
 import re
@@ -13,7 +15,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from resunet.errors import StoreError
+from records.signing import verify_files
+from records.trust import Trust
+from resunet.errors import StoreError, VersionError
 
 # MLflow gathers the failures of its threads in one text, so text is all there is to tell them apart by.
 _CAUSES = (
@@ -56,6 +60,26 @@ def download(client: MlflowClient, name: str, version: str) -> Iterator[Path]:
             yield root
         except OSError as error:
             raise _store_error(name, version, error) from error
+
+
+@contextmanager
+def checked_download(client: MlflowClient, name: str, version: str, trust: Trust | None) -> Iterator[Path]:
+    """Download a version's model for who goes on from what it holds; the folder is gone when the block ends.
+
+    Args:
+        trust: whose signature it has to have; None asks for none.
+
+    Raises:
+        StoreError: as of `download`; or it is Sigstore, which cannot be reached.
+        VersionError: a file was changed, is missing or not listed, or nobody who is trusted signed; it is named.
+        SettingsError: what is trusted cannot be read.
+    """
+    with download(client, name, version) as root:
+        try:
+            verify_files(root, trust)
+        except VersionError as error:
+            raise VersionError(f"version {version} of {name}: {error}") from error
+        yield root
 
 
 def _store_error(name: str, version: str, error: Exception) -> StoreError:

@@ -11,7 +11,7 @@ together with the data set only as long as this runs (`records.workplace`).
 import hashlib
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ from records.settings import RecordsSettings
 from records.workplace import workplace
 from registry.connection import tracking
 from registry.data_place import DATA_TAG, DataPlace, find_data
-from registry.download import download
+from registry.download import checked_download
 from registry.evidence import VERSION_FOLDER
 from registry.people import Actor
 from registry.settings import RegistrySettings
@@ -71,6 +71,7 @@ def retrain(options: RetrainOptions, console: Console) -> Retrained | None:
         BusyError: another retraining is under way.
         SettingsError: nothing is in Production, nobody knows where its data set is, or `version` is no retrained one.
         DataError: the data cannot be trained on, or an image was forgotten or withdrawn while it was.
+        VersionError: the files of the version that it goes on from are not those that were made.
         ResunetError: what the training or the registry raise.
     """
     settings = RecordsSettings.load()
@@ -148,7 +149,7 @@ class _Retraining:
                 f"the retraining of version {version} of {state.name} was cut off before it was noted what it was "
                 "trained on: archive it, and retrain"
             )
-        with download(self._client, state.name, version) as root:
+        with self._files(version) as root:
             paths = read_manifest(root / VERSION_FOLDER / MANIFEST_FILE)["path"]
         live = {Path(path).stem for path in paths if Path(path).name.startswith(LIVE_PREFIX)}
         self._refuse_taken_back(version, batches, live)
@@ -215,10 +216,14 @@ class _Retraining:
             with suppress(MlflowException):
                 params = self._client.get_run(run_id).data.params
                 known = {name: params[name] for name in _AS_BEFORE if name in params}
-            with download(self._client, self._options.model_name, live) as root:
+            with self._files(live) as root:
                 spec = VersionSpec.read(root / VERSION_FOLDER)
             known |= {"architecture": spec.architecture, "width": spec.width}
         return FitSettings.checked(**known | dict(self._options.fit))
+
+    def _files(self, version: str) -> AbstractContextManager[Path]:
+        """A version's model, its files checked, as long as the block lasts."""
+        return checked_download(self._client, self._options.model_name, version, RegistrySettings.load().trust)
 
     def _tell(self, base: DataPlace, batches: Sequence[Batch], together: Together) -> None:
         for name, why in together.left_out.items():

@@ -20,8 +20,7 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from records.digests import verify_digests
-from records.signing import verify
+from records.signing import verify_files
 from records.trust import Trust
 from resunet.errors import SettingsError, VersionError
 from serving.fetch import fetch_model
@@ -66,7 +65,7 @@ class VersionCache:
         with self._lock(target.name):
             if target.is_dir():
                 try:
-                    self._verify(target)
+                    self.verify(target)
                     return target
                 except VersionError:
                     shutil.rmtree(target)  # damaged here; the store may still have it whole
@@ -79,7 +78,7 @@ class VersionCache:
         Raises:
             VersionError: they differ.
         """
-        self._verify(folder)
+        verify_files(folder, self._trust)
 
     def keep_as_last_good(self, place: str, release: Release) -> None:
         """Remember what to serve when what is live cannot be, at the next start.
@@ -190,7 +189,7 @@ class VersionCache:
         incoming.mkdir()
         try:
             root = fetch_model(release.uri, incoming)
-            self._verify(root)
+            self.verify(root)
             os.utime(root)
             root.replace(target)
         finally:
@@ -199,11 +198,6 @@ class VersionCache:
     def _lock(self, name: str, timeout: float = -1) -> FileLock:
         """Of one version: a large one that comes slowly holds up no other."""
         return FileLock(self._folder / _LOCKS / f"{name}.lock", timeout=timeout, fallback_to_soft=False)
-
-    def _verify(self, root: Path) -> None:
-        verify_digests(root)
-        if self._trust is not None:
-            verify(root, self._trust)
 
     def _folder_of(self, release: Release) -> Path:
         # A model's name may hold what a path may not.

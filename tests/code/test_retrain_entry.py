@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from mlflow import MlflowClient
+from mlflow_state import mlflow_state_kept
+from version_factory import register_version, write_version
 
 from pipelines.cli import app
 from records.console import run
 from records.home_lock import BUSY_EXIT, alone
 from records.log_database import open_log
+from registry.versions import stage_calls
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -67,3 +71,22 @@ def test_while_another_one_is_under_way_it_says_so_by_its_exit_code(
         run(app)
     assert ended.value.code == BUSY_EXIT == 4
     assert "another retraining is under way" in capsys.readouterr().err
+
+
+def test_a_version_in_production_whose_files_were_changed_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_version(tmp_path / "version")
+    with mlflow_state_kept():
+        uri, _ = register_version(tmp_path / "version", tmp_path / "store")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with stage_calls():
+        MlflowClient(uri).transition_model_version_stage("resunet", "1", "Production")
+    (spec,) = (tmp_path / "store").rglob("version.json")
+    spec.write_text(f"{spec.read_text()}\n")
+    monkeypatch.setattr(sys, "argv", ["pipelines", "retrain", "--anyway", "--data", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        run(app)
+    assert ended.value.code == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "version 1 of resunet: " in told and "changed: 'artifacts/version/version.json'" in told
