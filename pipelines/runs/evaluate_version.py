@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.models.model import MLMODEL_FILE_NAME
 from rich.console import Console
 
 from pipelines.data.data_step import PreparedData, prepare_data
@@ -21,9 +22,11 @@ from pipelines.progress import progress_bar
 from pipelines.runs.tracking import log_evaluation
 from pipelines.version.evaluate import evaluate, file_digests, known_slices
 from pipelines.version.evaluation_report import check_scores_file, evaluation_table, write_scores
-from records.digests import DIGESTS_FILE, verify_digests
+from records.digests import DIGESTS_FILE
+from records.signing import verify_files
 from records.tracking_file import why_not_opened
 from registry.evidence import Evaluation
+from registry.settings import RegistrySettings
 from resunet.errors import DataError, SettingsError, VersionError
 from serving.golden import check_golden
 from serving.predictor import Predictor
@@ -61,7 +64,7 @@ def evaluate_version(
 
     Raises:
         SettingsError: there is no such model, or `out` cannot be written.
-        VersionError: its files are damaged or missing.
+        VersionError: its files are damaged or missing, or nobody who is trusted here signed them.
         DataError: its classes are not the data set's, or it was trained on one of the test images or of their groups.
     """
     if out is not None:
@@ -98,7 +101,7 @@ def evaluate_version(
 
 @contextmanager
 def _version_folder(model: str) -> Iterator[tuple[Path, str]]:
-    """The folder that holds `version.json`, downloaded if need be, and the digest of its files if they are listed."""
+    """The folder that holds `version.json`, downloaded if need be, and the digest of its files, which are checked."""
     with tempfile.TemporaryDirectory(prefix="resunet-evaluate-") as folder:
         root = Path(model)
         if not root.is_dir():
@@ -110,12 +113,22 @@ def _version_folder(model: str) -> Iterator[tuple[Path, str]]:
                     f"model: cannot get {model} ({reason}); give models:/<name>/<version or stage>, "
                     "with MLFLOW_TRACKING_URI set, or a folder"
                 ) from error
-        digest = verify_digests(root) if (root / DIGESTS_FILE).is_file() else ""
+        digest = _checked(model, root)
         for place in (root, root / "artifacts" / VERSION_ARTIFACT):
             if (place / SPEC_FILE).is_file():
                 yield place, digest
                 return
         raise VersionError(f"{model} holds no {SPEC_FILE}: it is not a version made by this platform")
+
+
+def _checked(model: str, root: Path) -> str:
+    """Digest of a model's files; empty for a folder outside a model, which has no list of them."""
+    if Path(model).is_dir() and not any((root / name).is_file() for name in (MLMODEL_FILE_NAME, DIGESTS_FILE)):
+        return ""
+    try:
+        return verify_files(root, RegistrySettings.load().trust)
+    except VersionError as error:
+        raise VersionError(f"{model}: {error}") from error
 
 
 def _refuse_other_classes(predictor: Predictor, prepared: PreparedData) -> None:

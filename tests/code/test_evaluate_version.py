@@ -4,14 +4,16 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from labelled_images import truth_of
 from mlflow import MlflowClient
+from mlflow_state import mlflow_state_kept
 from PIL import Image
 from rich.console import Console
-from version_factory import draw, write_version
+from version_factory import draw, register_version, write_version
 
 from pipelines.data.data_step import PreparedData, prepare_data
 from pipelines.data.labelled import LabelledImages
@@ -25,8 +27,9 @@ from pipelines.version.evaluation_report import write_scores
 from pipelines.version.model_card import CardFacts, model_card
 from pipelines.version.reference import build_reference, write_reference
 from pipelines.version.serving_file import Candidate, ServingChoice
-from records.digests import write_digests
+from records.digests import DIGESTS_FILE, write_digests
 from registry.evidence import Evaluation
+from registry.signing import keygen
 from resunet.descriptors import IMAGE_DESCRIPTORS, PREDICTION_DESCRIPTORS
 from resunet.errors import DataError, SettingsError, VersionError
 from resunet.networks import build_network
@@ -110,6 +113,23 @@ def test_an_evaluation_is_logged_to_a_run_of_its_own_and_the_gates_read_none_of_
     assert run.data.metrics["test_dice"] == pytest.approx(evaluation.overall["dice"].mean)
     assert run.data.tags["version_digest"] == digest
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"evaluation.json", "per_image.csv"}
+
+
+def test_a_registered_version_is_evaluated_only_with_its_list_of_files_and_a_signature_that_is_asked_for(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow_state_kept():
+        uri, model = register_version(_trained_on(prepared, tmp_path / "version"), tmp_path / "store")
+        mlflow.set_tracking_uri(uri)
+        monkeypatch.setenv("RESUNET_TRUSTED_KEY", str(keygen(tmp_path / "keys")[1]))
+        with pytest.raises(VersionError, match=f"{model}: model.sig is missing"):
+            evaluate_version(model, str(prepared.root))
+        monkeypatch.delenv("RESUNET_TRUSTED_KEY")
+        (listed,) = (tmp_path / "store").rglob(DIGESTS_FILE)
+        listed.unlink()
+        for place in (model, str(listed.parent)):
+            with pytest.raises(VersionError, match=f"{place}: {DIGESTS_FILE} is missing"):
+                evaluate_version(place, str(prepared.root))
 
 
 @pytest.mark.parametrize("registered", [True, False])
