@@ -14,6 +14,8 @@ import mlflow
 from alembic.util import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.locks import lock_in_writable_folder
@@ -23,6 +25,8 @@ from records.settings import RecordsSettings
 from records.tracking_file import why_not_opened
 from resunet.errors import SettingsError
 
+# Of the run that `mlflow run` made for a training which goes on with another run: that one's id.
+RESUMED_RUN_TAG: Final = "resumed_run"
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -62,6 +66,7 @@ def tracked_run(
                 # Its experiment is its own, which need not be the one that a new run would go to.
                 check(MlflowClient().get_run(resume))
                 run = mlflow.start_run(run_id=resume, log_system_metrics=True)
+                _point_to(resume)
             else:
                 prefer_project_run(experiment)
                 run = mlflow.start_run(run_name=name, log_system_metrics=True)
@@ -89,6 +94,17 @@ def tracked_run(
             f"run {run_id} is complete, but the tracking server went away before it could be marked as finished "
             f"({reason(error)})"
         ) from error
+
+
+def _point_to(resumed: str) -> None:
+    """Have the run that `mlflow run` made say where everything is; nothing else will ever be in it."""
+    made = os.environ.get(MLFLOW_RUN_ID.name, resumed)
+    if made == resumed:
+        return
+    note = f"Nothing but a command to go on with run {resumed}: its parameters, metrics and version are there."
+    with suppress(*TRACKING_FAILURES):
+        for name, value in ((RESUMED_RUN_TAG, resumed), (MLFLOW_RUN_NOTE, note)):
+            MlflowClient().set_tag(made, name, value)
 
 
 @contextmanager
