@@ -8,6 +8,7 @@ before it leaves this machine; no path of this machine stays in it.
 """
 
 import shutil
+import time
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,18 +18,23 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 import records
 import resunet
 import serving
+from pipelines.runs.tracked_run import patience
+from pipelines.runs.tracking_errors import unanswered
 from records.digests import write_digests
 from registry.signing import Signer, sign
 from serving.pyfunc import VERSION_ARTIFACT, signature
 from serving.version import GOLDEN_INPUT_FILE, VersionSpec
 
 MODEL_NAME = "model"
+_LONGEST_WAIT_S = 30
 # What a version brings along to be served with.
 CODE_PACKAGES = (resunet, records, serving)
 
@@ -103,7 +109,10 @@ def _forget_this_machine(root: Path, mlflow_model: Model) -> None:
 def register_version(
     client: MlflowClient, logged: LoggedVersion, name: str, run_id: str, tags: Mapping[str, str]
 ) -> str:
-    """Register a logged version and return its number.
+    """Register a logged version, once, and return its number.
+
+    MLflow's client would send a request again whose answer was lost, and each that arrives makes a version. So it sends
+    one at a time here, and the registry is asked what became of it.
 
     Args:
         client: of the registry.
@@ -117,7 +126,24 @@ def register_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(
-        name, source=logged.uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
-    )
-    return str(version.version)
+    retries, attempt = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get(), 0
+    with patience(retries=0):
+        while True:
+            try:
+                known = versions_of_run(client, name, run_id) if attempt else []
+                made = next((version for version in known if version.source == logged.uri), None)
+                made = made or client.create_model_version(
+                    name, source=logged.uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
+                )
+                return str(made.version)
+            except MlflowException as error:
+                if attempt == retries or not unanswered(error):
+                    raise
+            time.sleep(min(2**attempt, _LONGEST_WAIT_S))
+            attempt += 1
+
+
+def versions_of_run(client: MlflowClient, name: str, run_id: str) -> list[ModelVersion]:
+    """The versions of a model that a run has registered, the first one first."""
+    found = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
+    return sorted(found, key=lambda version: int(version.version))

@@ -61,7 +61,7 @@ def tracked_run(
     mlflow.enable_system_metrics_logging()
     try:
         # Nothing is lost yet: whoever has not started the server is not kept waiting for minutes.
-        with _alone(), nullcontext() if _RETRIES in os.environ else _patience(retries=2):
+        with _alone(), nullcontext() if _RETRIES in os.environ else patience(retries=2):
             if resume:
                 # Its experiment is its own, which need not be the one that a new run would go to.
                 check(MlflowClient().get_run(resume))
@@ -126,12 +126,12 @@ def _alone() -> Iterator[None]:
 
 def _end_failed() -> None:
     """Mark the run as failed, if the server hears it at once: whoever waits for the error has waited enough."""
-    with _patience(retries=0, seconds=5), suppress(*TRACKING_FAILURES):
+    with patience(retries=0, seconds=5), suppress(*TRACKING_FAILURES):
         mlflow.end_run("FAILED")
 
 
 @contextmanager
-def _patience(retries: int, seconds: int | None = None) -> Iterator[None]:
+def patience(retries: int, seconds: int | None = None) -> Iterator[None]:
     """How often MLflow asks a server that does not answer, and how long it waits for an answer; its own: minutes."""
     asked = {_RETRIES: str(retries)}
     if seconds is not None:

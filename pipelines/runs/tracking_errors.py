@@ -20,3 +20,8 @@ def reason(error: Exception) -> str:
     text = str(error.message if isinstance(error, MlflowException) else error)
     line = re.sub(r"//[^/@\s]*@", "//", " ".join(text.split()))
     return line if len(line) <= 200 else f"{line[:199]}…"
+
+
+def unanswered(error: MlflowException) -> bool:
+    """Whether no answer came, or one that leaves open what the server did."""
+    return isinstance(error.__cause__ or error.__context__, requests.RequestException)

@@ -21,7 +21,7 @@ from pipelines.data.data_step import PreparedData, prepare_data
 from pipelines.pins import PROJECT
 from pipelines.runs.cross_validation import cross_validate, cut_folds
 from pipelines.runs.fit_progress import fit_with_progress
-from pipelines.runs.register import LoggedVersion, log_version, register_version
+from pipelines.runs.register import LoggedVersion, log_version, register_version, versions_of_run
 from pipelines.runs.tracked_run import tracked_run
 from pipelines.runs.tracking import log_data, log_environment, log_result, log_resumed_environment, log_settings, quiet
 from pipelines.training.ancestry import Ancestor, fetch_ancestor
@@ -72,13 +72,11 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainedVersion:
-    """What a training ends with: the registered version and where it was made."""
+    """What a training ends with: the registered version and the run that made it."""
 
     name: str
     version: str
     run_id: str
-    built: BuiltVersion
-    logged: LoggedVersion
 
 
 def train(options: TrainOptions, console: Console) -> TrainedVersion | None:
@@ -229,6 +227,16 @@ def _train_version(
 ) -> TrainedVersion:
     client = MlflowClient()
     checkpoint = checkpoint_of(run_id)
+    if options.resume and (made := versions_of_run(client, options.model_name, run_id)):
+        # It was cut off, or the answer of the registry was lost, after the last thing that mattered.
+        checkpoint.unlink(missing_ok=True)
+        version = str(made[0].version)
+        console.print(
+            f"run {run_id} is registered already, as {options.model_name} version {version}: nothing was left to do",
+            markup=False,
+            soft_wrap=True,
+        )
+        return TrainedVersion(options.model_name, version, run_id)
     with _ancestor(client, options, data, console) as ancestor:
         fitted = fit_with_progress(
             settings,
@@ -259,7 +267,7 @@ def _train_version(
         f"[bold green]{options.model_name} version {version}[/]: Dice {dice.mean:.4f} "
         f"(95 % interval {dice.low:.4f} … {dice.high:.4f}) on {built.evaluation.images} test images"
     )
-    return TrainedVersion(options.model_name, version, run_id, built, logged)
+    return TrainedVersion(options.model_name, version, run_id)
 
 
 @contextmanager
