@@ -155,7 +155,7 @@ class OpenVinoEngine:
                 **({"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": str(streams)}),
                 "INFERENCE_NUM_THREADS": (threads or default_threads()) * streams,
                 # Said in every case: left alone, OpenVINO silently takes bf16 where the processor has it.
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" and has_bf16() else "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if computed_in(self.name, precision) == "bf16" else "f32",
                 # Two processes that pin their threads would share the first cores and leave the rest idle.
                 "ENABLE_CPU_PINNING": False,
                 "CPU_RUNTIME_CACHE_CAPACITY": str(max(1, _OPENVINO_PREPARED // streams)),
@@ -271,6 +271,13 @@ def is_installed(name: EngineChoice) -> bool:
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bf16 on this processor; elsewhere it would run a bf16 version in fp32."""
     return is_installed("openvino") and "BF16" in _openvino().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def computed_in(engine: EngineChoice, precision: Precision) -> Precision:
+    """What a version's file is computed in here: bf16 takes OpenVINO and a processor that has it, else it is fp32."""
+    if precision != "bf16":
+        return precision
+    return "bf16" if engine == "openvino" and has_bf16() else "fp32"
 
 
 def default_threads() -> int:

@@ -5,6 +5,7 @@ check_golden(predictor, root)           # wherever it is loaded
 """
 
 from pathlib import Path
+from typing import Final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,14 +14,20 @@ from PIL import Image
 
 from resunet.errors import ImageError, VersionError
 from resunet.images import read_image
+from serving.engine import computed_in
 from serving.predictor import Prediction, Predictor
 from serving.version import GOLDEN_INPUT_FILE, GOLDEN_OUTPUT_FILE
 
-# What "the same answer everywhere" means, in parts of the mask's pixels and of a float: engines and processors
-# round differently. A bf16 version also runs in fp32, where a processor has no bf16: measured between the two on
-# 256x256 images of nuclei, embeddings differ by 0.2 % of their length and single masks by more than 1e-4.
-PIXEL_TOLERANCE = {"fp32": 1e-4, "int8": 1e-4, "bf16": 1e-3}
-FLOAT_TOLERANCE = {"fp32": 1e-3, "int8": 1e-3, "bf16": 1e-2}
+# What "the same answer everywhere" means, in parts of the mask's pixels, of a float and of the embedding's length:
+# engines and processors round differently.
+TOLERANCE: Final = {
+    "mask": 1e-4, "soft_dice": 1e-3, "confidence": 1e-3, "foreground_fractions": 1e-3, "embedding": 1e-3
+}  # fmt: skip
+# The golden answer is one of fp32. In bf16 (AVX512_BF16) three width-16 networks were held against it on 77 images of
+# nuclei of 256x256. Of all pixels 99.991 to 99.994 % were equal, which is what a version is asked for where it is made;
+# of one image in four fewer than 99.99 %, of the worst 99.95 %. Soft Dice differed by up to 9.4e-4, confidence 4.5e-4,
+# fractions 2.6e-4, embeddings 7.0e-3 of their length; where the same is computed in fp32, everything by up to 2.2e-6.
+TOLERANCE_IN_BF16: Final = TOLERANCE | {"mask": 1e-3, "soft_dice": 1e-2, "embedding": 1e-2}
 
 
 def make_golden(predictor: Predictor, root: Path, rgb: NDArray[np.uint8]) -> Prediction:
@@ -41,8 +48,8 @@ def check_golden(predictor: Predictor, root: Path) -> None:
     """Run the golden image and compare.
 
     Raises:
-        VersionError: the files are missing or damaged, or more of the mask's pixels differ than 0.01 % (bf16:
-            0.1 %), or a float by more than 1e-3 (bf16: 1e-2; the embedding: of its length).
+        VersionError: the files are missing or damaged, or more of the mask's pixels or another part of the answer
+            differs than `TOLERANCE` lets it, `TOLERANCE_IN_BF16` where it is computed in bf16 here.
     """
     try:
         rgb = read_image(root / GOLDEN_INPUT_FILE)
@@ -51,13 +58,14 @@ def check_golden(predictor: Predictor, root: Path) -> None:
         mask = expected.pop("mask")
     except (OSError, ValueError, KeyError, BadZipFile, ImageError) as error:
         raise VersionError("the version's golden image or answer cannot be read; fetch the version anew") from error
-    precision = predictor.spec.precision
+    in_bf16 = computed_in(predictor.engine.name, predictor.spec.precision) == "bf16"
+    tolerance = TOLERANCE_IN_BF16 if in_bf16 else TOLERANCE
     prediction = predictor.predict(rgb)
     advice = f"with {prediction.engine} on this machine, so it must not serve here: fetch it anew"
     if prediction.engine != "onnxruntime":
         advice += ", or set RESUNET_ENGINE=onnxruntime"
     differing = 1.0 if mask.shape != prediction.mask.shape else float((mask != prediction.mask).mean())
-    if differing > PIXEL_TOLERANCE[precision]:
+    if differing > tolerance["mask"]:
         raise VersionError(
             f"the version does not reproduce its golden mask ({differing:.3%} of pixels differ) {advice}"
         )
@@ -67,7 +75,7 @@ def check_golden(predictor: Predictor, root: Path) -> None:
         if (
             reference is None
             or reference.shape != value.shape
-            or not float(np.abs(reference - value).max(initial=0)) <= FLOAT_TOLERANCE[precision] * scale
+            or not float(np.abs(reference - value).max(initial=0)) <= tolerance[name] * scale
         ):
             raise VersionError(f"the version does not reproduce its golden {name} {advice}")
 

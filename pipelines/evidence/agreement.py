@@ -12,9 +12,9 @@ from pipelines.version.parity import Runner, measure, torch_predictor
 from registry.evidence import EngineParity, Parity
 from resunet.errors import VersionError
 from resunet.networks import SegmentationNetwork, build_network
-from serving.engine import EngineChoice, choose_engine, has_bf16, is_installed, open_engine
+from serving.engine import EngineChoice, choose_engine, computed_in, is_installed, open_engine
 from serving.predictor import Predictor
-from serving.version import WEIGHTS_FILE, EngineName, Precision
+from serving.version import WEIGHTS_FILE, EngineName
 
 Advance = Callable[[int], None]
 
@@ -73,18 +73,11 @@ def served(version: Version) -> list[Runner]:
     others = [name for name in get_args(EngineName) if name != "onnxruntime" and is_installed(name)]
     return [
         Runner(
-            _runs_in(name, spec.precision),
+            computed_in(name, spec.precision),
             Predictor(spec, open_engine(name, version.root / spec.serving_file, spec.precision)),
         )
         for name in ("onnxruntime", *others)
     ]
-
-
-def _runs_in(engine: EngineName, precision: Precision) -> Precision:
-    """What a file is computed in here: bf16 takes OpenVINO and a processor that has it, else it is fp32."""
-    if precision != "bf16":
-        return precision
-    return "bf16" if engine == "openvino" and has_bf16() else "fp32"
 
 
 def _eligible(version: Version, engine: EngineChoice) -> bool:
