@@ -66,8 +66,9 @@ def test_bf16_gives_the_same_masks_as_torch_fp32(network: SegmentationNetwork, g
     engine = open_engine("openvino", graph, "bf16")
     images = [nuclei(seed, 128, 128)[0][None] for seed in range(60, 70)]
     equal = [_mask(engine.run(image)[0]) == _mask(_torch(network, image)) for image in images]
-    # A width-4 network of 80 steps is unsure of more pixels than one that serves, which has to reach 0.9999.
-    assert np.mean(equal) >= 0.999
+    # 0.99987 were equal: a network of 80 steps is unsure of more pixels than one that serves. Of that 0.9999 are asked,
+    # and of those of `test_version_path`.
+    assert np.mean(equal) >= 0.9995
 
 
 @pytest.mark.parametrize(("architecture", "classes"), [("resunetpp", 1), ("resunet", 3)])
@@ -171,12 +172,9 @@ def test_the_embedding_of_tiles_is_their_mean_by_area(graph: Path) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_int8_masks_are_nearly_those_of_torch(network: SegmentationNetwork, int8: Path, engine: EngineName) -> None:
     opened = open_engine(engine, int8, "int8")
-    agreement = []
     for seed in range(70, 76):
         image = nuclei(seed)[0][None]
-        agreement.append(dice(_mask(opened.run(image)[0]), _mask(_torch(network, image))))
-    assert min(agreement) >= 0.9
-    assert np.mean(agreement) >= 0.95
+        assert dice(_mask(opened.run(image)[0]), _mask(_torch(network, image))) >= 0.98, seed
 
 
 @pytest.mark.skipif(len(ENGINES) < 2, reason="one engine is installed here")

@@ -22,6 +22,7 @@ from pipelines.version.golden_image import SIDE, write_golden
 from registry.evidence import Evaluation
 from resunet.errors import VersionError
 from resunet.images import read_image
+from serving.engine import has_bf16
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.version import GOLDEN_INPUT_FILE, REFERENCE_FILE, EngineName, VersionSpec
@@ -84,6 +85,14 @@ def test_it_learnt_and_everything_was_measured(made: Made) -> None:
     assert made.built.choice.images == len(made.data.split("validation"))
     assert (made.built.directory / REFERENCE_FILE).is_file()
     assert set(made.built.figures) == {"learning_curves", "overlays", "confusion_matrix", "calibration"}
+
+
+def test_every_precision_gives_the_masks_of_torch_fp32(made: Made) -> None:
+    candidates = made.built.choice.candidates
+    assert {c.precision for c in candidates} == {"fp32", "int8"} | ({"bf16"} if has_bf16() else set())
+    assert min(c.pixel_agreement for c in candidates if c.precision != "int8") >= 0.9999, candidates
+    assert min(c.lowest_mask_dice for c in candidates) >= 0.98, candidates
+    assert min(c.engine_agreement for c in candidates) >= 0.9999, candidates
 
 
 def test_scores_name_the_bytes_that_they_are_of(made: Made) -> None:
