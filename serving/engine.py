@@ -236,11 +236,16 @@ def choose_engine(spec: VersionSpec, setting: str = "auto") -> EngineChoice:
             x86-64, and ONNX Runtime elsewhere or where none was measured; never a GPU, which no version measured.
 
     Raises:
-        SettingsError: no such engine, or its masks were measured to differ from ONNX Runtime's.
+        SettingsError: no such engine, or its masks were measured to differ from ONNX Runtime's, or were never measured.
     """
     named: dict[str, EngineName] = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
     if setting in named:
         measured = spec.engines.get(named[setting])
+        if measured is None and setting != "onnxruntime":
+            raise SettingsError(
+                f"{setting} was never measured with this version, so it may give other masks: set "
+                f"RESUNET_ENGINE=auto, or train a version on a machine where {setting} is installed, which measures it"
+            )
         if measured is not None and not measured.eligible:
             raise SettingsError(
                 f"{setting} gives other masks for this version ({measured.pixel_agreement:.4%} of pixels "

@@ -31,15 +31,16 @@ from serving.errors import TooLargeError, status_of
 from serving.golden import check_golden
 from serving.predictor import Predictor
 from serving.settings import ServingSettings
-from serving.version import GOLDEN_OUTPUT_FILE, SPEC_FILE, EngineMeasurement
+from serving.version import GOLDEN_OUTPUT_FILE, SPEC_FILE, EngineMeasurement, EngineName
 
-ENGINES = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
+ENGINES: list[EngineName] = [n for n in ("onnxruntime", "openvino") if importlib.util.find_spec(n)]  # type: ignore[misc]
+MEASURED = {name: EngineMeasurement(eligible=True, pixel_agreement=1, latency_ms=1) for name in ENGINES}
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("a version")
-    write_version(root)
+    write_version(root, spec=make_spec(engines=MEASURED))
     return root
 
 
@@ -75,7 +76,7 @@ def test_confidence_is_the_mapped_soft_dice_of_scaled_probabilities(version: Pat
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_tiled_equals_whole(tmp_path: Path, engine: str, classes: int) -> None:
-    write_version(tmp_path, classes, make_spec(classes, whole_side=1000))
+    write_version(tmp_path, classes, make_spec(classes, whole_side=1000, engines=MEASURED))
     whole = Predictor.load(tmp_path, engine)
     cut = Predictor(make_spec(classes, whole_side=64, core=64), whole.engine)
     rgb = draw(233, 307, seed=5)
@@ -194,10 +195,15 @@ def test_auto_takes_the_fastest_eligible_engine(monkeypatch: pytest.MonkeyPatch)
     assert choose_engine(both, "openvino") == "openvino"
 
 
-def test_an_engine_that_is_wrong_unknown_or_absent_is_refused(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_wrong_unmeasured_unknown_or_absent_is_refused(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = EngineMeasurement(eligible=False, pixel_agreement=0.97, latency_ms=1)
     with pytest.raises(SettingsError, match=r"97\.0000%"):
         choose_engine(make_spec(engines={"openvino": wrong}), "openvino")
+    with pytest.raises(SettingsError, match="openvino was never measured with this version"):
+        choose_engine(make_spec(), "openvino")
+    assert choose_engine(make_spec(engines={}), "onnxruntime") == "onnxruntime"
     with pytest.raises(SettingsError, match="unknown engine"):
         choose_engine(make_spec(), "tensorrt")
     monkeypatch.setattr("serving.engine.is_installed", lambda name: False)
