@@ -135,7 +135,8 @@ def guarded(original: Invocations, max_image_mb: int) -> Invocations:
         except TooLargeError as error:
             raise RequestError(str(error), 413) from None
         try:
-            return original(data, content_type, model, input_schema)
+            # MLflow fails on none as on a fault of its own; it refuses an empty one as one that it does not read.
+            return original(data, content_type or "", model, input_schema)
         except RequestError:
             raise
         except Exception as error:
