@@ -5,7 +5,7 @@
 
 Width 16, 160x160 crops, batch 8. Ours is `pipelines.training.fit` whole: augmentation, bf16 where it is faster,
 channels_last, clipping, averaged weights. The peer is what one would first write: fp32, default memory format, AdamW,
-the same loss, the same batches, and decoders that upsample, concatenate and convolve, as the paper draws them. Each
+the same loss, the same batches, and units that sum, upsample, concatenate and convolve, as the paper draws them. Each
 side has a process of its own, since ours changes how the process keeps its memory. Images a second, steps of one round
 by the median.
 """
@@ -30,7 +30,7 @@ from pipelines.training.fit import fit
 from pipelines.training.settings import FitSettings
 from resunet.losses import segmentation_loss
 from resunet.networks import build_network
-from resunet.networks.blocks import RisingUnit
+from resunet.networks.blocks import ResidualUnit, RisingUnit, Stem
 from resunet.networks.graph import normalise
 
 WIDTH, CROP, BATCH = 16, 160, 8
@@ -57,10 +57,12 @@ def ours(steps: int) -> float:
     return BATCH / statistics.median(np.diff(ticks[2:]))
 
 
-def _as_drawn(unit: RisingUnit, deep: Tensor, skip: Tensor) -> Tensor:
-    risen: Tensor = nn.functional.interpolate(deep, scale_factor=2, mode="nearest")
-    both = torch.cat([risen, skip], dim=1)
-    total: Tensor = unit.body(both) + unit.shortcut(both)
+def _as_drawn(unit: nn.Module, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    """A unit as the paper draws it."""
+    if skip is not None:
+        risen: Tensor = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+        x = torch.cat([risen, skip], dim=1)
+    total: Tensor = unit.body(x) + unit.shortcut(x)
     return total
 
 
@@ -68,7 +70,7 @@ def plain(steps: int) -> float:
     """Images a second of a plain loop."""
     network = build_network("resunet", WIDTH)
     for unit in network.modules():
-        if isinstance(unit, RisingUnit):
+        if isinstance(unit, (Stem, ResidualUnit, RisingUnit)):
             unit.forward = functools.partial(_as_drawn, unit)  # type: ignore[method-assign]
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     ticks = []

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from resunet.errors import SettingsError
 from resunet.networks import ARCHITECTURES, SegmentationNetwork, build_network
-from resunet.networks.blocks import RisingUnit
+from resunet.networks.blocks import ResidualUnit, RisingUnit
 from resunet.networks.graph import EMBEDDING_SIZE, ServingGraph, normalise
 from resunet.networks.served import ServedGraph, ServedStem
 
@@ -219,6 +219,22 @@ def test_training_learns_what_it_would_of_the_upsampled_maps_that_it_does_not_bu
         # The pixels that a variance is corrected for are a quarter: 3 * 9 * 14 of them.
         for name, value in unit.named_buffers():
             torch.testing.assert_close(value, plain.get_buffer(name), atol=2e-2 if half else 1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_unit_that_downsamples_learns_what_a_strided_shortcut_would(step: int) -> None:
+    torch.manual_seed(2)
+    unit = ResidualUnit(16, 24, step).double().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = copy.deepcopy(unit)
+    images = torch.randn(2, 16, 12, 20, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    one, other = (images.clone().requires_grad_() for _ in range(2))
+    # Beside the unit its input has another reader, as a decoder's skip is.
+    (unit(one).square().sum() + one.sin().sum()).backward()
+    ((plain.body(other) + plain.shortcut(other)).square().sum() + other.sin().sum()).backward()
+    torch.testing.assert_close(one.grad, other.grad)
+    for (name, mine), its in zip(unit.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, its.grad, msg=name)
+    torch.testing.assert_close(unit.state_dict(), plain.state_dict())
 
 
 @pytest.mark.parametrize(("architecture", "unit"), [("resunet", "decoder1"), ("resunetpp", "decoder1.0")])
