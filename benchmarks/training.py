@@ -57,7 +57,7 @@ def ours(steps: int) -> float:
     return BATCH / statistics.median(np.diff(ticks[2:]))
 
 
-def _as_drawn(unit: nn.Module, x: Tensor, skip: Tensor | None = None) -> Tensor:
+def _as_drawn(unit: Stem | ResidualUnit | RisingUnit, x: Tensor, skip: Tensor | None = None) -> Tensor:
     """A unit as the paper draws it."""
     if skip is not None:
         risen: Tensor = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
