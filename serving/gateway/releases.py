@@ -8,14 +8,17 @@ release.uri                         # models:/resunet/7: the version, whatever h
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.entities.model_registry.model_version_stages import ALL_STAGES, get_canonical_stage
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import _parse_model_uri
 
+from records.tracking_file import why_not_opened
 from resunet.errors import SettingsError, StoreError
 from serving.fetch import fail_soon
 
@@ -70,7 +73,10 @@ class Registry:
         # However the stage is spelt, it is one place.
         self.uri = uri if parsed.stage is None else f"models:/{parsed.name}/{get_canonical_stage(parsed.stage)}"
         self._version, self._alias = parsed.version, parsed.alias
-        self._client = MlflowClient()
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return MlflowClient()
 
     def staging(self, candidate: str = "") -> "Registry":
         """Where a version stands that is to follow; candidate: where else, empty: Staging of the same model.
@@ -100,6 +106,8 @@ class Registry:
 
     def _asked(self, question: Callable[[], ModelVersion | None]) -> ModelVersion | None:
         """What the registry says; None: there is no such thing."""
+        if reason := why_not_opened(mlflow.get_registry_uri()):
+            raise StoreError(f"the registry that MLFLOW_TRACKING_URI names cannot be read: {reason}")
         try:
             return question()
         except MlflowException as error:
