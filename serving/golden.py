@@ -27,7 +27,8 @@ TOLERANCE: Final = {
 # nuclei of 256x256. Of all pixels 99.991 to 99.994 % were equal, which is what a version is asked for where it is made;
 # of one image in four fewer than 99.99 %, of the worst 99.95 %. Soft Dice differed by up to 9.4e-4, confidence 4.5e-4,
 # fractions 2.6e-4, embeddings 7.0e-3 of their length; where the same is computed in fp32, everything by up to 2.2e-6.
-TOLERANCE_IN_BF16: Final = TOLERANCE | {"mask": 1e-3, "soft_dice": 1e-2, "embedding": 1e-2}
+# Confidence is soft Dice through a version's own map, which may be several times as steep.
+TOLERANCE_IN_BF16: Final = TOLERANCE | {"mask": 1e-3, "soft_dice": 1e-2, "confidence": 1e-2, "embedding": 1e-2}
 
 
 def make_golden(predictor: Predictor, root: Path, rgb: NDArray[np.uint8]) -> Prediction:

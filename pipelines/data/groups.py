@@ -184,7 +184,10 @@ def read_groups(path: Path, images: Names) -> dict[str, str]:
         if not file or not group:
             raise DataError(f"{path}, line {line}: a file and its group are needed")
         if rows.setdefault(file, group) != group:
-            raise DataError(f"{path}, line {line}: {file} already has another group")
+            raise DataError(
+                f"{path}, line {line}: {file} already has another group; remove one of the two rows, whose names may "
+                "be written in two Unicode normal forms"
+            )
     return rows
 
 

@@ -15,7 +15,7 @@ _QUOTES: Final = 'text with , | = or " in it between double quotes, as in stain=
 
 def _word(ends: str) -> str:
     """A pattern for text in double quotes, or without one at its front up to one of the characters `ends`."""
-    return rf'\s*(?:"(?:[^"]|"")+"|(?![\s"])[^{ends}]+)\s*'
+    return rf'\s*(?:"(?:[^"]|"")+"\s*|(?![\s"])[^{ends}]+)'
 
 
 _COLUMN: Final = re.compile(rf"({_word(',')})(,|\Z)")

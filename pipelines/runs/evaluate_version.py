@@ -123,10 +123,21 @@ def _version_folder(model: str) -> Iterator[tuple[Path, str]]:
 
 def _checked(model: str, root: Path) -> str:
     """Digest of a model's files; empty for a folder outside a model, which has no list of them."""
-    if Path(model).is_dir() and not any((root / name).is_file() for name in (MLMODEL_FILE_NAME, DIGESTS_FILE)):
+    trust = RegistrySettings.load().trust
+    if not any((root / name).is_file() for name in (MLMODEL_FILE_NAME, DIGESTS_FILE)):
+        if not Path(model).is_dir():
+            raise SettingsError(
+                f"model: {model} is no model, whose files could be checked; give the model itself, as "
+                "models:/<name>/<version or stage> or runs:/<run>/model, or a folder"
+            )
+        if trust is not None:
+            raise VersionError(
+                f"{model} is a bare folder, which nobody signed: evaluate the MLflow model that holds it, or unset "
+                "RESUNET_TRUSTED_KEY and its like"
+            )
         return ""
     try:
-        return verify_files(root, RegistrySettings.load().trust)
+        return verify_files(root, trust)
     except VersionError as error:
         raise VersionError(f"{model}: {error}") from error
 

@@ -34,7 +34,7 @@ from serving.pyfunc import VERSION_ARTIFACT, signature
 from serving.version import GOLDEN_INPUT_FILE, VersionSpec
 
 MODEL_NAME = "model"
-_LONGEST_WAIT_S = 30
+_LONGEST_WAIT_S = 128
 # What a version brings along to be served with.
 CODE_PACKAGES = (resunet, records, serving)
 
@@ -109,10 +109,11 @@ def _forget_this_machine(root: Path, mlflow_model: Model) -> None:
 def register_version(
     client: MlflowClient, logged: LoggedVersion, name: str, run_id: str, tags: Mapping[str, str]
 ) -> str:
-    """Register a logged version, once, and return its number.
+    """Register a logged version and return its number.
 
     MLflow's client would send a request again whose answer was lost, and each that arrives makes a version. So it sends
-    one at a time here, and the registry is asked what became of it.
+    one at a time here, as patiently as it would, and the registry is asked what became of it. A request that a server
+    works on for longer than that makes a second version, of the same run and the same files.
 
     Args:
         client: of the registry.
@@ -139,7 +140,7 @@ def register_version(
             except MlflowException as error:
                 if attempt == retries or not unanswered(error):
                     raise
-            time.sleep(min(2**attempt, _LONGEST_WAIT_S))
+            time.sleep(min(2 ** (attempt + 1), _LONGEST_WAIT_S))
             attempt += 1
 
 

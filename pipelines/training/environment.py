@@ -18,6 +18,9 @@ from pipelines.training.processor import processor
 
 ENVIRONMENT_FILE = "environment.txt"
 _PREFIX = "environment."
+# Counts up whenever the same step comes to be computed in another way. Runs that do not name it are of the first.
+ARITHMETIC = 2
+_FIRST = {f"{_PREFIX}arithmetic": "1"}
 _ABSENT = "absent"
 
 
@@ -27,6 +30,7 @@ class Environment:
 
     Attributes:
         threads: that torch computes with.
+        arithmetic: `ARITHMETIC` of the release.
     """
 
     python: str
@@ -35,6 +39,7 @@ class Environment:
     onnxruntime: str
     processor: str
     threads: int
+    arithmetic: int
 
     @classmethod
     def here(cls) -> "Environment":
@@ -46,6 +51,7 @@ class Environment:
             onnxruntime=_version("onnxruntime"),
             processor=processor(),
             threads=torch.get_num_threads(),
+            arithmetic=ARITHMETIC,
         )
 
     def tags(self) -> dict[str, str]:
@@ -54,13 +60,14 @@ class Environment:
 
     def since(self, tags: Mapping[str, str]) -> str:
         """In words, what is another than in a run's tags; empty if nothing is, or they say nothing."""
-        changed = [(name, tags[name], now) for name, now in self.tags().items() if tags.get(name, now) != now]
+        known = {**_FIRST, **tags} if f"{_PREFIX}python" in tags else tags
+        changed = [(name, known[name], now) for name, now in self.tags().items() if known.get(name, now) != now]
         return ", ".join(f"{name.removeprefix(_PREFIX)} {before}, now {now}" for name, before, now in changed)
 
     def __str__(self) -> str:
         packages = f"torch {self.torch}, lightning-fabric {self.lightning_fabric}, onnxruntime {self.onnxruntime}"
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-        return f"Python {self.python}, {packages}, {threads}, {self.processor}"
+        return f"Python {self.python}, {packages}, {threads}, {self.processor}; arithmetic {self.arithmetic}"
 
 
 def installed(requirements: Iterable[str]) -> str:

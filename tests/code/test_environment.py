@@ -41,6 +41,12 @@ def test_what_changed_since_a_run_began_is_told_by_name() -> None:
     assert here.since(before) == f"torch 1.0, now {here.torch}, threads 99, now {here.threads}"
 
 
+def test_a_run_of_a_release_that_computed_a_step_otherwise_is_told_apart() -> None:
+    here = Environment.here()
+    before = {name: value for name, value in here.tags().items() if name != "environment.arithmetic"}
+    assert here.since(before) == f"arithmetic 1, now {here.arithmetic}"
+
+
 def test_a_run_that_goes_on_with_other_threads_says_so_and_one_with_the_same_says_nothing(
     tmp_path: Path, mlflow_as_before: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

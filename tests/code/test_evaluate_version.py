@@ -124,7 +124,11 @@ def test_a_registered_version_is_evaluated_only_with_its_list_of_files_and_a_sig
         monkeypatch.setenv("RESUNET_TRUSTED_KEY", str(keygen(tmp_path / "keys")[1]))
         with pytest.raises(VersionError, match=f"{model}: model.sig is missing"):
             evaluate_version(model, str(prepared.root))
+        with pytest.raises(VersionError, match="bare folder, which nobody signed"):
+            evaluate_version(str(tmp_path / "version"), str(prepared.root))
         monkeypatch.delenv("RESUNET_TRUSTED_KEY")
+        with pytest.raises(SettingsError, match=f"{model}/artifacts/version is no model.*give the model itself"):
+            evaluate_version(f"{model}/artifacts/version", str(prepared.root))
         (listed,) = (tmp_path / "store").rglob(DIGESTS_FILE)
         listed.unlink()
         for place in (model, str(listed.parent)):
