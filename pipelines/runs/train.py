@@ -8,14 +8,13 @@ it cross-validates instead: nested runs, nothing registered, the test split neve
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from pipelines.data.data_step import PreparedData, prepare_data
@@ -31,7 +30,6 @@ from pipelines.training.settings import FitSettings
 from pipelines.version.build_version import BuiltVersion, build_version
 from pipelines.version.export import WHOLE_SIDE_UNTILEABLE
 from records.settings import RecordsSettings
-from records.tracking_file import why_not_opened
 from registry.signing import SigningSettings
 from resunet.errors import DataError, SettingsError
 from resunet.networks import ARCHITECTURES
@@ -134,20 +132,11 @@ def _check(options: TrainOptions) -> None:
     signer = SigningSettings.load().signer
     if signer is not None:
         signer.check()
-    if options.resume and not checkpoint_of(options.resume).exists() and not _is_registered(options):
+    if options.resume and not checkpoint_of(options.resume).exists():
         raise SettingsError(
             f"run {options.resume} has no checkpoint here ({checkpoint_of(options.resume)}): it ended, or it ran "
             "on another machine or with another RESUNET_HOME"
         )
-
-
-def _is_registered(options: TrainOptions) -> bool:
-    """Whether a run got as far as a version, so that it needs no checkpoint any more."""
-    if why_not_opened(mlflow.get_registry_uri()):
-        return False
-    with suppress(MlflowException):
-        return bool(versions_of_run(MlflowClient(), options.model_name, options.resume))
-    return False
 
 
 def _hello(run_id: str, options: TrainOptions) -> str:
