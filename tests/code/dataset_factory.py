@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.data.prepare import PreparedReport
+from pipelines.data.problems import Problem
 from pipelines.data.splits import Split, key_of, split_of
 
 
@@ -51,3 +53,19 @@ def group_in(split: Split, but: str = "") -> str:
 
 def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def changed(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A darker near-copy."""
+    return np.asarray(rgb * 0.7, np.uint8)
+
+
+def problem(report: PreparedReport, check: str) -> Problem:
+    """The one problem of that name."""
+    (found,) = [each for each in report.problems if each.check == check]
+    return found
+
+
+def splits_of(report: PreparedReport) -> dict[str, str]:
+    """The split of each image, by path."""
+    return dict(zip(report.manifest["path"], report.manifest["split"], strict=True))
